@@ -1,0 +1,131 @@
+//! How actors are addressed: an address survives the restart of its actor, and
+//! knows how many messages wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ractor::ActorRef;
+use tokio::task::AbortHandle;
+
+macro_rules! roles {
+    ($($variant:ident = $name:literal),* $(,)?) => {
+        /// The kinds of actor.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Role {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        impl Role {
+            /// Every role, in declaration order.
+            pub const ALL: &'static [Role] = &[$(Role::$variant,)*];
+
+            /// The name in logs and labels.
+            pub const fn name(self) -> &'static str {
+                match self { $(Role::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+roles! {
+    Gateway = "gateway",
+    Metrics = "metrics",
+    Sampler = "sampler",
+    Pool = "pool",
+    Session = "session",
+    Trading = "trading",
+}
+
+/// How many messages wait for each role's actors. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Depths(Arc<[AtomicI64; Role::ALL.len()]>);
+
+impl Depths {
+    /// Messages that wait now.
+    pub fn get(&self, role: Role) -> i64 {
+        self.0[role as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// A message on its way; the wait is counted until it is opened or dropped.
+pub struct Envelope<M> {
+    message: M,
+    waiting: Waiting,
+}
+
+impl<M> Envelope<M> {
+    /// The message, which no longer waits.
+    pub fn open(self) -> M {
+        drop(self.waiting);
+        self.message
+    }
+}
+
+struct Waiting(Depths, Role);
+
+impl Waiting {
+    fn new(depths: &Depths, role: Role) -> Self {
+        depths.0[role as usize].fetch_add(1, Ordering::Relaxed);
+        Waiting(depths.clone(), role)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0[self.1 as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where messages for an actor go, also after it was restarted.
+pub struct Address<M> {
+    role: Role,
+    depths: Depths,
+    actor: Arc<ArcSwapOption<ActorRef<Envelope<M>>>>,
+}
+
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Address { role: self.role, depths: self.depths.clone(), actor: self.actor.clone() }
+    }
+}
+
+impl<M: Send + 'static> Address<M> {
+    /// An address behind which nobody is yet.
+    pub fn new(role: Role, depths: &Depths) -> Self {
+        Address { role, depths: depths.clone(), actor: Arc::default() }
+    }
+
+    /// Puts an actor behind the address.
+    pub fn assign(&self, actor: ActorRef<Envelope<M>>) {
+        self.actor.store(Some(Arc::new(actor)));
+    }
+
+    /// Sends a message without waiting.
+    ///
+    /// # Errors
+    /// The message, if nobody is there to take it.
+    pub fn send(&self, message: M) -> Result<(), M> {
+        let actor = self.actor.load();
+        let Some(actor) = actor.as_ref() else {
+            return Err(message);
+        };
+        let envelope = Envelope { message, waiting: Waiting::new(&self.depths, self.role) };
+        actor.send_message(envelope).map_err(|error| match error {
+            ractor::MessagingErr::SendErr(envelope) => envelope.open(),
+            // The mailbox and the message have one type; a closed channel gives the message back.
+            _ => unreachable!("a mailbox takes its own type"),
+        })
+    }
+
+    /// Sends a message later. A message that nobody takes then is dropped.
+    pub fn send_after(&self, delay: Duration, message: M) -> AbortHandle {
+        let address = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let _ = address.send(message);
+        })
+        .abort_handle()
+    }
+}

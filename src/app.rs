@@ -1,0 +1,180 @@
+//! Start order, signals, and the order of the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::Actor;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::actor::{Depths, Role};
+use crate::gateway::{self, Gateway, Root};
+use crate::http::{self, App};
+use crate::metrics::http::HttpInstruments;
+use crate::metrics::{Catalog, Metrics};
+use crate::pool::{Directory, Pool};
+use crate::settings::Settings;
+
+/// File descriptors that are asked for: one a connection, and a few a terminal.
+#[cfg(unix)]
+const FILE_DESCRIPTORS: u64 = 65_536;
+
+/// Why the gateway could not run, or stopped running.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {0}: {1}; set `server.listen` to a free address")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// The families could not be made.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The root actor did not start.
+    #[error("the actors cannot be started: {0}")]
+    Actors(#[from] ractor::SpawnErr),
+    /// An actor that the service cannot be without failed again and again.
+    #[error("the {} actor failed again and again", .0.name())]
+    GivenUp(Role),
+    /// A second signal came.
+    #[error("stopped at once by a second signal")]
+    StoppedAtOnce,
+}
+
+/// Runs the service until a signal.
+///
+/// # Errors
+/// Why it could not start, or had to stop.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    raise_file_descriptors();
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| Error::Listen(settings.listen, error))?;
+    let depths = Depths::default();
+    let sessions: Vec<(String, usize)> =
+        settings.accounts.iter().map(|account| (account.name.clone(), account.sessions)).collect();
+    let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
+    let metrics = Metrics::new(&depths, settings.metrics.enabled);
+    let directory = Directory::new(settings.accounts, &catalog, &metrics, &depths);
+    let directory = Arc::new(directory);
+    let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
+    let (sampled_sender, sampled) = watch::channel(false);
+    let (given_up_sender, given_up) = oneshot::channel();
+    let args = gateway::Args {
+        gateway: gateway.clone(),
+        catalog: catalog.clone(),
+        depths,
+        metrics: metrics.clone(),
+        directory: directory.clone(),
+        pool: pool.clone(),
+        pool_options: Arc::new(settings.pool),
+        sampler_interval: settings.sampler_interval,
+        disks: settings.disks,
+        sampled: sampled_sender,
+        given_up: given_up_sender,
+    };
+    let (root, root_task) = Actor::spawn(None, Root, args).await?;
+
+    let instruments = settings
+        .metrics
+        .enabled
+        .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
+    let app = App::new(http::Parts {
+        options: settings.http,
+        keys: settings.keys,
+        directory,
+        pool: pool.clone(),
+        gateway,
+        metrics,
+        instruments,
+        sampled,
+    });
+    let address = listener.local_addr().map_err(|error| Error::Listen(settings.listen, error))?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        api = %format_args!("http://{address}/api/v1/accounts"),
+        docs = %format_args!("http://{address}/docs"),
+        metrics = %format_args!("http://{address}/metrics"),
+        "listening"
+    );
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(http::serve(listener, app, stop.clone()));
+
+    let mut signals = Signals::new();
+    tokio::select! {
+        signal = signals.next() => info!(signal, grace = ?settings.shutdown_grace, "stopping"),
+        Ok(role) = given_up => return Err(Error::GivenUp(role)),
+    }
+    tokio::select! {
+        () = end(stop, serving, pool, settings.shutdown_grace) => {}
+        signal = signals.next() => {
+            error!(signal, "stopping at once");
+            return Err(Error::StoppedAtOnce);
+        }
+    }
+    root.stop(None);
+    let _ = root_task.await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Lets requests finish, then terminals, both within the grace.
+async fn end(stop: CancellationToken, serving: JoinHandle<()>, pool: Pool, grace: Duration) {
+    stop.cancel();
+    let orderly = async {
+        let _ = serving.await;
+        pool.stop().await;
+    };
+    if tokio::time::timeout(grace, orderly).await.is_err() {
+        warn!(?grace, "grace is over, what is under way is cut");
+    }
+}
+
+/// More connections than a usual limit of 1,024 allows.
+#[cfg(unix)]
+fn raise_file_descriptors() {
+    if let Err(fault) = rlimit::increase_nofile_limit(FILE_DESCRIPTORS) {
+        warn!(%fault, "limit of open files cannot be raised");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_descriptors() {}
+
+/// The signals that ask the process to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: Option<tokio::signal::unix::Signal>,
+    #[cfg(windows)]
+    close: Option<tokio::signal::windows::CtrlClose>,
+}
+
+impl Signals {
+    fn new() -> Signals {
+        Signals {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .ok(),
+            #[cfg(windows)]
+            close: tokio::signal::windows::ctrl_close().ok(),
+        }
+    }
+
+    async fn next(&mut self) -> &'static str {
+        #[cfg(unix)]
+        let (other, name) = (&mut self.terminate, "SIGTERM");
+        #[cfg(windows)]
+        let (other, name) = (&mut self.close, "CTRL_CLOSE");
+        let asked = async {
+            match other {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = asked => name,
+            Ok(()) = tokio::signal::ctrl_c() => "interrupt",
+        }
+    }
+}

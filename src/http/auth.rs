@@ -1,0 +1,86 @@
+//! Who may do what: API keys with scopes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+use super::problem::{Kind, Problem};
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Reading, and choosing what Market Watch shows.
+    Read,
+    /// Trading.
+    Trade,
+    /// Restarting terminals.
+    Admin,
+}
+
+impl Scope {
+    /// The name in the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Trade => "trade",
+            Scope::Admin => "admin",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Scope> {
+        [Scope::Read, Scope::Trade, Scope::Admin].into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+/// A configured key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+}
+
+/// The configured keys. None: everybody may do everything.
+#[derive(Debug, Clone, Default)]
+pub struct Keys(HashMap<[u8; 32], BTreeSet<Scope>>);
+
+impl Keys {
+    /// These keys.
+    pub fn new(keys: impl IntoIterator<Item = Key>) -> Keys {
+        Keys(keys.into_iter().map(|key| (key.sha256, key.scopes)).collect())
+    }
+
+    /// Whether the credentials of a request suffice.
+    ///
+    /// # Errors
+    /// 401 without a known key, 403 without the scope.
+    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let presented = presented(headers).ok_or_else(|| {
+            Problem::unauthorized("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        })?;
+        // The digest is looked up, not the key, so the time that takes tells nothing.
+        let digest: [u8; 32] = Sha256::digest(presented).into();
+        let scopes =
+            self.0.get(&digest).ok_or_else(|| Problem::unauthorized("the key is unknown"))?;
+        if scopes.contains(&scope) {
+            return Ok(());
+        }
+        let detail = format!("the key lacks the scope `{}`", scope.name());
+        Err(Problem::new(Kind::Forbidden, detail))
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    });
+    bearer.or_else(|| headers.get("x-api-key").map(http::HeaderValue::as_bytes))
+}

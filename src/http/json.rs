@@ -1,0 +1,88 @@
+//! JSON in and out.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use warp::reply::Response;
+
+use super::problem::{Kind, Problem};
+use super::request::Call;
+use crate::mt5::Answer;
+
+/// Rows from which on writing them takes long enough to keep it off the async threads.
+const MANY_ROWS: usize = 2_000;
+
+const JSON: &str = "application/json";
+
+/// Answers with a value.
+///
+/// # Errors
+/// 406, or 500 if the value cannot be written.
+pub fn json(call: &Call, value: &impl Serialize) -> Result<Response, Problem> {
+    call.accepts(JSON)?;
+    serde_json::to_vec(value).map(respond).map_err(unwritable)
+}
+
+/// Answers with what a terminal answered.
+///
+/// # Errors
+/// 406, or 500 if it cannot be written.
+pub async fn answer(call: &Call, answer: Answer) -> Result<Response, Problem> {
+    let rows = match &answer {
+        Answer::Rates(rows) => rows.len(),
+        Answer::Ticks(rows) => rows.len(),
+        Answer::Symbols(symbols) => symbols.len() * 10,
+        Answer::Orders(orders) => orders.len(),
+        Answer::Deals(deals) => deals.len(),
+        _ => 1,
+    };
+    if rows < MANY_ROWS {
+        return json(call, &answer);
+    }
+    call.accepts(JSON)?;
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer)).await;
+    written.map_err(unwritable)?.map(respond).map_err(unwritable)
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Kind::Internal, format!("the answer could not be written: {error}"))
+}
+
+fn respond(body: Vec<u8>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+/// Reads a body of JSON.
+///
+/// # Errors
+/// 413, 415, or 400 that names what is wrong.
+pub async fn read<T: DeserializeOwned>(
+    call: &Call,
+    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
+) -> Result<T, Problem> {
+    let content_type = call.exchange.headers.get(CONTENT_TYPE);
+    let essence = content_type
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase());
+    if essence.as_deref() != Some(JSON) {
+        let detail = format!("expected the header `Content-Type: {JSON}`");
+        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+    }
+    let limit = call.app.options.max_body;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await {
+        let piece =
+            piece.map_err(|error| Problem::invalid(format!("the body broke off: {error}")))?;
+        if (bytes.len() + piece.len()) as u64 > limit {
+            return Err(Problem::body_too_large(limit));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}

@@ -1,0 +1,106 @@
+//! The REST service.
+//!
+//! A request passes, from the outside in: [`server`] (connections), [`edge`]
+//! (request id, log line, instruments, problems), CORS and compression, and the
+//! warp filters of [`routes`], whose handlers answer with a reply or a
+//! [`problem`]. Domain errors become statuses in `problem` and nowhere else.
+//! This room never talks to a terminal but through the pool's directory.
+
+mod auth;
+mod edge;
+mod json;
+mod openapi;
+mod parameters;
+mod problem;
+mod request;
+mod routes;
+mod server;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::watch;
+
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::metrics::http::HttpInstruments;
+use crate::pool::{Directory, Pool};
+
+pub use self::auth::{Key, Keys, Scope};
+pub use self::openapi::document as openapi_document;
+pub use self::problem::{Kind as ProblemKind, Problem};
+pub use self::server::serve;
+
+/// How HTTP is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a client waits at most.
+    pub request_timeout: Duration,
+    /// Bytes that a request's body may have.
+    pub max_body: u64,
+    /// Origins that browsers may call from; `*` for all. Empty: no CORS.
+    pub cors_origins: Vec<String>,
+    /// One log line a request.
+    pub access_log: bool,
+    /// Scrapes a second that a client address may make.
+    pub scrape_rate: NonZeroU32,
+    /// Scrapes that it may make at once.
+    pub scrape_burst: NonZeroU32,
+}
+
+/// What every request may use.
+pub struct App {
+    options: Options,
+    keys: Keys,
+    directory: Arc<Directory>,
+    pool: Pool,
+    gateway: Gateway,
+    metrics: Metrics,
+    instruments: Option<HttpInstruments>,
+    scrape_limit: DefaultKeyedRateLimiter<IpAddr>,
+    sampled: watch::Receiver<bool>,
+}
+
+/// What the service stands on.
+pub struct Parts {
+    /// How HTTP is served.
+    pub options: Options,
+    /// Who may do what.
+    pub keys: Keys,
+    /// The accounts.
+    pub directory: Arc<Directory>,
+    /// For restarts.
+    pub pool: Pool,
+    /// For health.
+    pub gateway: Gateway,
+    /// For snapshots.
+    pub metrics: Metrics,
+    /// `None`: nothing is measured.
+    pub instruments: Option<HttpInstruments>,
+    /// Whether the machine was measured.
+    pub sampled: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<App> {
+        let Parts { options, keys, directory, pool, gateway, metrics, instruments, sampled } =
+            parts;
+        let quota = Quota::per_second(options.scrape_rate).allow_burst(options.scrape_burst);
+        let scrape_limit = RateLimiter::keyed(quota);
+        Arc::new(App {
+            options,
+            keys,
+            directory,
+            pool,
+            gateway,
+            metrics,
+            instruments,
+            scrape_limit,
+            sampled,
+        })
+    }
+}

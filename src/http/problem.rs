@@ -1,0 +1,215 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457).
+//!
+//! A handler returns a [`Problem`]; it travels in the response's extensions to
+//! the edge, which alone knows the request id and writes the body. What the
+//! pool, a terminal or MT5 says becomes a status here and nowhere else. Each
+//! [`Kind`] is a `type`, described in `docs/errors.md`.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use warp::reply::Response;
+
+use crate::mt5::{self, ErrorType};
+use crate::pool::CallError;
+use crate::terminal::Failure;
+
+macro_rules! kinds {
+    ($($variant:ident $status:literal $slug:literal $title:literal),* $(,)?) => {
+        /// The kinds of problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant,)*];
+
+            /// The last part of its `type`.
+            pub const fn slug(self) -> &'static str {
+                match self { $(Kind::$variant => $slug,)* }
+            }
+
+            /// Its `title`.
+            pub const fn title(self) -> &'static str {
+                match self { $(Kind::$variant => $title,)* }
+            }
+
+            /// Its status.
+            pub fn status(self) -> StatusCode {
+                let status = match self { $(Kind::$variant => $status,)* };
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    };
+}
+
+kinds! {
+    InvalidRequest 400 "invalid-request" "The request is malformed",
+    InvalidParams 400 "invalid-params" "The terminal refused the parameters",
+    Unauthorized 401 "unauthorized" "A key is needed",
+    Forbidden 403 "forbidden" "The key does not allow this",
+    AutoTradingDisabled 403 "auto-trading-disabled" "Auto-trading is disabled",
+    NotFound 404 "not-found" "There is no such thing",
+    MethodNotAllowed 405 "method-not-allowed" "The method is not allowed here",
+    NotAcceptable 406 "not-acceptable" "No acceptable representation",
+    RestartUnderWay 409 "restart-under-way" "A restart is under way",
+    BodyTooLarge 413 "body-too-large" "The body is too large",
+    UnsupportedMediaType 415 "unsupported-media-type" "The body's type is not supported",
+    TooManyRequests 429 "too-many-requests" "Too many requests",
+    Internal 500 "internal" "The gateway failed",
+    Unsupported 501 "unsupported" "The terminal does not support this",
+    TerminalError 502 "terminal-error" "The terminal answered with an error",
+    TerminalAnswerUnusable 502 "terminal-answer-unusable" "The terminal's answer is unusable",
+    TerminalDied 502 "terminal-died" "The terminal died in this call",
+    NotReady 503 "not-ready" "No terminal is ready",
+    QueueFull 503 "queue-full" "The terminal's queue is full",
+    AuthFailed 503 "auth-failed" "The terminal is not logged in",
+    TerminalTimeout 504 "terminal-timeout" "The terminal did not answer in time",
+    DeadlinePassed 504 "deadline-passed" "The deadline passed",
+}
+
+/// An error on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    extra: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem of a kind; the detail says what was wrong, with what, and what to do.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        Problem { kind, detail: detail.into(), extra: Map::new(), headers: vec![] }
+    }
+
+    /// A request that is wrong by itself.
+    pub fn invalid(detail: impl Into<String>) -> Problem {
+        Problem::new(Kind::InvalidRequest, detail)
+    }
+
+    /// Something in the path that does not exist.
+    pub fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(Kind::NotFound, detail)
+    }
+
+    /// A method that the route does not have.
+    pub fn method_not_allowed(allowed: &[Method]) -> Problem {
+        let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let allowed = allowed.join(", ");
+        let detail = format!("this route takes {allowed}");
+        Problem::new(Kind::MethodNotAllowed, detail).header(ALLOW, &allowed)
+    }
+
+    /// A body over the limit.
+    pub fn body_too_large(limit: u64) -> Problem {
+        let detail = format!("the body has more than the {limit} bytes of `server.max_body`");
+        Problem::new(Kind::BodyTooLarge, detail)
+    }
+
+    /// Missing or unknown credentials.
+    pub fn unauthorized(detail: &str) -> Problem {
+        Problem::new(Kind::Unauthorized, detail).header(WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// Tells the client when to try again; whole seconds, at least one.
+    pub fn retry_after(self, delay: Duration) -> Problem {
+        let seconds = delay.as_secs_f64().ceil().max(1.0);
+        self.header(RETRY_AFTER, &format!("{seconds:.0}"))
+    }
+
+    /// Adds a member to the body.
+    pub fn with(mut self, name: &str, value: Value) -> Problem {
+        self.extra.insert(name.to_owned(), value);
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: &str) -> Problem {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    /// A response that carries the problem to the edge.
+    pub fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = self.kind.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Writes the body and the headers.
+    pub fn render(self, response: &mut http::response::Parts, request_id: &str) -> Vec<u8> {
+        let body = Body {
+            r#type: format!("/problems/{}", self.kind.slug()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            request_id,
+            extra: &self.extra,
+        };
+        let written = serde_json::to_vec(&body).unwrap_or_default();
+        response.headers.extend(self.headers);
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        written
+    }
+}
+
+/// The members in the order of RFC 9457.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    request_id: &'a str,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+impl From<mt5::Error> for Problem {
+    fn from(error: mt5::Error) -> Problem {
+        let kind = match error.error_type() {
+            ErrorType::InvalidParams => Kind::InvalidParams,
+            ErrorType::NotFound => Kind::NotFound,
+            ErrorType::AuthFailed => Kind::AuthFailed,
+            ErrorType::Unsupported => Kind::Unsupported,
+            ErrorType::AutoTradingDisabled => Kind::AutoTradingDisabled,
+            ErrorType::IpcTimeout => Kind::TerminalTimeout,
+            _ => Kind::TerminalError,
+        };
+        let name = error.error_type().name();
+        let mt5 = json!({ "code": error.code, "name": name, "message": error.message });
+        let problem = Problem::new(kind, error.to_string()).with("mt5", mt5);
+        if kind == Kind::AuthFailed {
+            problem.retry_after(Duration::from_secs(60))
+        } else {
+            problem
+        }
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            CallError::Failed(Failure::Mt5(error)) => error.into(),
+            CallError::Failed(Failure::Unusable(detail)) => {
+                Problem::new(Kind::TerminalAnswerUnusable, detail)
+            }
+            CallError::TimedOut(_) => Problem::new(Kind::TerminalTimeout, detail),
+            CallError::Died(_) => Problem::new(Kind::TerminalDied, detail),
+            CallError::NotReady(delay) => Problem::new(Kind::NotReady, detail).retry_after(delay),
+            CallError::QueueFull => {
+                Problem::new(Kind::QueueFull, detail).retry_after(Duration::from_secs(1))
+            }
+            CallError::DeadlinePassed => Problem::new(Kind::DeadlinePassed, detail),
+        }
+    }
+}

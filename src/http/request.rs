@@ -1,0 +1,224 @@
+//! What is known about a request beside its path: made at the edge, filled by
+//! the route that matches, read by handlers and by the log.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use http::header::ACCEPT;
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+
+use super::auth::Scope;
+use super::problem::{Kind, Problem};
+use super::{App, ProblemKind};
+use crate::metrics::http::{InProgress, RouteInstruments};
+use crate::mt5::{Answer, Request as Mt5Request};
+use crate::pool::{Account, Context};
+
+/// A route: what its requests are called in logs and metrics.
+pub struct Route {
+    /// Its path template, or `none`.
+    pub template: &'static str,
+    pub instruments: RouteInstruments,
+}
+
+impl Route {
+    pub const fn new(template: &'static str) -> Route {
+        Route { template, instruments: RouteInstruments::new(template) }
+    }
+}
+
+/// One request.
+pub struct Exchange {
+    pub request_id: Arc<str>,
+    pub arrived: Instant,
+    pub peer: IpAddr,
+    pub method: Method,
+    pub query: String,
+    pub headers: HeaderMap,
+    /// Body bytes read so far.
+    pub received: AtomicU64,
+    /// The route whose path matched, and its count of requests under way.
+    route: OnceLock<(Arc<Route>, Option<InProgress>)>,
+    /// Methods of routes whose path matched while theirs did not.
+    allowed: Mutex<Vec<Method>>,
+    account: OnceLock<String>,
+}
+
+impl Exchange {
+    pub fn new(
+        request_id: Arc<str>,
+        peer: IpAddr,
+        method: Method,
+        query: &str,
+        headers: HeaderMap,
+    ) -> Exchange {
+        Exchange {
+            request_id,
+            arrived: Instant::now(),
+            peer,
+            method,
+            query: query.to_owned(),
+            headers,
+            received: AtomicU64::new(0),
+            route: OnceLock::new(),
+            allowed: Mutex::default(),
+            account: OnceLock::new(),
+        }
+    }
+
+    /// Notes that a route's path matches.
+    pub fn matched(&self, app: &App, route: &Arc<Route>) {
+        self.route.get_or_init(|| {
+            let http = app.instruments.as_ref();
+            let under_way = http.map(|http| route.instruments.begin(http, &self.method));
+            (route.clone(), under_way)
+        });
+    }
+
+    /// The route whose path matched.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.get().map(|(route, _)| route)
+    }
+
+    /// Notes a method that the path would take.
+    pub fn allow(&self, methods: &[Method]) {
+        self.allowed.lock().expect("no panic under this lock").extend_from_slice(methods);
+    }
+
+    /// What is wrong with a request that no route took.
+    pub fn unmatched(&self) -> Problem {
+        let allowed = self.allowed.lock().expect("no panic under this lock");
+        if allowed.is_empty() {
+            Problem::not_found("there is no such route; /openapi.json lists them")
+        } else {
+            Problem::method_not_allowed(&allowed)
+        }
+    }
+
+    /// The account that the request is about, for the log.
+    pub fn account(&self) -> Option<&str> {
+        self.account.get().map(String::as_str)
+    }
+
+    pub fn note_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A request that its route has admitted.
+#[derive(Clone)]
+pub struct Call {
+    pub app: Arc<App>,
+    pub exchange: Arc<Exchange>,
+    context: Context,
+}
+
+impl Call {
+    /// Admits a request to a route.
+    ///
+    /// # Errors
+    /// If it lacks the scope, or its `Request-Timeout` is wrong.
+    pub fn admit(
+        app: Arc<App>,
+        exchange: Arc<Exchange>,
+        scope: Option<Scope>,
+    ) -> Result<Call, Problem> {
+        if let Some(scope) = scope {
+            app.keys.check(&exchange.headers, scope)?;
+        }
+        let longest = app.options.request_timeout;
+        let timeout = match exchange.headers.get("request-timeout") {
+            None => longest,
+            Some(value) => {
+                let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+                let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
+                let seconds = seconds.ok_or_else(|| {
+                    Problem::invalid(
+                        "header `Request-Timeout`: expected seconds above 0, such as 2.5",
+                    )
+                })?;
+                longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0))
+            }
+        };
+        let context = Context {
+            request_id: exchange.request_id.clone(),
+            deadline: exchange.arrived + timeout,
+        };
+        Ok(Call { app, exchange, context })
+    }
+
+    /// The account that the path names.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub fn account(&self, name: &str) -> Result<&Arc<Account>, Problem> {
+        let account = self.app.directory.account(name);
+        let account = account.ok_or_else(|| {
+            let names: Vec<&str> =
+                self.app.directory.accounts().map(|account| account.name.as_str()).collect();
+            Problem::not_found(format!(
+                "there is no account {:?}; configured: {}",
+                shorten(name),
+                names.join(", ")
+            ))
+        })?;
+        self.exchange.account.get_or_init(|| account.name.clone());
+        Ok(account)
+    }
+
+    /// On whose behalf calls are made.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Makes a call on a terminal of the account.
+    ///
+    /// # Errors
+    /// The problem that the lack of an answer is.
+    pub async fn ask(&self, account: &str, request: Mt5Request) -> Result<Answer, Problem> {
+        Ok(self.account(account)?.call(request, &self.context).await?)
+    }
+
+    /// # Errors
+    /// 406 if the client takes no such type.
+    pub fn accepts(&self, media_type: &str) -> Result<(), Problem> {
+        let accepted = self.exchange.headers.get_all(ACCEPT);
+        let mut ranges = accepted.iter().filter_map(|value| value.to_str().ok()).peekable();
+        if ranges.peek().is_none() || ranges.any(|value| accepts(value, media_type)) {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemKind::NotAcceptable, format!("this route answers {media_type}")))
+    }
+}
+
+fn accepts(accept: &str, media_type: &str) -> bool {
+    let group = media_type.split('/').next().unwrap_or_default();
+    accept.split(',').any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let refused = parts.any(|parameter| {
+            parameter.strip_prefix("q=").is_some_and(|quality| quality.parse() == Ok(0.0))
+        });
+        let matches = name == "*/*"
+            || name.eq_ignore_ascii_case(media_type)
+            || name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(group));
+        matches && !refused
+    })
+}
+
+/// The beginning of a client's text, for an error message.
+pub fn shorten(text: &str) -> String {
+    const LONGEST: usize = 64;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl From<Kind> for Problem {
+    fn from(kind: Kind) -> Problem {
+        Problem::new(kind, kind.title())
+    }
+}

@@ -1,0 +1,110 @@
+//! `/api/v1/accounts`: the configured accounts, and everything below one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Filter;
+
+use super::{Endpoint, Outcome, Routes, history, orders, rates, segment, symbols, terminal};
+use crate::http::App;
+use crate::http::auth::Scope;
+use crate::http::json::json;
+use crate::http::parameters::Parameters;
+use crate::http::problem::{Kind, Problem};
+use crate::http::request::Call;
+use crate::pool::AccountStatus;
+
+pub fn routes(app: &Arc<App>) -> Routes {
+    let list_all = Endpoint::get(app, "/api/v1/accounts").to(warp::path::end().map(|| ()), list);
+    let account = segment().boxed();
+    let of_account = Endpoint::get(app, "/api/v1/accounts/{account}").to(account.clone(), one);
+    let restarts = Endpoint::post(app, "/api/v1/accounts/{account}/restart", Scope::Admin)
+        .to(account.clone().and(warp::path("restart")), restart);
+    symbols::routes(app, &account)
+        .or(rates::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(terminal::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(orders::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(history::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(restarts)
+        .unify()
+        .boxed()
+        .or(of_account)
+        .unify()
+        .boxed()
+        .or(list_all)
+        .unify()
+        .boxed()
+}
+
+/// Every configured account with the state of its sessions.
+#[utoipa::path(
+    get, path = "/api/v1/accounts", tag = "accounts",
+    responses((status = 200, description = "The accounts, by name", body = [AccountStatus]))
+)]
+pub async fn list(call: Call, (): ()) -> Outcome {
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let accounts: Vec<AccountStatus> =
+        call.app.directory.accounts().map(|account| account.status()).collect();
+    json(&call, &accounts)
+}
+
+/// One account with the state of its sessions.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}", tag = "accounts",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The account", body = AccountStatus))
+)]
+pub async fn one(call: Call, account: String) -> Outcome {
+    let status = call.account(&account)?.status();
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    json(&call, &status)
+}
+
+/// What a restart has begun.
+#[derive(Serialize, ToSchema)]
+pub struct RestartBegun {
+    /// The account's name.
+    account: String,
+    /// Terminals that are being replaced, one at a time.
+    sessions: usize,
+}
+
+/// Replaces the account's terminals, one at a time, quarantined ones too. The
+/// account shows how far it is.
+#[utoipa::path(
+    post, path = "/api/v1/accounts/{account}/restart", tag = "accounts",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 202, description = "The restart has begun", body = RestartBegun))
+)]
+pub async fn restart(call: Call, account: String) -> Outcome {
+    let account = call.account(&account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    match call.app.pool.restart(account.clone()).await {
+        Some(true) => {
+            let sessions = account.status().sessions.len();
+            let mut response =
+                json(&call, &RestartBegun { account: account.name.clone(), sessions })?;
+            *response.status_mut() = StatusCode::ACCEPTED;
+            Ok(response)
+        }
+        Some(false) => {
+            let detail = format!("the terminals of {} are being replaced already", account.name);
+            Err(Problem::new(Kind::RestartUnderWay, detail))
+        }
+        None => {
+            let problem = Problem::new(Kind::NotReady, "the pool is being restarted");
+            Err(problem.retry_after(Duration::from_secs(1)))
+        }
+    }
+}

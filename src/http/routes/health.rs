@@ -1,0 +1,126 @@
+//! Health and metrics, for those who watch the gateway. No key is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+use warp::Filter;
+use warp::reply::Response;
+
+use super::{Endpoint, Outcome, Routes};
+use crate::http::App;
+use crate::http::problem::{Kind, Problem};
+use crate::http::request::Call;
+
+/// How long the root actors may take to answer that they live.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Prometheus refuses a scrape without exactly this kind of type.
+const METRICS_TYPE: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Addresses that the rate limit remembers before it forgets those at rest.
+const REMEMBERED: usize = 1_024;
+
+pub fn routes(app: &Arc<App>) -> Routes {
+    let leaf = |name: &'static str| warp::path(name).map(|| ());
+    Endpoint::open(app, "/metrics")
+        .to(leaf("metrics"), metrics)
+        .or(Endpoint::open(app, "/livez").to(leaf("livez"), livez))
+        .unify()
+        .boxed()
+        .or(Endpoint::open(app, "/readyz").to(leaf("readyz"), readyz))
+        .unify()
+        .boxed()
+}
+
+/// Whether the process and its root actors answer.
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses((status = 200, description = "They do", body = Object))
+)]
+pub async fn livez(call: Call, (): ()) -> Outcome {
+    let app = &call.app;
+    let pings = futures_util::future::join3(
+        answers(app.gateway.ping()),
+        answers(app.metrics.ping()),
+        answers(app.pool.ping()),
+    );
+    let (gateway, metrics, pool) = pings.await;
+    let silent: Vec<&str> = [("gateway", gateway), ("metrics", metrics), ("pool", pool)]
+        .into_iter()
+        .filter_map(|(actor, answers)| (!answers).then_some(actor))
+        .collect();
+    if silent.is_empty() {
+        return crate::http::json::json(&call, &json!({ "status": "ok" }));
+    }
+    let detail = format!("actors that do not answer: {}", silent.join(", "));
+    Err(Problem::new(Kind::NotReady, detail).retry_after(PING_TIMEOUT))
+}
+
+async fn answers(ping: impl Future<Output = bool>) -> bool {
+    tokio::time::timeout(PING_TIMEOUT, ping).await.unwrap_or(false)
+}
+
+/// Whether at least one account has a ready session.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "It has; how many are ready of each account", body = Object))
+)]
+pub async fn readyz(call: Call, (): ()) -> Outcome {
+    let accounts: Map<String, Value> = call
+        .app
+        .directory
+        .accounts()
+        .map(|account| (account.name.clone(), ready_sessions(&account.status())))
+        .collect();
+    let ready = call.app.directory.accounts().any(|account| account.is_ready());
+    let measured = *call.app.sampled.borrow() || !call.app.metrics.enabled();
+    if ready && measured {
+        return crate::http::json::json(&call, &json!({ "status": "ok", "accounts": accounts }));
+    }
+    let detail = if ready {
+        "the machine is still being measured"
+    } else {
+        "no account has a ready session"
+    };
+    let problem = Problem::new(Kind::NotReady, detail).with("accounts", Value::Object(accounts));
+    Err(problem.retry_after(Duration::from_secs(1)))
+}
+
+fn ready_sessions(status: &crate::pool::AccountStatus) -> Value {
+    let ready = status.sessions.iter().filter(|session| session.state.name() == "ready").count();
+    json!({ "ready": ready, "sessions": status.sessions.len() })
+}
+
+/// The metrics as Prometheus text 0.0.4.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Every family", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+)]
+pub async fn metrics(call: Call, (): ()) -> Outcome {
+    let app = &call.app;
+    let Some(instruments) = &app.instruments else {
+        return Err(Problem::not_found("metrics are switched off by `metrics.enabled`"));
+    };
+    if let Err(until) = app.scrape_limit.check_key(&call.exchange.peer) {
+        instruments.scrape_rejected();
+        let delay = until.wait_time_from(DefaultClock::default().now());
+        let problem = Problem::new(Kind::TooManyRequests, "too many scrapes from this address");
+        return Err(problem.retry_after(delay));
+    }
+    if app.scrape_limit.len() > REMEMBERED {
+        app.scrape_limit.retain_recent();
+    }
+    let text = app.metrics.render().await.ok_or_else(|| {
+        let problem = Problem::new(Kind::NotReady, "the metrics actor is being restarted");
+        problem.retry_after(Duration::from_secs(1))
+    })?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

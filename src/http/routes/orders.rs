@@ -1,0 +1,185 @@
+//! Open positions and pending orders, as they are.
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+
+use super::{Endpoint, Outcome, Routes, segment};
+use crate::http::App;
+use crate::http::json::{answer, json};
+use crate::http::parameters::{Parameter, Parameters};
+use crate::http::problem::Problem;
+use crate::http::request::{Call, shorten};
+use crate::mt5::{Answer, Group, Order, Position, Request, Selection};
+
+/// A ticket of an account.
+#[derive(Debug, Clone)]
+pub struct TicketPath {
+    account: String,
+    ticket: String,
+}
+
+impl TicketPath {
+    fn ticket(&self) -> Result<u64, Problem> {
+        Parameter::parse(&self.ticket).ok_or_else(|| {
+            let ticket = shorten(&self.ticket);
+            Problem::invalid(format!("ticket: expected a whole number, got {ticket:?}"))
+        })
+    }
+}
+
+pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
+    let all = |name: &'static str| account.clone().and(warp::path(name));
+    let one = |name: &'static str| {
+        all(name).and(segment()).map(|account, ticket| TicketPath { account, ticket })
+    };
+    Endpoint::get(app, "/api/v1/accounts/{account}/positions/total")
+        .to(all("positions").and(warp::path("total")), positions_total)
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions/{ticket}")
+            .to(one("positions"), position))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions")
+            .to(all("positions"), positions))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders/total")
+            .to(all("orders").and(warp::path("total")), orders_total))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders/{ticket}")
+            .to(one("orders"), order))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders").to(all("orders"), orders))
+        .unify()
+        .boxed()
+}
+
+/// What to ask the terminal for, and what to leave out of its answer: the
+/// package takes a symbol or a group, not both.
+fn selection(call: &Call) -> Result<(Selection, Option<Group>), Problem> {
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let symbol: Option<String> = parameters.optional("symbol")?;
+    let group: Option<String> = parameters.optional("group")?;
+    parameters.finish()?;
+    Ok(match (symbol, group) {
+        (None, None) => (Selection::All, None),
+        (None, Some(group)) => (Selection::Group(group), None),
+        (Some(symbol), group) => (Selection::Symbol(symbol), group.as_deref().map(Group::parse)),
+    })
+}
+
+/// Open positions.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/positions", tag = "positions",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
+        ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
+    ),
+    responses((status = 200, description = "The positions", body = [Position]))
+)]
+pub async fn positions(call: Call, account: String) -> Outcome {
+    call.account(&account)?;
+    let (selection, group) = selection(&call)?;
+    let mut found = call.ask(&account, Request::PositionsGet { selection }).await?;
+    if let (Answer::Positions(positions), Some(group)) = (&mut found, group) {
+        positions.retain(|position| group.matches(&position.symbol));
+    }
+    answer(&call, found).await
+}
+
+async fn total(call: Call, account: &str, request: Request) -> Outcome {
+    call.account(account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let total = call.ask(account, request).await?;
+    answer(&call, total).await
+}
+
+/// Number of open positions.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/positions/total", tag = "positions",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The number", body = u64))
+)]
+pub async fn positions_total(call: Call, account: String) -> Outcome {
+    total(call, &account, Request::PositionsTotal).await
+}
+
+/// An open position.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/positions/{ticket}", tag = "positions",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("ticket" = u64, Path, description = "Ticket of the position"),
+    ),
+    responses((status = 200, description = "The position", body = Position))
+)]
+pub async fn position(call: Call, path: TicketPath) -> Outcome {
+    call.account(&path.account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let ticket = path.ticket()?;
+    let request = Request::PositionsGet { selection: Selection::Ticket(ticket) };
+    match call.ask(&path.account, request).await? {
+        Answer::Positions(positions) => match positions.into_iter().next() {
+            Some(position) => json(&call, &position),
+            None => Err(Problem::not_found(format!("there is no open position {ticket}"))),
+        },
+        other => answer(&call, other).await,
+    }
+}
+
+/// Pending orders.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/orders", tag = "orders",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
+        ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
+    ),
+    responses((status = 200, description = "The orders", body = [Order]))
+)]
+pub async fn orders(call: Call, account: String) -> Outcome {
+    call.account(&account)?;
+    let (selection, group) = selection(&call)?;
+    let mut found = call.ask(&account, Request::OrdersGet { selection }).await?;
+    if let (Answer::Orders(orders), Some(group)) = (&mut found, group) {
+        orders.retain(|order| group.matches(&order.symbol));
+    }
+    answer(&call, found).await
+}
+
+/// Number of pending orders.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/orders/total", tag = "orders",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The number", body = u64))
+)]
+pub async fn orders_total(call: Call, account: String) -> Outcome {
+    total(call, &account, Request::OrdersTotal).await
+}
+
+/// A pending order.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/orders/{ticket}", tag = "orders",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("ticket" = u64, Path, description = "Ticket of the order"),
+    ),
+    responses((status = 200, description = "The order", body = Order))
+)]
+pub async fn order(call: Call, path: TicketPath) -> Outcome {
+    call.account(&path.account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let ticket = path.ticket()?;
+    let request = Request::OrdersGet { selection: Selection::Ticket(ticket) };
+    match call.ask(&path.account, request).await? {
+        Answer::Orders(orders) => match orders.into_iter().next() {
+            Some(order) => json(&call, &order),
+            None => Err(Problem::not_found(format!("there is no pending order {ticket}"))),
+        },
+        other => answer(&call, other).await,
+    }
+}

@@ -1,0 +1,107 @@
+//! Bars and ticks.
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+
+use super::symbols::{SymbolPath, symbol_path};
+use super::{Endpoint, Outcome, Routes};
+use crate::http::App;
+use crate::http::json::answer;
+use crate::http::parameters::{Parameters, Stretch};
+use crate::http::request::Call;
+use crate::mt5::{Answer, CopyTicks, Rate, Request, Tick, Timeframe};
+use crate::pool::bars;
+
+pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
+    let one = symbol_path(account);
+    Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/rates")
+        .to(one.clone().and(warp::path("rates")), rates)
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/ticks")
+            .to(one.and(warp::path("ticks")), ticks))
+        .unify()
+        .boxed()
+}
+
+/// Bars, oldest first.
+///
+/// `count` above 0 counts forward from `from`, or gives the last bars without
+/// it; below 0 it counts back from `from`. `from` and `to` together are a range
+/// of opening times, both included.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/rates", tag = "history",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+        ("timeframe" = String, Query, description = "M1 to MN1, or MT5's integer", example = "H1"),
+        ("count" = Option<i64>, Query, description = "Bars, -100000 to 100000, not 0"),
+        ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
+        ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
+    ),
+    responses((status = 200, description = "The bars", body = [Rate]))
+)]
+pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
+    let account = call.account(&path.account)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let timeframe: Timeframe = parameters.required("timeframe")?;
+    let stretch = Stretch::take(&mut parameters)?;
+    parameters.finish()?;
+    let symbol = path.name()?;
+    let request = match stretch {
+        Stretch::Backward(None, count) => {
+            Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count }
+        }
+        Stretch::Backward(Some(date_from), count) => {
+            Request::CopyRatesFrom { symbol, timeframe, date_from, count }
+        }
+        Stretch::Range(date_from, date_to) => {
+            Request::CopyRatesRange { symbol, timeframe, date_from, date_to }
+        }
+        Stretch::Forward(from, count) => {
+            let rows =
+                bars::rates_forward(account, call.context(), &symbol, timeframe, from, count)
+                    .await?;
+            return answer(&call, Answer::Rates(rows)).await;
+        }
+    };
+    let found = account.call(request, call.context()).await?;
+    answer(&call, found).await
+}
+
+/// Ticks, oldest first. `count`, `from` and `to` as for bars.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/ticks", tag = "history",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+        ("count" = Option<i64>, Query, description = "Ticks, -100000 to 100000, not 0; back at most a year"),
+        ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
+        ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("flags" = Option<String>, Query, description = "ALL (default), INFO or TRADE"),
+    ),
+    responses((status = 200, description = "The ticks", body = [Tick]))
+)]
+pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
+    let account = call.account(&path.account)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let stretch = Stretch::take(&mut parameters)?;
+    let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
+    parameters.finish()?;
+    let symbol = path.name()?;
+    let context = call.context();
+    let found = match stretch {
+        Stretch::Forward(date_from, count) => {
+            let request = Request::CopyTicksFrom { symbol, date_from, count, flags };
+            account.call(request, context).await?
+        }
+        Stretch::Range(date_from, date_to) => {
+            let request = Request::CopyTicksRange { symbol, date_from, date_to, flags };
+            account.call(request, context).await?
+        }
+        Stretch::Backward(to, count) => {
+            Answer::Ticks(bars::ticks_backward(account, context, &symbol, to, count, flags).await?)
+        }
+    };
+    answer(&call, found).await
+}

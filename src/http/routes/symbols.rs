@@ -1,0 +1,190 @@
+//! Symbols and their present prices.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+
+use super::{Body, Endpoint, Outcome, Routes, segment};
+use crate::http::App;
+use crate::http::auth::Scope;
+use crate::http::json::{answer, json, read};
+use crate::http::parameters::Parameters;
+use crate::http::problem::Problem;
+use crate::http::request::{Call, shorten};
+use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, Tick};
+
+/// The longest name that is looked up; MT5's are shorter.
+const LONGEST_NAME: usize = 64;
+
+/// A symbol of an account.
+#[derive(Debug, Clone)]
+pub struct SymbolPath {
+    pub account: String,
+    pub symbol: String,
+}
+
+impl SymbolPath {
+    /// The name, if it can be one.
+    ///
+    /// # Errors
+    /// 404 for what no symbol is called. Quotes and backslashes would be read as
+    /// code by packages that send calls as text.
+    pub fn name(&self) -> Result<String, Problem> {
+        let plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '{' | '}');
+        if self.symbol.len() <= LONGEST_NAME && self.symbol.chars().all(plain) {
+            return Ok(self.symbol.clone());
+        }
+        Err(Problem::not_found(format!("there is no symbol {:?}", shorten(&self.symbol))))
+    }
+}
+
+/// The path of a symbol.
+pub fn symbol_path(account: &BoxedFilter<(String,)>) -> BoxedFilter<(SymbolPath,)> {
+    account
+        .clone()
+        .and(warp::path("symbols"))
+        .and(segment())
+        .map(|account, symbol| SymbolPath { account, symbol })
+        .boxed()
+}
+
+pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
+    let all = account.clone().and(warp::path("symbols")).boxed();
+    let one = symbol_path(account);
+    let leaf = |name: &'static str| one.clone().and(warp::path(name));
+    Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/tick")
+        .to(leaf("tick"), tick)
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/book")
+            .to(leaf("book"), book))
+        .unify()
+        .boxed()
+        .or(Endpoint::post(app, "/api/v1/accounts/{account}/symbols/{symbol}/select", Scope::Read)
+            .with_body(leaf("select"), select))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/total")
+            .to(all.clone().and(warp::path("total")), symbols_total))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}").to(one, symbol))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols").to(all, symbols))
+        .unify()
+        .boxed()
+}
+
+/// Names of the symbols that the terminal knows.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols", tag = "symbols",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("group" = Option<String>, Query, description = "Filter, such as `*USD*,!EUR*`"),
+    ),
+    responses((status = 200, description = "Names", body = [String]))
+)]
+pub async fn symbols(call: Call, account: String) -> Outcome {
+    call.account(&account)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let group = parameters.optional("group")?;
+    parameters.finish()?;
+    match call.ask(&account, Request::SymbolsGet { group }).await? {
+        Answer::Symbols(symbols) => {
+            let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
+            json(&call, &names)
+        }
+        other => answer(&call, other).await,
+    }
+}
+
+/// Number of symbols that the terminal knows.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/total", tag = "symbols",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The number", body = u64))
+)]
+pub async fn symbols_total(call: Call, account: String) -> Outcome {
+    call.account(&account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let total = call.ask(&account, Request::SymbolsTotal).await?;
+    answer(&call, total).await
+}
+
+async fn plain(call: Call, path: SymbolPath, request: impl FnOnce(String) -> Request) -> Outcome {
+    call.account(&path.account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let found = call.ask(&path.account, request(path.name()?)).await?;
+    answer(&call, found).await
+}
+
+/// A symbol's properties.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}", tag = "symbols",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+    ),
+    responses((status = 200, description = "The properties", body = SymbolInfo))
+)]
+pub async fn symbol(call: Call, path: SymbolPath) -> Outcome {
+    plain(call, path, |symbol| Request::SymbolInfo { symbol }).await
+}
+
+/// A symbol's last tick.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/tick", tag = "symbols",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+    ),
+    responses((status = 200, description = "The tick", body = Tick))
+)]
+pub async fn tick(call: Call, path: SymbolPath) -> Outcome {
+    plain(call, path, |symbol| Request::SymbolInfoTick { symbol }).await
+}
+
+/// A symbol's depth of market, as far as its broker gives one.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/book", tag = "symbols",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+    ),
+    responses((status = 200, description = "Price levels, highest first", body = [BookEntry]))
+)]
+pub async fn book(call: Call, path: SymbolPath) -> Outcome {
+    plain(call, path, |symbol| Request::MarketBookGet { symbol }).await
+}
+
+/// Whether a symbol is to be shown in Market Watch.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// Shown or hidden.
+    #[schema(example = true)]
+    enable: bool,
+}
+
+/// Shows a symbol in Market Watch of each of the account's terminals, or hides
+/// it. Reads show what they use by themselves.
+#[utoipa::path(
+    post, path = "/api/v1/accounts/{account}/symbols/{symbol}/select", tag = "symbols",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
+    ),
+    request_body = Select,
+    responses((status = 200, description = "It is so now", body = Select))
+)]
+pub async fn select(call: Call, path: SymbolPath, body: Body) -> Outcome {
+    let account = call.account(&path.account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let symbol = path.name()?;
+    let select: Select = read(&call, body).await?;
+    let request = Request::SymbolSelect { symbol, enable: select.enable };
+    account.call_all(request, call.context()).await?;
+    json(&call, &select)
+}

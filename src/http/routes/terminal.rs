@@ -1,0 +1,114 @@
+//! What a terminal says about itself and its account.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+
+use super::{Endpoint, Outcome, Routes};
+use crate::http::App;
+use crate::http::json::{answer, json};
+use crate::http::parameters::Parameters;
+use crate::http::request::Call;
+use crate::mt5::{AccountInfo, Request, TerminalInfo, Version};
+use crate::terminal::Mode;
+
+pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
+    let leaf = |name: &'static str| account.clone().and(warp::path(name));
+    Endpoint::get(app, "/api/v1/accounts/{account}/ping")
+        .to(leaf("ping"), ping)
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/error").to(leaf("error"), error))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/version").to(leaf("version"), version))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/terminal")
+            .to(leaf("terminal"), terminal))
+        .unify()
+        .boxed()
+        .or(Endpoint::get(app, "/api/v1/accounts/{account}/account")
+            .to(leaf("account"), self::account))
+        .unify()
+        .boxed()
+}
+
+async fn plain(call: Call, account: &str, request: Request) -> Outcome {
+    call.account(account)?;
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    let found = call.ask(account, request).await?;
+    answer(&call, found).await
+}
+
+/// That an account's terminal answers.
+#[derive(Serialize, ToSchema)]
+pub struct Pong {
+    /// `ok`
+    status: &'static str,
+    /// Whether there is a broker behind it.
+    mode: Mode,
+}
+
+/// Whether the account's terminal answers.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/ping", tag = "terminal",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "It does", body = Pong))
+)]
+pub async fn ping(call: Call, account: String) -> Outcome {
+    let mode = call.account(&account)?.mode();
+    Parameters::parse(&call.exchange.query)?.finish()?;
+    call.ask(&account, Request::TerminalInfo).await?;
+    json(&call, &Pong { status: "ok", mode })
+}
+
+/// A code and its message.
+#[derive(Serialize, ToSchema)]
+pub struct LastError {
+    /// MT5's code; 1 is success.
+    code: i64,
+    /// The terminal's words.
+    message: String,
+}
+
+/// `last_error()` of the account's primary terminal.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/error", tag = "terminal",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "Code and message", body = LastError))
+)]
+pub async fn error(call: Call, account: String) -> Outcome {
+    plain(call, &account, Request::LastError).await
+}
+
+/// Version and build of the account's primary terminal.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/version", tag = "terminal",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The version", body = Version))
+)]
+pub async fn version(call: Call, account: String) -> Outcome {
+    plain(call, &account, Request::Version).await
+}
+
+/// `terminal_info()` of the account's primary terminal.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/terminal", tag = "terminal",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "State and settings of the terminal", body = TerminalInfo))
+)]
+pub async fn terminal(call: Call, account: String) -> Outcome {
+    plain(call, &account, Request::TerminalInfo).await
+}
+
+/// `account_info()`: balance, equity, margin and the rest.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/account", tag = "terminal",
+    params(("account" = String, Path, description = "Name of a configured account")),
+    responses((status = 200, description = "The account at its broker", body = AccountInfo))
+)]
+pub async fn account(call: Call, account: String) -> Outcome {
+    plain(call, &account, Request::AccountInfo).await
+}

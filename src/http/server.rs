@@ -1,0 +1,95 @@
+//! The accept loop: connections, their time limits, and their end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_layer::Layer;
+use tracing::{debug, warn};
+
+use super::edge::Edge;
+use super::request::Route;
+use super::{App, routes};
+
+/// How long a connection may take to send a request's head, and stay idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait when no connection can be accepted, for lack of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`, then refuses new connections and lets the requests that
+/// are under way finish. Returns when the last connection has ended.
+pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+    let routes = warp::service(routes::all(&app));
+    let unmatched = Arc::new(Route::new("none"));
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let cors = cors(&app.options.cors_origins);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener) => accepted,
+        };
+        let _ = stream.set_nodelay(true);
+        let active = app.instruments.as_ref().map(|http| http.connection());
+        let (app, unmatched) = (app.clone(), unmatched.clone());
+        let inner = cors.layer(compression.layer(routes.clone()));
+        let edge = Edge::new(app, unmatched, peer.ip().to_canonical(), inner);
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(edge));
+        let connection = graceful.watch(connection.into_owned());
+        tokio::spawn(async move {
+            if let Err(fault) = connection.await {
+                debug!(%peer, fault, "connection ended");
+            }
+            drop(active);
+        });
+    }
+    // New clients are refused from here on.
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, std::net::SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // The client left again before it was accepted.
+            Err(fault) if fault.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(fault) => {
+                warn!(%fault, "connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn cors(origins: &[String]) -> tower::util::Either<CorsLayer, tower_layer::Identity> {
+    if origins.is_empty() {
+        return tower::util::Either::Right(tower_layer::Identity::new());
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods(tower_http::cors::AllowMethods::mirror_request())
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request());
+    tower::util::Either::Left(layer)
+}

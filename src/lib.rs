@@ -1,0 +1,28 @@
+//! mt5-gateway: a pool of MetaTrader 5 terminals as one REST service, measured
+//! at `/metrics`.
+//!
+//! The rooms, in reading order; a lower one never names a higher one:
+//!
+//! - [`mt5`]: the vocabulary of MetaTrader 5, data and arithmetic only.
+//! - [`terminal`]: one terminal, simulated or behind a Python worker.
+//! - [`actor`]: how actors are addressed.
+//! - [`metrics`]: every metric family, the actor that owns them, HTTP's instruments.
+//! - [`sampler`]: the actor that measures the machine.
+//! - [`pool`]: who owns terminals, who may use them, when they are replaced.
+//! - [`gateway`]: the root actor.
+//! - [`http`]: connections, layers, routes, problems, OpenAPI.
+//! - [`settings`], [`telemetry`], [`app`]: what is configured, logs, start and end.
+//!
+//! Trading gets a room of its own between `pool` and `http`.
+
+pub mod actor;
+pub mod app;
+pub mod gateway;
+pub mod http;
+pub mod metrics;
+pub mod mt5;
+pub mod pool;
+pub mod sampler;
+pub mod settings;
+pub mod telemetry;
+pub mod terminal;

@@ -1,0 +1,258 @@
+//! Every metric family: its name, labels, buckets and help, in one place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus::{
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+use super::{
+    AccountId, ErrorLabel, Group, Options, Outcome, Rejection, RestartReason, SessionState,
+};
+use crate::actor::Role;
+
+/// The fine buckets of `http_request_duration_highr_seconds`, those of
+/// prometheus-fastapi-instrumentator.
+const HIGHR_BUCKETS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0,
+    7.5, 10.0, 30.0, 60.0,
+];
+/// Bodies, bytes: from one packet to a large history.
+const SIZE_BUCKETS: &[f64] = &[128.0, 1024.0, 16384.0, 262_144.0, 4_194_304.0, 67_108_864.0];
+/// What the gateway does for its own sake, seconds.
+const OWN_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
+
+/// A family as it is declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// Name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// Help text.
+    pub help: &'static str,
+}
+
+macro_rules! catalog {
+    (@type counter) => { IntCounterVec };
+    (@type seconds) => { CounterVec };
+    (@type gauge) => { IntGaugeVec };
+    (@type ratio) => { GaugeVec };
+    (@type histogram) => { HistogramVec };
+    (@kind counter) => { "counter" };
+    (@kind seconds) => { "counter" };
+    (@kind gauge) => { "gauge" };
+    (@kind ratio) => { "gauge" };
+    (@kind histogram) => { "histogram" };
+    (@new histogram $opts:expr, $labels:expr, $buckets:expr) => {
+        HistogramVec::new(HistogramOpts::from($opts).buckets($buckets.to_vec()), $labels)
+    };
+    (@new $kind:ident $opts:expr, $labels:expr, ) => {
+        <catalog!(@type $kind)>::new($opts, $labels)
+    };
+    ($options:ident; $($kind:ident $name:ident [$($label:ident),*] $(($buckets:expr))? $help:literal;)*) => {
+        /// Every family, in the order of this file.
+        pub const FAMILIES: &[Family] = &[$(Family {
+            name: stringify!($name),
+            kind: catalog!(@kind $kind),
+            labels: &[$(stringify!($label)),*],
+            help: $help,
+        },)*];
+
+        /// The families, registered. Fields are named after them.
+        pub struct Catalog {
+            registry: Registry,
+            queues: Vec<Arc<AtomicI64>>,
+            accounts: Vec<String>,
+            $(#[doc = $help] pub $name: catalog!(@type $kind),)*
+        }
+
+        impl Catalog {
+            fn register($options: &Options, accounts: Vec<String>) -> prometheus::Result<Catalog> {
+                let registry = Registry::new();
+                $(
+                    let $name = catalog!(@new $kind
+                        Opts::new(stringify!($name), $help), &[$(stringify!($label)),*], $($buckets)?)?;
+                    registry.register(Box::new($name.clone()))?;
+                )*
+                let queues = accounts.iter().map(|_| Arc::default()).collect();
+                Ok(Catalog { registry, queues, accounts, $($name),* })
+            }
+        }
+    };
+}
+
+catalog! { options;
+    counter http_requests_total [method, status, handler]
+        "HTTP requests, by method, status and route template.";
+    histogram http_request_duration_seconds [method, handler] (options.duration_buckets)
+        "Time from the arrival of an HTTP request to the end of its response.";
+    histogram http_request_duration_highr_seconds [] (HIGHR_BUCKETS)
+        "Time from the arrival of an HTTP request to the end of its response, in fine buckets.";
+    gauge http_requests_inprogress [method, handler]
+        "HTTP requests whose response has not ended.";
+    histogram http_request_size_bytes [handler] (SIZE_BUCKETS)
+        "Body bytes received with an HTTP request.";
+    histogram http_response_size_bytes [handler] (SIZE_BUCKETS)
+        "Body bytes sent with an HTTP response, after compression.";
+    gauge http_connections_active []
+        "Open connections.";
+    counter http_connections_total []
+        "Connections accepted.";
+
+    gauge mt5_pool_size [account]
+        "Terminals configured for the account.";
+    gauge mt5_pool_sessions [account, state]
+        "Sessions of the account in each state.";
+    counter mt5_logins_total [account, outcome]
+        "Logins tried, by outcome.";
+    histogram mt5_login_duration_seconds [] (options.call_buckets)
+        "Time that a login took, from initialize to the check of the account.";
+    counter mt5_calls_total [account, method, outcome]
+        "Calls that ended, by MT5 method and outcome.";
+    histogram mt5_call_duration_seconds [method] (options.call_buckets)
+        "Time that a call took on the terminal, without queueing.";
+    histogram mt5_call_queue_seconds [method] (options.call_buckets)
+        "Time that a call waited for its terminal.";
+    counter mt5_errors_total [account, method, type]
+        "Errors, by MT5 method and type.";
+    gauge mt5_terminal_connected [account]
+        "Terminals of the account that are connected to their broker.";
+    counter mt5_session_restarts_total [account, reason]
+        "Terminals replaced, by reason.";
+    gauge mt5_session_queue_depth [account]
+        "Calls that wait or are under way.";
+    counter mt5_calls_rejected_total [account, reason]
+        "Calls that were not admitted, by reason.";
+
+    ratio system_cpu_usage_ratio []
+        "Share of all processors' time that is used, 0 to 1.";
+    gauge system_memory_used_bytes []
+        "Memory in use on the machine.";
+    gauge system_memory_total_bytes []
+        "Memory of the machine.";
+    gauge system_disk_free_bytes [mountpoint]
+        "Space that is free on the disk.";
+    gauge system_disk_size_bytes [mountpoint]
+        "Size of the disk.";
+    seconds process_cpu_seconds_total []
+        "Processor time that the gateway has used.";
+    gauge process_resident_memory_bytes []
+        "Memory that the gateway holds.";
+    gauge process_threads []
+        "Threads of the gateway.";
+    ratio process_start_time_seconds []
+        "When the gateway was started, in unix seconds.";
+    gauge process_open_fds []
+        "File descriptors that the gateway has open.";
+    gauge process_max_fds []
+        "File descriptors that the gateway may open.";
+
+    gauge gateway_build_info [version, revision]
+        "Always 1; the labels tell the version that is running.";
+    gauge gateway_actor_mailbox_depth [actor]
+        "Messages that wait for actors of this kind.";
+    counter gateway_actor_restarts_total [actor]
+        "Actors that failed and were restarted by their supervisor.";
+    histogram gateway_sampler_duration_seconds [] (OWN_BUCKETS)
+        "Time that a measurement of the machine took.";
+    counter gateway_sampler_errors_total [group]
+        "Parts of a measurement that failed.";
+    ratio gateway_sampler_last_success_timestamp_seconds []
+        "When the machine was last measured whole, in unix seconds.";
+    histogram gateway_scrape_duration_seconds [] (OWN_BUCKETS)
+        "Time that rendering the metrics took.";
+    counter gateway_scrapes_rejected_total []
+        "Scrapes refused by the rate limit.";
+    gauge gateway_metrics_series []
+        "Series in the rendering before this one.";
+}
+
+impl Catalog {
+    /// Registers every family, with the children whose labels are closed sets at 0.
+    ///
+    /// # Errors
+    /// If buckets are not in ascending order.
+    pub fn new(options: &Options, accounts: &[(String, usize)]) -> prometheus::Result<Catalog> {
+        let names = accounts.iter().map(|(name, _)| name.clone()).collect();
+        let catalog = Catalog::register(options, names)?;
+        for (account, sessions) in accounts {
+            let size = i64::try_from(*sessions).unwrap_or(i64::MAX);
+            catalog.mt5_pool_size.with_label_values(&[account]).set(size);
+            catalog.mt5_terminal_connected.with_label_values(&[account]);
+            catalog.mt5_session_queue_depth.with_label_values(&[account]);
+            for outcome in ["success", "failure"] {
+                catalog.mt5_logins_total.with_label_values(&[account.as_str(), outcome]);
+            }
+            for state in SessionState::ALL {
+                catalog.mt5_pool_sessions.with_label_values(&[account, state.name()]);
+            }
+            for reason in RestartReason::ALL {
+                catalog.mt5_session_restarts_total.with_label_values(&[account, reason.name()]);
+            }
+            for reason in Rejection::ALL {
+                catalog.mt5_calls_rejected_total.with_label_values(&[account, reason.name()]);
+            }
+        }
+        for role in Role::ALL {
+            catalog.gateway_actor_mailbox_depth.with_label_values(&[role.name()]);
+            catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]);
+        }
+        for group in Group::ALL {
+            catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]);
+        }
+        let none: &[&str] = &[];
+        catalog.http_request_duration_highr_seconds.with_label_values(none);
+        catalog.http_connections_active.with_label_values(none);
+        catalog.http_connections_total.with_label_values(none);
+        catalog.mt5_login_duration_seconds.with_label_values(none);
+        catalog.gateway_sampler_duration_seconds.with_label_values(none);
+        catalog.gateway_scrape_duration_seconds.with_label_values(none);
+        catalog.gateway_scrapes_rejected_total.with_label_values(none);
+        catalog.gateway_metrics_series.with_label_values(none);
+        catalog
+            .gateway_build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), env!("MT5_GATEWAY_REVISION")])
+            .set(1);
+        Ok(catalog)
+    }
+
+    /// The name of a configured account.
+    pub fn account(&self, account: AccountId) -> &str {
+        &self.accounts[account.0]
+    }
+
+    /// The counter behind `mt5_session_queue_depth`, for whoever admits calls.
+    pub fn queue(&self, account: AccountId) -> Arc<AtomicI64> {
+        self.queues[account.0].clone()
+    }
+
+    /// Every family's samples as of now.
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        for (account, queue) in self.accounts.iter().zip(&self.queues) {
+            let depth = queue.load(Ordering::Relaxed);
+            self.mt5_session_queue_depth.with_label_values(&[account]).set(depth);
+        }
+        self.registry.gather()
+    }
+
+    /// Counts an error of a call.
+    pub fn count_error(&self, account: AccountId, method: crate::mt5::Method, error: ErrorLabel) {
+        let labels = [self.account(account), method.name(), error.name()];
+        self.mt5_errors_total.with_label_values(&labels).inc();
+    }
+
+    /// The counter of calls that ended so.
+    pub fn calls(
+        &self,
+        account: AccountId,
+        method: crate::mt5::Method,
+        outcome: Outcome,
+    ) -> prometheus::IntCounter {
+        let labels = [self.account(account), method.name(), outcome.name()];
+        self.mt5_calls_total.with_label_values(&labels)
+    }
+}

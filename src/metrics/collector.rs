@@ -1,0 +1,304 @@
+//! The metrics actor: owns the catalog, takes events, renders snapshots.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use prometheus::{Encoder, Histogram, IntCounter, TextEncoder};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{AccountId, Catalog, Event, Outcome, Sample};
+use crate::actor::{Address, Depths, Envelope, Role};
+use crate::mt5::Method;
+
+/// What the metrics actor is told.
+pub enum Msg {
+    /// Something happened.
+    Event(Event),
+    /// Somebody wants a snapshot that begins after now.
+    Render(oneshot::Sender<Bytes>),
+    /// A rendering is done.
+    Rendered(Bytes),
+    /// Answers that it lives.
+    Ping(oneshot::Sender<()>),
+}
+
+/// The way to the metrics actor. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    address: Address<Msg>,
+    enabled: bool,
+}
+
+impl Metrics {
+    /// A way to an actor that is still to be started.
+    pub fn new(depths: &Depths, enabled: bool) -> Metrics {
+        Metrics { address: Address::new(Role::Metrics, depths), enabled }
+    }
+
+    /// Whether anything is measured.
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Reports an event without waiting. Lost while the actor is being restarted.
+    pub fn record(&self, event: Event) {
+        if self.enabled {
+            let _ = self.address.send(Msg::Event(event));
+        }
+    }
+
+    /// The metrics as Prometheus text 0.0.4, no older than this call. `None`
+    /// while the actor is being restarted.
+    pub async fn render(&self) -> Option<Bytes> {
+        let (reply, rendered) = oneshot::channel();
+        self.address.send(Msg::Render(reply)).ok()?;
+        rendered.await.ok()
+    }
+
+    /// Whether the actor answers.
+    pub async fn ping(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.address.send(Msg::Ping(reply)).is_ok() && answer.await.is_ok()
+    }
+}
+
+/// The actor.
+pub struct Collector;
+
+/// What the actor needs.
+pub struct Args {
+    /// The families.
+    pub catalog: Arc<Catalog>,
+    /// Mailbox depths, which it reads when it renders.
+    pub depths: Depths,
+    /// Its own address.
+    pub metrics: Metrics,
+}
+
+/// What the actor knows.
+pub struct State {
+    args: Args,
+    calls: Vec<Option<IntCounter>>,
+    methods: Vec<Option<(Histogram, Histogram)>>,
+    /// Those who wait for the rendering that is under way.
+    served: Vec<oneshot::Sender<Bytes>>,
+    /// Those who came after it began, and wait for the next.
+    waiting: Vec<oneshot::Sender<Bytes>>,
+    rendering: bool,
+}
+
+impl Actor for Collector {
+    type Msg = Envelope<Msg>;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        args.metrics.address.assign(myself);
+        info!(actor = Role::Metrics.name(), "actor started");
+        Ok(State {
+            args,
+            calls: vec![],
+            methods: vec![None; Method::ALL.len()],
+            served: vec![],
+            waiting: vec![],
+            rendering: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message.open() {
+            Msg::Event(event) => state.record(event),
+            Msg::Render(reply) => {
+                state.waiting.push(reply);
+                state.render();
+            }
+            Msg::Rendered(text) => {
+                for reply in state.served.drain(..) {
+                    // A scraper that left needs no answer.
+                    let _ = reply.send(text.clone());
+                }
+                state.rendering = false;
+                state.render();
+            }
+            Msg::Ping(reply) => {
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        info!(actor = Role::Metrics.name(), "actor stopped");
+        Ok(())
+    }
+}
+
+impl State {
+    fn record(&mut self, event: Event) {
+        let catalog = self.args.catalog.clone();
+        match event {
+            Event::Call { account, method, outcome, error, duration, queued } => {
+                self.calls(account, method, outcome).inc();
+                let (durations, queues) = self.durations(method);
+                durations.observe(duration.as_secs_f64());
+                queues.observe(queued.as_secs_f64());
+                if let Some(error) = error {
+                    catalog.count_error(account, method, error);
+                }
+            }
+            Event::Error { account, method, error } => catalog.count_error(account, method, error),
+            Event::Login { account, success, duration } => {
+                let outcome = if success { "success" } else { "failure" };
+                let labels = [catalog.account(account), outcome];
+                catalog.mt5_logins_total.with_label_values(&labels).inc();
+                let none: &[&str] = &[];
+                let durations = catalog.mt5_login_duration_seconds.with_label_values(none);
+                durations.observe(duration.as_secs_f64());
+            }
+            Event::Session { account, from, to } => {
+                let account = catalog.account(account);
+                if let Some(from) = from {
+                    catalog.mt5_pool_sessions.with_label_values(&[account, from.name()]).dec();
+                }
+                catalog.mt5_pool_sessions.with_label_values(&[account, to.name()]).inc();
+            }
+            Event::Connected { account, connected } => {
+                let gauge =
+                    catalog.mt5_terminal_connected.with_label_values(&[catalog.account(account)]);
+                gauge.add(if connected { 1 } else { -1 });
+            }
+            Event::Restarted { account, reason } => {
+                let labels = [catalog.account(account), reason.name()];
+                catalog.mt5_session_restarts_total.with_label_values(&labels).inc();
+            }
+            Event::Rejected { account, reason } => {
+                let labels = [catalog.account(account), reason.name()];
+                catalog.mt5_calls_rejected_total.with_label_values(&labels).inc();
+            }
+            Event::ActorRestarted(role) => {
+                catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).inc();
+            }
+            Event::Sampled(sample) => take_sample(&catalog, &sample),
+            Event::SampleFailed(group) => {
+                catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]).inc();
+            }
+        }
+    }
+
+    /// The counter of such calls, looked up once.
+    fn calls(&mut self, account: AccountId, method: Method, outcome: Outcome) -> &IntCounter {
+        let index = (account.0 * Method::ALL.len() + method as usize) * Outcome::ALL.len()
+            + outcome as usize;
+        if self.calls.len() <= index {
+            self.calls.resize(index + 1, None);
+        }
+        let catalog = &self.args.catalog;
+        self.calls[index].get_or_insert_with(|| catalog.calls(account, method, outcome))
+    }
+
+    /// The histograms of a method's durations and of its queueing, looked up once.
+    fn durations(&mut self, method: Method) -> &(Histogram, Histogram) {
+        let catalog = &self.args.catalog;
+        self.methods[method as usize].get_or_insert_with(|| {
+            let labels = [method.name()];
+            (
+                catalog.mt5_call_duration_seconds.with_label_values(&labels),
+                catalog.mt5_call_queue_seconds.with_label_values(&labels),
+            )
+        })
+    }
+
+    /// Starts a rendering for all who wait, unless one is under way: what
+    /// happened before they asked has been recorded by now.
+    fn render(&mut self) {
+        if self.rendering || self.waiting.is_empty() {
+            return;
+        }
+        self.rendering = true;
+        self.served = std::mem::take(&mut self.waiting);
+        let catalog = self.args.catalog.clone();
+        for role in Role::ALL {
+            catalog
+                .gateway_actor_mailbox_depth
+                .with_label_values(&[role.name()])
+                .set(self.args.depths.get(*role));
+        }
+        let address = self.args.metrics.address.clone();
+        tokio::task::spawn_blocking(move || {
+            // An actor that was restarted meanwhile has forgotten who waits.
+            let _ = address.send(Msg::Rendered(render(&catalog)));
+        });
+    }
+}
+
+fn render(catalog: &Catalog) -> Bytes {
+    let begun = Instant::now();
+    let families = catalog.gather();
+    let mut text = Vec::with_capacity(64 << 10);
+    if let Err(fault) = TextEncoder::new().encode(&families, &mut text) {
+        error!(%fault, "metrics cannot be rendered");
+    }
+    let series: usize = families.iter().map(|family| family.get_metric().len()).sum();
+    let none: &[&str] = &[];
+    let gauge = catalog.gateway_metrics_series.with_label_values(none);
+    gauge.set(i64::try_from(series).unwrap_or(i64::MAX));
+    let durations = catalog.gateway_scrape_duration_seconds.with_label_values(none);
+    durations.observe(begun.elapsed().as_secs_f64());
+    text.into()
+}
+
+fn take_sample(catalog: &Catalog, sample: &Sample) {
+    let none: &[&str] = &[];
+    let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    if let Some(usage) = sample.cpu_usage_ratio {
+        catalog.system_cpu_usage_ratio.with_label_values(none).set(usage);
+    }
+    if let Some(memory) = &sample.memory {
+        catalog.system_memory_used_bytes.with_label_values(none).set(bytes(memory.used));
+        catalog.system_memory_total_bytes.with_label_values(none).set(bytes(memory.total));
+    }
+    for disk in &sample.disks {
+        let labels = [disk.mountpoint.as_str()];
+        catalog.system_disk_free_bytes.with_label_values(&labels).set(bytes(disk.free));
+        catalog.system_disk_size_bytes.with_label_values(&labels).set(bytes(disk.size));
+    }
+    if let Some(process) = &sample.process {
+        let cpu = catalog.process_cpu_seconds_total.with_label_values(none);
+        cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
+        let resident = catalog.process_resident_memory_bytes.with_label_values(none);
+        resident.set(bytes(process.resident_memory));
+        catalog.process_start_time_seconds.with_label_values(none).set(process.start_time);
+        let optional = [
+            (&catalog.process_threads, process.threads),
+            (&catalog.process_open_fds, process.open_fds),
+            (&catalog.process_max_fds, process.max_fds),
+        ];
+        for (family, value) in optional {
+            if let Some(value) = value {
+                family.with_label_values(none).set(bytes(value));
+            }
+        }
+    }
+    let durations = catalog.gateway_sampler_duration_seconds.with_label_values(none);
+    durations.observe(sample.duration.as_secs_f64());
+    if sample.complete {
+        let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(none);
+        last.set(sample.timestamp);
+    }
+}

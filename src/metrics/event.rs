@@ -1,0 +1,144 @@
+//! What actors report, and the closed sets that become label values.
+
+use std::time::Duration;
+
+use super::{Group, Sample};
+use crate::actor::Role;
+use crate::mt5::{ErrorType, Method};
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $type {
+            /// Every value, in declaration order.
+            pub const ALL: &'static [$type] = &[$($type::$variant,)*];
+
+            /// The label value.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// How a call ended.
+    Outcome {
+        /// With an answer.
+        Success = "success",
+        /// With an error that the terminal gave.
+        Error = "error",
+        /// It passed its limit, and its terminal was ended for it.
+        Timeout = "timeout",
+        /// Its terminal ended.
+        Died = "died",
+    }
+}
+
+labels! {
+    /// Where a session stands.
+    SessionState {
+        /// Its terminal is being started.
+        Starting = "starting",
+        /// The terminal logs in, or waits for its broker.
+        LoggingIn = "logging_in",
+        /// It takes calls.
+        Ready = "ready",
+        /// It waits before the next start.
+        BackingOff = "backing_off",
+        /// It failed too often and waits long.
+        Quarantined = "quarantined",
+    }
+}
+
+labels! {
+    /// Why a terminal was replaced.
+    RestartReason {
+        /// A call or the start passed its limit.
+        Hang = "hang",
+        /// It ended by itself.
+        Exit = "exit",
+        /// It broke the protocol.
+        Protocol = "protocol",
+        /// The login failed or led to another account.
+        Login = "login",
+        /// Somebody asked for it.
+        Request = "request",
+    }
+}
+
+labels! {
+    /// Why a call was not admitted.
+    Rejection {
+        /// As many calls as allowed wait already.
+        QueueFull = "queue_full",
+        /// No session of the account is ready.
+        NotReady = "not_ready",
+    }
+}
+
+/// The `type` of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorLabel {
+    /// The terminal gave it.
+    Mt5(ErrorType),
+    /// The terminal did not answer in time.
+    Hang,
+    /// The terminal ended.
+    TerminalDied,
+}
+
+impl ErrorLabel {
+    /// The label value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ErrorLabel::Mt5(error_type) => error_type.name(),
+            ErrorLabel::Hang => "hang",
+            ErrorLabel::TerminalDied => "terminal_died",
+        }
+    }
+}
+
+/// A configured account, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountId(pub usize);
+
+/// What happened. Durations are wall time.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are the labels and values of the families they move")]
+pub enum Event {
+    /// A login was tried.
+    Login { account: AccountId, success: bool, duration: Duration },
+    /// A call ended.
+    Call {
+        account: AccountId,
+        method: Method,
+        outcome: Outcome,
+        error: Option<ErrorLabel>,
+        /// On the terminal, without queueing.
+        duration: Duration,
+        queued: Duration,
+    },
+    /// An error outside a call: the terminal failed before it took one.
+    Error { account: AccountId, method: Method, error: ErrorLabel },
+    /// A session went from one state to another; `None`: it is new.
+    Session { account: AccountId, from: Option<SessionState>, to: SessionState },
+    /// A terminal gained (`true`) or lost its broker.
+    Connected { account: AccountId, connected: bool },
+    /// A terminal was replaced.
+    Restarted { account: AccountId, reason: RestartReason },
+    /// A call was not admitted.
+    Rejected { account: AccountId, reason: Rejection },
+    /// An actor was restarted by its supervisor.
+    ActorRestarted(Role),
+    /// The machine was measured.
+    Sampled(Box<Sample>),
+    /// A part of the measurement failed.
+    SampleFailed(Group),
+}

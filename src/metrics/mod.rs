@@ -1,0 +1,40 @@
+//! What the gateway tells Prometheus.
+//!
+//! [`catalog`] declares every family; the [`collector`] actor owns them, takes
+//! events about terminals and the machine, and renders snapshots; [`http`] are
+//! the handles that the HTTP room moves itself, because a message a request
+//! would cost more than it tells. This room must never wait for a terminal, and
+//! never take a label value from a client.
+
+pub mod catalog;
+pub mod collector;
+pub mod event;
+pub mod http;
+mod sample;
+
+pub use catalog::Catalog;
+pub use collector::{Collector, Metrics};
+pub use event::{AccountId, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState};
+pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
+
+/// Which buckets histograms have, and how statuses are written.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `false`: nothing is measured.
+    pub enabled: bool,
+    /// How a response's status is labelled.
+    pub status_labels: StatusLabels,
+    /// Upper bounds of request durations, seconds.
+    pub duration_buckets: Vec<f64>,
+    /// Upper bounds of call, queue and login durations, seconds.
+    pub call_buckets: Vec<f64>,
+}
+
+/// How a response's status is labelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusLabels {
+    /// `404`
+    Exact,
+    /// `4xx`
+    Class,
+}

@@ -1,0 +1,87 @@
+//! A measurement of the machine, as the sampler reports it.
+
+use std::time::Duration;
+
+/// A part of a measurement that can fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Processor time of the machine.
+    Cpu,
+    /// Memory of the machine.
+    Memory,
+    /// The reported disks.
+    Disk,
+    /// The gateway's own process.
+    Process,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: &'static [Group] = &[Group::Cpu, Group::Memory, Group::Disk, Group::Process];
+
+    /// The label value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Cpu => "cpu",
+            Group::Memory => "memory",
+            Group::Disk => "disk",
+            Group::Process => "process",
+        }
+    }
+}
+
+/// A measurement. What failed is `None` or missing.
+#[derive(Debug)]
+pub struct Sample {
+    /// Used share of all processors' time, 0 to 1.
+    pub cpu_usage_ratio: Option<f64>,
+    /// Memory of the machine.
+    pub memory: Option<Memory>,
+    /// The reported disks.
+    pub disks: Vec<Disk>,
+    /// The gateway itself.
+    pub process: Option<ProcessSample>,
+    /// What the measurement took.
+    pub duration: Duration,
+    /// When it was made, unix seconds.
+    pub timestamp: f64,
+    /// Whether nothing failed.
+    pub complete: bool,
+}
+
+/// Memory, in bytes.
+#[derive(Debug)]
+pub struct Memory {
+    /// In use.
+    pub used: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// A disk, in bytes.
+#[derive(Debug)]
+pub struct Disk {
+    /// Where it is mounted.
+    pub mountpoint: String,
+    /// Free for use.
+    pub free: u64,
+    /// In all.
+    pub size: u64,
+}
+
+/// The gateway's own process. `None`: this system does not tell.
+#[derive(Debug)]
+pub struct ProcessSample {
+    /// Processor time used since the start, seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory, bytes.
+    pub resident_memory: u64,
+    /// Unix seconds of the start.
+    pub start_time: f64,
+    /// Number of threads.
+    pub threads: Option<u64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+    /// Most file descriptors that may be open.
+    pub max_fds: Option<u64>,
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of MetaTrader 5: its methods, requests, records, error codes,
+//! timeframes and flags, under the names that its Python package gives them.
+//!
+//! This room is data and arithmetic only. It must never do I/O, and it knows
+//! nothing of terminals, pools or HTTP.
+
+mod answer;
+mod error;
+mod group;
+mod method;
+mod record;
+mod request;
+mod rows;
+mod timeframe;
+
+pub use answer::{Answer, Version};
+pub use error::{Error, ErrorType};
+pub use group::Group;
+pub use method::Method;
+pub use record::{
+    AccountInfo, BookEntry, Deal, Order, OrderCheckResult, OrderSendResult, Position, SymbolInfo,
+    TerminalInfo, TradeRequest,
+};
+pub use request::{Request, Selection};
+pub use rows::{Rate, Row, Rows, Tick};
+pub use timeframe::{CopyTicks, Timeframe, tick_flag};

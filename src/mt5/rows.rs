@@ -1,0 +1,235 @@
+//! Bars and ticks as terminals give them: packed little-endian rows of a numpy
+//! structured array, kept as bytes so that 100,000 of them cost one buffer.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// One packed row of a structured array.
+pub trait Row: Copy + Serialize {
+    /// Bytes a row takes.
+    const SIZE: usize;
+    /// Reads one row.
+    fn read(bytes: &[u8]) -> Self;
+    /// Appends one row.
+    fn write(&self, buffer: &mut Vec<u8>);
+    /// The row's time in unix seconds.
+    fn time(&self) -> i64;
+}
+
+/// A bar, a row of `copy_rates_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Rate {
+    /// Opening time, unix seconds of the server's clock.
+    pub time: i64,
+    /// First bid of the period.
+    pub open: f64,
+    /// Highest bid of the period.
+    pub high: f64,
+    /// Lowest bid of the period.
+    pub low: f64,
+    /// Last bid of the period.
+    pub close: f64,
+    /// Number of ticks.
+    pub tick_volume: u64,
+    /// Spread in points.
+    pub spread: i32,
+    /// Traded volume, where the exchange tells.
+    pub real_volume: u64,
+}
+
+/// A tick, a row of `copy_ticks_*` and the record of `symbol_info_tick`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize, ToSchema)]
+pub struct Tick {
+    /// Unix seconds of the server's clock.
+    pub time: i64,
+    /// Current bid.
+    pub bid: f64,
+    /// Current ask.
+    pub ask: f64,
+    /// Price of the last deal.
+    pub last: f64,
+    /// Volume of the last deal, whole units.
+    pub volume: u64,
+    /// Unix milliseconds of the server's clock.
+    pub time_msc: i64,
+    /// What changed: bid 2, ask 4, last 8, volume 16, buy 32, sell 64.
+    pub flags: u32,
+    /// Volume of the last deal with its fraction.
+    pub volume_real: f64,
+}
+
+/// Reads the little-endian field at an offset that grows with each call.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut field = [0; N];
+        let (head, tail) = self.0.split_at(N);
+        field.copy_from_slice(head);
+        self.0 = tail;
+        field
+    }
+}
+
+impl Row for Rate {
+    const SIZE: usize = 60;
+
+    fn read(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        Rate {
+            time: i64::from_le_bytes(fields.take()),
+            open: f64::from_le_bytes(fields.take()),
+            high: f64::from_le_bytes(fields.take()),
+            low: f64::from_le_bytes(fields.take()),
+            close: f64::from_le_bytes(fields.take()),
+            tick_volume: u64::from_le_bytes(fields.take()),
+            spread: i32::from_le_bytes(fields.take()),
+            real_volume: u64::from_le_bytes(fields.take()),
+        }
+    }
+
+    fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.time.to_le_bytes());
+        for price in [self.open, self.high, self.low, self.close] {
+            buffer.extend_from_slice(&price.to_le_bytes());
+        }
+        buffer.extend_from_slice(&self.tick_volume.to_le_bytes());
+        buffer.extend_from_slice(&self.spread.to_le_bytes());
+        buffer.extend_from_slice(&self.real_volume.to_le_bytes());
+    }
+
+    fn time(&self) -> i64 {
+        self.time
+    }
+}
+
+impl Row for Tick {
+    const SIZE: usize = 60;
+
+    fn read(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        Tick {
+            time: i64::from_le_bytes(fields.take()),
+            bid: f64::from_le_bytes(fields.take()),
+            ask: f64::from_le_bytes(fields.take()),
+            last: f64::from_le_bytes(fields.take()),
+            volume: u64::from_le_bytes(fields.take()),
+            time_msc: i64::from_le_bytes(fields.take()),
+            flags: u32::from_le_bytes(fields.take()),
+            volume_real: f64::from_le_bytes(fields.take()),
+        }
+    }
+
+    fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.time.to_le_bytes());
+        for price in [self.bid, self.ask, self.last] {
+            buffer.extend_from_slice(&price.to_le_bytes());
+        }
+        buffer.extend_from_slice(&self.volume.to_le_bytes());
+        buffer.extend_from_slice(&self.time_msc.to_le_bytes());
+        buffer.extend_from_slice(&self.flags.to_le_bytes());
+        buffer.extend_from_slice(&self.volume_real.to_le_bytes());
+    }
+
+    fn time(&self) -> i64 {
+        self.time
+    }
+}
+
+/// Rows in time's order, oldest first. Serialises as a list of objects.
+#[derive(Debug, Clone)]
+pub struct Rows<R> {
+    bytes: Bytes,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<R: Row> Rows<R> {
+    /// Takes packed rows over.
+    ///
+    /// # Errors
+    /// The length, if it is not a whole number of rows.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, usize> {
+        if bytes.len().is_multiple_of(R::SIZE) {
+            Ok(Rows { bytes, row: PhantomData })
+        } else {
+            Err(bytes.len())
+        }
+    }
+
+    /// Packs rows.
+    pub fn pack(rows: impl IntoIterator<Item = R>) -> Self {
+        let mut buffer = Vec::new();
+        for row in rows {
+            row.write(&mut buffer);
+        }
+        Rows { bytes: buffer.into(), row: PhantomData }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / R::SIZE
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The rows one after the other.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = R> + ExactSizeIterator {
+        self.bytes.chunks_exact(R::SIZE).map(R::read)
+    }
+
+    /// The same buffer without the rows outside `range`, which is cut to what there is.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let end = range.end.min(self.len());
+        let start = range.start.min(end);
+        Rows { bytes: self.bytes.slice(start * R::SIZE..end * R::SIZE), row: PhantomData }
+    }
+
+    /// The pieces one after the other in one buffer.
+    pub fn concat(pieces: &[Rows<R>]) -> Self {
+        if let [only] = pieces {
+            return only.clone();
+        }
+        let mut buffer = Vec::with_capacity(pieces.iter().map(|piece| piece.bytes.len()).sum());
+        for piece in pieces {
+            buffer.extend_from_slice(&piece.bytes);
+        }
+        Rows { bytes: buffer.into(), row: PhantomData }
+    }
+}
+
+impl<R: Row> Serialize for Rows<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Rate, Row, Rows};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_row_survives_packing(time: i64, open: f64, tick_volume: u64, spread: i32, real_volume: u64) {
+            let rate = Rate { time, open, high: 1.0, low: -1.0, close: 0.0, tick_volume, spread, real_volume };
+            let rows = Rows::pack([rate, rate]);
+            prop_assert_eq!(rows.len(), 2);
+            let back = rows.iter().next().unwrap();
+            prop_assert_eq!(back.open.to_bits(), open.to_bits());
+            prop_assert_eq!((back.time, back.tick_volume, back.spread, back.real_volume), (time, tick_volume, spread, real_volume));
+        }
+
+        #[test]
+        fn bytes_that_are_no_whole_rows_are_refused(length in 0usize..600) {
+            let rows = Rows::<Rate>::from_bytes(Bytes::from(vec![0; length]));
+            prop_assert_eq!(rows.is_ok(), length % Rate::SIZE == 0);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Histories that the package has no function for: bars forward from a date,
+//! and ticks backward from one.
+
+use super::call::{CallError, Context};
+use super::directory::Account;
+use crate::mt5::{Answer, CopyTicks, Rate, Request, Rows, Tick, Timeframe};
+use crate::terminal::Failure;
+
+/// Bars that one piece asks for at most, below what terminals usually allow.
+const PIECE: i64 = 50_000;
+
+/// What a range is padded with: a weekend and a holiday.
+const PAUSE: i64 = 4 * 86_400;
+
+/// How far back ticks are looked for, seconds: a year.
+const TICKS_REACH: i64 = 366 * 86_400;
+
+/// Servers' clocks run at most this far ahead of UTC, seconds.
+const CLOCK_LEAD: i64 = 14 * 3600;
+
+/// The bars of an answer.
+///
+/// # Errors
+/// If it is of another kind.
+pub fn rates(answer: Answer) -> Result<Rows<Rate>, CallError> {
+    match answer {
+        Answer::Rates(rows) => Ok(rows),
+        _ => Err(unusable("bars")),
+    }
+}
+
+/// The ticks of an answer.
+///
+/// # Errors
+/// If it is of another kind.
+pub fn ticks(answer: Answer) -> Result<Rows<Tick>, CallError> {
+    match answer {
+        Answer::Ticks(rows) => Ok(rows),
+        _ => Err(unusable("ticks")),
+    }
+}
+
+fn unusable(what: &str) -> CallError {
+    Failure::Unusable(format!("the terminal answered with something else than {what}")).into()
+}
+
+/// The first `count` bars that open at or after `from`. Asks for ranges, each
+/// padded for the hours in which nothing is traded, until there are enough or
+/// the present is reached.
+///
+/// # Errors
+/// Why a piece has no answer.
+pub async fn rates_forward(
+    account: &Account,
+    context: &Context,
+    symbol: &str,
+    timeframe: Timeframe,
+    from: i64,
+    count: u32,
+) -> Result<Rows<Rate>, CallError> {
+    let end = jiff::Timestamp::now().as_second() + CLOCK_LEAD;
+    let period = timeframe.seconds();
+    let count = count as usize;
+    let (mut pieces, mut found, mut start) = (Vec::new(), 0, from);
+    loop {
+        let missing = (count - found) as i64;
+        // Five trading days a week.
+        let span = (missing * period * 7 / 5 + PAUSE).clamp(period, PIECE * period);
+        let request = Request::CopyRatesRange {
+            symbol: symbol.to_owned(),
+            timeframe,
+            date_from: start,
+            date_to: start + span - 1,
+        };
+        let piece = rates(account.call(request, context).await?)?;
+        let piece = piece.slice(0..count - found);
+        found += piece.len();
+        pieces.push(piece);
+        start += span;
+        if found == count || start > end {
+            return Ok(Rows::concat(&pieces));
+        }
+    }
+}
+
+/// The last `count` ticks at or before `to`, or the last there are. Looks back
+/// over stretches that double until there are enough, at most a year.
+///
+/// # Errors
+/// Why a piece has no answer.
+pub async fn ticks_backward(
+    account: &Account,
+    context: &Context,
+    symbol: &str,
+    to: Option<i64>,
+    count: u32,
+    flags: CopyTicks,
+) -> Result<Rows<Tick>, CallError> {
+    // The first millisecond that is too late.
+    let end = match to {
+        Some(to) => to * 1000 + 1,
+        None => {
+            let request = Request::SymbolInfoTick { symbol: symbol.to_owned() };
+            match account.call(request, context).await? {
+                Answer::Tick(tick) => tick.time_msc + 1,
+                _ => return Err(unusable("a tick")),
+            }
+        }
+    };
+    let count = count as usize;
+    let (mut pieces, mut found) = (Vec::new(), 0);
+    let (mut piece_end, mut span) = (end, 60i64.max(count as i64));
+    while found < count && piece_end > 0 && end - piece_end < TICKS_REACH * 1000 {
+        let start = (piece_end / 1000 - span).max(0);
+        let request = Request::CopyTicksRange {
+            symbol: symbol.to_owned(),
+            date_from: start,
+            // A range ends with its last second's first millisecond.
+            date_to: piece_end / 1000 + 1,
+            flags,
+        };
+        let piece = ticks(account.call(request, context).await?)?;
+        let late = piece.iter().rev().take_while(|tick| tick.time_msc >= piece_end).count();
+        let piece = piece.slice(0..piece.len() - late);
+        found += piece.len();
+        pieces.push(piece);
+        piece_end = start * 1000;
+        span = span.saturating_mul(2);
+    }
+    pieces.reverse();
+    let all = Rows::concat(&pieces);
+    Ok(all.slice(all.len().saturating_sub(count)..all.len()))
+}

@@ -1,0 +1,89 @@
+//! A call on its way to a terminal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use crate::mt5::{Answer, Request};
+use crate::terminal::Failure;
+
+/// On whose behalf a call is made.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The id of the request that it serves.
+    pub request_id: Arc<str>,
+    /// When its caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CallError {
+    /// The terminal gave an error, or an answer that is of no use.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The call passed its limit, and its terminal was ended for it.
+    #[error("the terminal did not answer within {0:?} and is being replaced")]
+    TimedOut(Duration),
+    /// The terminal ended in this call.
+    #[error("the terminal ended during the call: {0}")]
+    Died(String),
+    /// No session of the account is ready; the next start is due after this time.
+    #[error("no terminal of the account is ready")]
+    NotReady(Duration),
+    /// As many calls as allowed wait already.
+    #[error("as many calls as allowed wait already")]
+    QueueFull,
+    /// The caller's deadline passed. What becomes of the call is unknown.
+    #[error("the deadline passed before the terminal answered")]
+    DeadlinePassed,
+}
+
+/// The place in a session's queue that a call holds until it is over.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    depth: Arc<AtomicI64>,
+}
+
+impl Place {
+    pub fn new(permit: OwnedSemaphorePermit, depth: Arc<AtomicI64>) -> Place {
+        depth.fetch_add(1, Ordering::Relaxed);
+        Place { _permit: permit, depth }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call that a session was given.
+#[derive(Debug)]
+pub struct Call {
+    pub request: Request,
+    pub context: Context,
+    pub arrived: Instant,
+    pub place: Place,
+    /// Whether another session had it before.
+    pub moved: bool,
+    pub reply: oneshot::Sender<Result<Answer, CallError>>,
+}
+
+impl Call {
+    /// Whether nobody waits for the answer any more.
+    pub fn is_abandoned(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.context.deadline <= now
+    }
+
+    /// Ends the call.
+    pub fn finish(self, result: Result<Answer, CallError>) {
+        // The place is free before the caller knows, so that its next call finds it so.
+        drop(self.place);
+        let _ = self.reply.send(result);
+    }
+}

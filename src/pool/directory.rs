@@ -1,0 +1,421 @@
+//! Who is ready: chooses a session for each call and admits it. Shared by all;
+//! nothing here waits for an actor.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::call::{Call, CallError, Context, Place};
+use super::{AccountOptions, session};
+use crate::actor::{Address, Depths, Role};
+use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
+use crate::mt5::{Answer, Method, Request};
+use crate::terminal::{Launch, Lease, Mode};
+
+/// Every configured account.
+pub struct Directory {
+    accounts: BTreeMap<String, Arc<Account>>,
+}
+
+impl Directory {
+    /// The directory of these accounts, none of them ready.
+    pub fn new(
+        accounts: Vec<AccountOptions>,
+        catalog: &Catalog,
+        metrics: &Metrics,
+        depths: &Depths,
+    ) -> Directory {
+        let accounts = accounts.into_iter().enumerate().map(|(index, options)| {
+            let id = AccountId(index);
+            let slots = (0..options.sessions)
+                .map(|_| Slot::new(options.queue, catalog.queue(id), depths))
+                .collect();
+            let account = Account {
+                id,
+                name: options.name,
+                login: options.login,
+                server: options.server,
+                trade: options.trade,
+                launcher: options.launcher,
+                slots,
+                primary: Mutex::new(None),
+                metrics: metrics.clone(),
+            };
+            (account.name.clone(), Arc::new(account))
+        });
+        Directory { accounts: accounts.collect() }
+    }
+
+    /// The account of this name.
+    pub fn account(&self, name: &str) -> Option<&Arc<Account>> {
+        self.accounts.get(name)
+    }
+
+    /// Every account, by name.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values()
+    }
+}
+
+/// An account and its sessions.
+pub struct Account {
+    /// Its place in the configuration.
+    pub id: AccountId,
+    /// Its name in URLs.
+    pub name: String,
+    /// Its number at the broker.
+    pub login: u64,
+    /// Its broker's server.
+    pub server: String,
+    /// Whether it may trade.
+    pub trade: bool,
+    pub(super) launcher: Arc<dyn Launch>,
+    pub(super) slots: Vec<Slot>,
+    /// The first session that was ready, until it fails.
+    primary: Mutex<Option<usize>>,
+    metrics: Metrics,
+}
+
+/// The place of one session; it outlives the session's actor.
+pub(super) struct Slot {
+    pub address: Address<session::Msg>,
+    pub lease: Lease,
+    queue: usize,
+    admission: Arc<Semaphore>,
+    depth: Arc<AtomicI64>,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug, Clone)]
+struct Status {
+    state: SessionState,
+    since: Timestamp,
+    retry_at: Option<Instant>,
+    connected: bool,
+    restarts: u64,
+    last_login: Option<LoginReport>,
+    last_error: Option<ErrorReport>,
+}
+
+/// How the last login of a session ended.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LoginReport {
+    /// `success` or `failure`.
+    pub outcome: &'static str,
+    /// When, RFC 3339.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
+/// What went wrong with a session last.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorReport {
+    /// In words.
+    pub message: String,
+    /// When, RFC 3339.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
+/// A session as `/api/v1/accounts` shows it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SessionStatus {
+    /// Where it stands.
+    pub state: SessionState,
+    /// Since when, RFC 3339.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// Whether account, positions, orders and history are read from it.
+    pub primary: bool,
+    /// Whether its terminal is connected to the broker.
+    pub connected: bool,
+    /// Calls that wait or are under way.
+    pub queue_depth: usize,
+    /// How often its terminal was replaced.
+    pub restarts: u64,
+    /// How its last login ended.
+    pub last_login: Option<LoginReport>,
+    /// What went wrong last.
+    pub last_error: Option<ErrorReport>,
+}
+
+/// An account as `/api/v1/accounts` shows it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AccountStatus {
+    /// Its name in URLs.
+    pub name: String,
+    /// Its number at the broker.
+    pub login: u64,
+    /// Its broker's server.
+    pub server: String,
+    /// `live` or `simulated`.
+    pub mode: Mode,
+    /// Whether it may trade.
+    pub trade: bool,
+    /// Whether a session is ready.
+    pub ready: bool,
+    /// Its sessions.
+    pub sessions: Vec<SessionStatus>,
+}
+
+impl Account {
+    /// Whether its terminals are real.
+    pub fn mode(&self) -> Mode {
+        self.launcher.mode()
+    }
+
+    /// Whether a session is ready.
+    pub fn is_ready(&self) -> bool {
+        self.slots.iter().any(Slot::is_ready)
+    }
+
+    /// Where each session stands.
+    pub fn status(&self) -> AccountStatus {
+        let primary = *self.primary.lock().expect("no panic under this lock");
+        let sessions = self.slots.iter().enumerate();
+        AccountStatus {
+            name: self.name.clone(),
+            login: self.login,
+            server: self.server.clone(),
+            mode: self.mode(),
+            trade: self.trade,
+            ready: self.is_ready(),
+            sessions: sessions.map(|(index, slot)| slot.report(primary == Some(index))).collect(),
+        }
+    }
+
+    /// Makes a call on the session that its method belongs to.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call(&self, request: Request, context: &Context) -> Result<Answer, CallError> {
+        let chosen = if uses_primary(request.method()) {
+            *self.primary.lock().expect("no panic under this lock")
+        } else {
+            self.least_loaded(None)
+        };
+        self.call_on(chosen, request, context).await
+    }
+
+    /// Makes a call on every session that is ready; what is set so is set in
+    /// each terminal.
+    ///
+    /// # Errors
+    /// The first session's reason for not answering.
+    pub async fn call_all(&self, request: Request, context: &Context) -> Result<Answer, CallError> {
+        let ready = (0..self.slots.len()).filter(|index| self.slots[*index].is_ready());
+        let calls: Vec<_> =
+            ready.map(|index| self.call_on(Some(index), request.clone(), context)).collect();
+        let answers = futures_util::future::try_join_all(calls).await?;
+        answers.into_iter().next().ok_or_else(|| self.not_ready())
+    }
+
+    async fn call_on(
+        &self,
+        chosen: Option<usize>,
+        request: Request,
+        context: &Context,
+    ) -> Result<Answer, CallError> {
+        let Some(slot) = chosen.map(|index| &self.slots[index]) else {
+            return Err(self.not_ready());
+        };
+        let Some(place) = slot.admit() else {
+            self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
+            return Err(CallError::QueueFull);
+        };
+        let (reply, answer) = oneshot::channel();
+        let context = context.clone();
+        let deadline = context.deadline;
+        let arrived = Instant::now();
+        let call = Call { request, context, arrived, place, moved: false, reply };
+        if slot.address.send(session::Msg::Call(call)).is_err() {
+            return Err(self.not_ready());
+        }
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
+            Err(_) => Err(CallError::DeadlinePassed),
+        }
+    }
+
+    /// Gives a read that its session cannot make to another one, once.
+    pub(super) fn hand_over(&self, mut call: Call, from: usize) {
+        let other = if call.moved { None } else { self.least_loaded(Some(from)) };
+        let admitted = other.and_then(|index| {
+            let slot = &self.slots[index];
+            slot.admit().map(|place| (slot, place))
+        });
+        let Some((slot, place)) = admitted else {
+            let error = self.not_ready();
+            return call.finish(Err(error));
+        };
+        call.moved = true;
+        call.place = place;
+        if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
+            let error = self.not_ready();
+            call.finish(Err(error));
+        }
+    }
+
+    /// Counts a refusal, and says when to try again.
+    fn not_ready(&self) -> CallError {
+        self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::NotReady });
+        let retry_at = self.slots.iter().filter_map(Slot::retry_at).min();
+        let delay = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        CallError::NotReady(delay.unwrap_or_default().max(Duration::from_secs(1)))
+    }
+
+    fn least_loaded(&self, except: Option<usize>) -> Option<usize> {
+        let ready = self.slots.iter().enumerate();
+        ready
+            .filter(|(index, slot)| Some(*index) != except && slot.is_ready())
+            .min_by_key(|(_, slot)| slot.in_use())
+            .map(|(index, _)| index)
+    }
+
+    /// Notes a session's new state and keeps the primary right.
+    pub(super) fn set_state(&self, index: usize, to: SessionState, retry_at: Option<Instant>) {
+        let slot = &self.slots[index];
+        let from = {
+            let mut status = slot.lock();
+            let from = std::mem::replace(&mut status.state, to);
+            if from != to {
+                status.since = Timestamp::now();
+            }
+            status.retry_at = retry_at;
+            from
+        };
+        if from != to {
+            self.metrics.record(Event::Session { account: self.id, from: Some(from), to });
+        }
+        let mut primary = self.primary.lock().expect("no panic under this lock");
+        if primary.is_none_or(|primary| !self.slots[primary].is_ready()) {
+            *primary = (0..self.slots.len()).find(|index| self.slots[*index].is_ready());
+        }
+    }
+
+    pub(super) fn state(&self, index: usize) -> SessionState {
+        self.slots[index].lock().state
+    }
+
+    /// Notes whether a session's terminal is connected to its broker.
+    pub(super) fn set_connected(&self, index: usize, connected: bool) {
+        let before = std::mem::replace(&mut self.slots[index].lock().connected, connected);
+        if before != connected {
+            self.metrics.record(Event::Connected { account: self.id, connected });
+        }
+    }
+
+    pub(super) fn note_restart(&self, index: usize) {
+        self.slots[index].lock().restarts += 1;
+    }
+
+    pub(super) fn note_login(&self, index: usize, success: bool) {
+        let outcome = if success { "success" } else { "failure" };
+        let report = LoginReport { outcome, at: Timestamp::now() };
+        self.slots[index].lock().last_login = Some(report);
+    }
+
+    pub(super) fn note_error(&self, index: usize, message: String) {
+        let report = ErrorReport { message, at: Timestamp::now() };
+        self.slots[index].lock().last_error = Some(report);
+    }
+}
+
+impl Slot {
+    fn new(queue: usize, depth: Arc<AtomicI64>, depths: &Depths) -> Slot {
+        Slot {
+            address: Address::new(Role::Session, depths),
+            lease: Lease::default(),
+            queue,
+            admission: Arc::new(Semaphore::new(queue)),
+            depth,
+            status: Mutex::new(Status {
+                state: SessionState::Starting,
+                since: Timestamp::now(),
+                retry_at: None,
+                connected: false,
+                restarts: 0,
+                last_login: None,
+                last_error: None,
+            }),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().expect("no panic under this lock")
+    }
+
+    fn is_ready(&self) -> bool {
+        self.lock().state == SessionState::Ready
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.lock().retry_at
+    }
+
+    fn in_use(&self) -> usize {
+        self.queue - self.admission.available_permits()
+    }
+
+    fn admit(&self) -> Option<Place> {
+        let permit = self.admission.clone().try_acquire_owned().ok()?;
+        Some(Place::new(permit, self.depth.clone()))
+    }
+
+    fn report(&self, primary: bool) -> SessionStatus {
+        let status = self.lock().clone();
+        SessionStatus {
+            state: status.state,
+            since: status.since,
+            primary,
+            connected: status.connected,
+            queue_depth: self.in_use(),
+            restarts: status.restarts,
+            last_login: status.last_login,
+            last_error: status.last_error,
+        }
+    }
+}
+
+impl Account {
+    /// Reports every session in its first state, for the gauge of states.
+    pub(super) fn announce(&self) {
+        for _ in &self.slots {
+            let to = SessionState::Starting;
+            self.metrics.record(Event::Session { account: self.id, from: None, to });
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Whether a method's answer depends on what was traded, so that all of them
+/// come from one terminal; and those that speak about that terminal itself.
+fn uses_primary(method: Method) -> bool {
+    !matches!(
+        method,
+        Method::SymbolsTotal
+            | Method::SymbolsGet
+            | Method::SymbolInfo
+            | Method::SymbolInfoTick
+            | Method::SymbolSelect
+            | Method::MarketBookAdd
+            | Method::MarketBookGet
+            | Method::MarketBookRelease
+            | Method::CopyRatesFrom
+            | Method::CopyRatesFromPos
+            | Method::CopyRatesRange
+            | Method::CopyTicksFrom
+            | Method::CopyTicksRange
+    )
+}

@@ -1,0 +1,53 @@
+//! Who owns terminals, and who may use them.
+//!
+//! The [`supervisor`] actor owns one [`session`] actor for each configured
+//! terminal. The [`directory`] says who is ready and admits calls, so that the
+//! way of a call goes from HTTP straight to a session. [`restart`] decides when
+//! a terminal that failed is started again. This room knows nothing of HTTP and
+//! nothing of Prometheus; what it sees, it reports as events.
+
+pub mod bars;
+mod call;
+mod directory;
+mod restart;
+mod session;
+pub mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::terminal::Launch;
+
+pub use self::call::{CallError, Context};
+pub use self::directory::{Account, AccountStatus, Directory, SessionStatus};
+pub use self::restart::Policy;
+pub use self::supervisor::Pool;
+
+/// How sessions treat their terminals.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a terminal may take for a call before it is replaced.
+    pub call_timeout: Duration,
+    /// How often a terminal is asked whether it is connected.
+    pub probe_interval: Duration,
+    /// When a terminal that failed is started again.
+    pub restart: Policy,
+}
+
+/// A configured account.
+pub struct AccountOptions {
+    /// Its name in URLs and labels.
+    pub name: String,
+    /// Its number at the broker.
+    pub login: u64,
+    /// Its broker's server.
+    pub server: String,
+    /// Terminals.
+    pub sessions: usize,
+    /// Calls that may wait or be under way for each terminal.
+    pub queue: usize,
+    /// Whether it may trade.
+    pub trade: bool,
+    /// Starts its terminals.
+    pub launcher: Arc<dyn Launch>,
+}

@@ -1,0 +1,631 @@
+//! The session actor: one terminal, from its start to its replacement.
+//!
+//! It never waits for its terminal: calls go out by [`Terminal::submit`] and
+//! come back as messages, so health, stop and supervision are always answered.
+//! It keeps the clock of the oldest call; a terminal that passes a call's limit
+//! is ended, because a call that is stuck in C cannot be cancelled.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Options;
+use super::call::{Call, CallError};
+use super::directory::Account;
+use super::restart::{History, Verdict};
+use crate::actor::{Address, Envelope, Role};
+use crate::metrics::{ErrorLabel, Event, Outcome, RestartReason, SessionState};
+use crate::mt5::{Answer, ErrorType, Method, Request};
+use crate::terminal::{self, Ending, Failure, Terminal};
+
+/// Calls that may be written ahead of the one that the terminal works on. Deep
+/// enough to keep a pipe busy, shallow enough that few have to move.
+const WINDOW: usize = 16;
+
+/// What the package may overrun its own timeout by before it is ended for it.
+const INITIALIZE_GRACE: Duration = Duration::from_secs(2);
+
+/// How often a terminal that waits for its broker is asked.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a session is told.
+pub enum Msg {
+    /// Make a call.
+    Call(Call),
+    /// The terminal of this generation reports.
+    Terminal(u64, terminal::Event),
+    /// Time to start a terminal, unless a newer generation has begun.
+    Launch(u64),
+    /// Time to look at the clock of the oldest call.
+    CheckLimit(u64),
+    /// Time to ask the terminal whether it is connected.
+    Probe(u64),
+    /// Replace the terminal; answered when the new one is ready or has failed.
+    Restart(oneshot::Sender<()>),
+    /// Let the terminal finish and end it; answered when it is gone.
+    Stop(oneshot::Sender<()>),
+}
+
+/// The actor.
+pub struct Session;
+
+/// What the actor needs.
+#[derive(Clone)]
+pub struct Args {
+    pub account: Arc<Account>,
+    /// Which of the account's sessions this is.
+    pub index: usize,
+    pub options: Arc<Options>,
+}
+
+/// What the actor knows.
+pub struct State {
+    args: Args,
+    address: Address<Msg>,
+    history: History,
+    /// Grows with every start and end, so that what belongs to an earlier
+    /// terminal is recognised.
+    generation: u64,
+    terminal: Option<Box<dyn Terminal>>,
+    launched: Instant,
+    login: Login,
+    /// Written to the terminal, oldest first.
+    in_flight: VecDeque<InFlight>,
+    /// Not written yet.
+    waiting: VecDeque<Call>,
+    next_id: u64,
+    last_answer: Instant,
+    limit_armed: bool,
+    /// Somebody waits for the replacement of the terminal.
+    restart: Option<oneshot::Sender<()>>,
+    /// The running terminal answers what it has and is then replaced.
+    replacing: bool,
+    /// Somebody waits for the end.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// What is known about the login of the running terminal.
+#[derive(Debug, Default)]
+struct Login {
+    began: Option<Instant>,
+    initialized: bool,
+    verified: bool,
+    connected: bool,
+    /// Whether the login was reported, which it is once a terminal.
+    reported: bool,
+}
+
+struct InFlight {
+    id: u64,
+    method: Method,
+    written: Instant,
+    /// `None`: the session's own.
+    call: Option<Call>,
+}
+
+/// Why a terminal is given up.
+struct Fault {
+    reason: RestartReason,
+    detail: String,
+    refused_login: bool,
+}
+
+impl Actor for Session {
+    type Msg = Envelope<Msg>;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let address = args.account.slots[args.index].address.clone();
+        address.assign(myself);
+        let _ = address.send(Msg::Launch(0));
+        info!(
+            actor = Role::Session.name(),
+            account = args.account.name,
+            session = args.index,
+            "actor started"
+        );
+        let now = Instant::now();
+        Ok(State {
+            history: History::new(args.options.restart.clone()),
+            args,
+            address,
+            generation: 0,
+            terminal: None,
+            launched: now,
+            login: Login::default(),
+            in_flight: VecDeque::new(),
+            waiting: VecDeque::new(),
+            next_id: 0,
+            last_answer: now,
+            limit_armed: false,
+            restart: None,
+            replacing: false,
+            stop: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message.open() {
+            Msg::Call(call) => state.take(call),
+            Msg::Terminal(generation, event) if generation == state.generation => {
+                state.hear(event);
+            }
+            Msg::Launch(generation) if generation == state.generation => state.launch(),
+            Msg::CheckLimit(generation) if generation == state.generation => state.check_limit(),
+            Msg::Probe(generation) if generation == state.generation => state.probe(),
+            Msg::Terminal(..) | Msg::Launch(_) | Msg::CheckLimit(_) | Msg::Probe(_) => {}
+            Msg::Restart(done) => state.begin_restart(done),
+            Msg::Stop(done) => {
+                state.stop = Some(done);
+                state.set_state(SessionState::Starting, None);
+                state.pump();
+            }
+        }
+        if state.stop.is_some() && state.in_flight.is_empty() && state.waiting.is_empty() {
+            state.end();
+            myself.stop(None);
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        info!(
+            actor = Role::Session.name(),
+            account = state.args.account.name,
+            session = state.args.index,
+            "actor stopped"
+        );
+        Ok(())
+    }
+}
+
+impl State {
+    fn set_state(&self, to: SessionState, retry_at: Option<Instant>) {
+        self.args.account.set_state(self.args.index, to, retry_at);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.args.account.state(self.args.index) == SessionState::Ready
+    }
+
+    fn record(&self, event: Event) {
+        self.args.account.metrics().record(event);
+    }
+
+    // Starting and logging in.
+
+    fn launch(&mut self) {
+        self.generation += 1;
+        self.launched = Instant::now();
+        self.login = Login::default();
+        self.set_state(SessionState::Starting, None);
+        let (address, generation) = (self.address.clone(), self.generation);
+        let sink = Arc::new(move |event| {
+            // A session that is gone has dropped the terminal already.
+            let _ = address.send(Msg::Terminal(generation, event));
+        });
+        let account = &self.args.account;
+        let lease = account.slots[self.args.index].lease.clone();
+        self.terminal = Some(account.launcher.launch(lease, sink));
+        self.arm_limit();
+    }
+
+    /// The next step on the way to ready.
+    fn advance(&mut self) {
+        if !self.login.initialized {
+            self.submit_own(Request::Initialize);
+        } else if !self.login.verified {
+            self.submit_own(Request::AccountInfo);
+        } else if !self.login.connected {
+            self.submit_own(Request::TerminalInfo);
+        } else if !self.is_ready() && !self.replacing && self.stop.is_none() {
+            self.history.ready();
+            self.set_state(SessionState::Ready, None);
+            let account = &self.args.account;
+            info!(account = account.name, session = self.args.index, "session ready");
+            self.restarted();
+        }
+    }
+
+    /// Tells whoever waits for the replacement that it is over.
+    fn restarted(&mut self) {
+        if let Some(done) = self.restart.take() {
+            let _ = done.send(());
+        }
+    }
+
+    fn report_login(&mut self, success: bool, detail: &str) {
+        if self.login.reported {
+            return;
+        }
+        self.login.reported = true;
+        let duration = self.login.began.map_or(Duration::ZERO, |began| began.elapsed());
+        let account = &self.args.account;
+        account.note_login(self.args.index, success);
+        self.record(Event::Login { account: account.id, success, duration });
+        let (name, session) = (&account.name, self.args.index);
+        if success {
+            info!(account = name, session, login = account.login, ?duration, "login succeeded");
+        } else {
+            warn!(account = name, session, login = account.login, detail, "login failed");
+        }
+    }
+
+    fn probe(&mut self) {
+        if self.login.initialized && !self.replacing && self.stop.is_none() {
+            self.submit_own(Request::TerminalInfo);
+        }
+    }
+
+    fn probe_after(&self, delay: Duration) {
+        self.address.send_after(delay, Msg::Probe(self.generation));
+    }
+
+    // Calls.
+
+    fn take(&mut self, call: Call) {
+        if self.is_ready() || (self.stop.is_some() && self.terminal.is_some()) {
+            self.waiting.push_back(call);
+            self.pump();
+        } else {
+            self.args.account.hand_over(call, self.args.index);
+        }
+    }
+
+    /// Writes waiting calls, as far as the window allows.
+    fn pump(&mut self) {
+        while self.in_flight.len() < WINDOW {
+            let Some(call) = self.waiting.pop_front() else {
+                return;
+            };
+            // Nobody would get the answer, so it need not cost the terminal anything.
+            if !call.is_abandoned(Instant::now()) {
+                self.submit(call.request.clone(), Some(call));
+            }
+        }
+    }
+
+    fn submit_own(&mut self, request: Request) {
+        self.submit(request, None);
+    }
+
+    fn submit(&mut self, request: Request, call: Option<Call>) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let (id, method) = (self.next_id, request.method());
+        self.next_id += 1;
+        terminal.submit(id, request);
+        self.in_flight.push_back(InFlight { id, method, written: Instant::now(), call });
+        self.arm_limit();
+    }
+
+    // What the terminal says.
+
+    fn hear(&mut self, event: terminal::Event) {
+        let account = &self.args.account;
+        match event {
+            terminal::Event::Started(versions) => {
+                info!(
+                    account = account.name,
+                    session = self.args.index,
+                    versions,
+                    "terminal started"
+                );
+                self.login.began = Some(Instant::now());
+                if !self.replacing {
+                    self.set_state(SessionState::LoggingIn, None);
+                }
+                self.probe_after(self.args.options.probe_interval);
+                self.advance();
+            }
+            terminal::Event::Answered { id, result } => self.answered(id, result),
+            terminal::Event::Ended(Ending::Exit(detail)) => self.fail(RestartReason::Exit, detail),
+            terminal::Event::Ended(Ending::Protocol(detail)) => {
+                self.fail(RestartReason::Protocol, detail);
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, result: Result<Answer, Failure>) {
+        let Some(entry) = self.in_flight.pop_front_if(|entry| entry.id == id) else {
+            let detail = format!("the terminal answered call {id} out of turn");
+            return self.fail(RestartReason::Protocol, detail);
+        };
+        let (outcome, error) = match &result {
+            Ok(_) => (Outcome::Success, None),
+            Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
+            Err(Failure::Unusable(_)) => (Outcome::Error, Some(ErrorType::Other)),
+        };
+        self.record_call(&entry, outcome, error.map(ErrorLabel::Mt5));
+        self.last_answer = Instant::now();
+        match entry.call {
+            Some(call) => {
+                call.finish(result.map_err(CallError::Failed));
+                if error.is_some_and(is_ipc) {
+                    // The terminal behind the worker may be gone: find out now.
+                    self.probe();
+                }
+            }
+            None => self.own_answered(entry.method, result),
+        }
+        self.pump();
+        if self.replacing && self.in_flight.is_empty() {
+            self.replace();
+        }
+    }
+
+    fn own_answered(&mut self, method: Method, result: Result<Answer, Failure>) {
+        match (method, result) {
+            (Method::Initialize, Ok(_)) => self.login.initialized = true,
+            (Method::AccountInfo, Ok(Answer::AccountInfo(info))) => {
+                let expected = self.args.account.login;
+                if info.login != expected {
+                    let detail = format!(
+                        "the terminal is logged in to account {} instead of {expected}",
+                        info.login
+                    );
+                    return self.fail(RestartReason::Login, detail);
+                }
+                self.login.verified = true;
+                self.report_login(true, "");
+            }
+            (Method::TerminalInfo, Ok(Answer::TerminalInfo(info))) => {
+                return self.heard_connection(info.connected);
+            }
+            (Method::Initialize | Method::AccountInfo, Err(failure)) => {
+                let refused_login =
+                    matches!(&failure, Failure::Mt5(error) if error.is_refused_login());
+                return self.give_up(Fault {
+                    reason: RestartReason::Login,
+                    detail: failure.to_string(),
+                    refused_login,
+                });
+            }
+            // Behind a worker that lives, the terminal itself is gone.
+            (_, Err(Failure::Mt5(error))) => {
+                return self.fail(RestartReason::Exit, error.to_string());
+            }
+            (_, Err(Failure::Unusable(detail))) => {
+                return self.fail(RestartReason::Protocol, detail);
+            }
+            (method, Ok(_)) => {
+                let detail = format!("the terminal's answer to {method} is of another kind");
+                return self.fail(RestartReason::Protocol, detail);
+            }
+        }
+        self.advance();
+    }
+
+    fn heard_connection(&mut self, connected: bool) {
+        let account = &self.args.account;
+        account.set_connected(self.args.index, connected);
+        if connected {
+            self.login.connected = true;
+            self.probe_after(self.args.options.probe_interval);
+            return self.advance();
+        }
+        if self.is_ready() {
+            warn!(account = account.name, session = self.args.index, "terminal lost its broker");
+            account
+                .note_error(self.args.index, "the terminal is not connected to its broker".into());
+            self.set_state(SessionState::LoggingIn, None);
+        }
+        // Another account may be logged in when it is back.
+        self.login.connected = false;
+        self.login.verified = false;
+        self.probe_after(self.args.options.probe_interval.min(RECONNECT_INTERVAL));
+    }
+
+    fn record_call(&self, entry: &InFlight, outcome: Outcome, error: Option<ErrorLabel>) {
+        let began = entry.written.max(self.last_answer);
+        let arrived = entry.call.as_ref().map_or(began, |call| call.arrived);
+        self.record(Event::Call {
+            account: self.args.account.id,
+            method: entry.method,
+            outcome,
+            error,
+            duration: began.elapsed(),
+            queued: began.saturating_duration_since(arrived),
+        });
+    }
+
+    // The clock of the oldest call.
+
+    /// When the terminal is given up if nothing comes, and what for.
+    fn limit(&self) -> Option<(Instant, Duration)> {
+        self.terminal.as_ref()?;
+        let init_timeout = self.args.account.launcher.init_timeout();
+        let Some(oldest) = self.in_flight.front() else {
+            let starting = self.login.began.is_none();
+            return starting.then(|| (self.launched + init_timeout, init_timeout));
+        };
+        let limit = match oldest.method {
+            Method::Initialize | Method::Login => init_timeout + INITIALIZE_GRACE,
+            _ => self.args.options.call_timeout,
+        };
+        Some((oldest.written.max(self.last_answer) + limit, limit))
+    }
+
+    /// One timer serves all calls: it looks again when it fires.
+    fn arm_limit(&mut self) {
+        if self.limit_armed {
+            return;
+        }
+        if let Some((due, _)) = self.limit() {
+            self.limit_armed = true;
+            let delay = due.saturating_duration_since(Instant::now());
+            self.address.send_after(delay, Msg::CheckLimit(self.generation));
+        }
+    }
+
+    fn check_limit(&mut self) {
+        self.limit_armed = false;
+        match self.limit() {
+            Some((due, limit)) if due <= Instant::now() => {
+                let doing = self.in_flight.front().map_or("its start", |entry| entry.method.name());
+                let detail = format!("the terminal did not answer within {limit:?} in {doing}");
+                self.fail(RestartReason::Hang, detail);
+            }
+            _ => self.arm_limit(),
+        }
+    }
+
+    // Failing and ending.
+
+    fn fail(&mut self, reason: RestartReason, detail: String) {
+        self.give_up(Fault { reason, detail, refused_login: false });
+    }
+
+    /// Ends the terminal, ends the call that it was on, lets the others move,
+    /// and schedules the next start.
+    fn give_up(&mut self, fault: Fault) {
+        let Fault { reason, detail, refused_login } = fault;
+        let account = self.args.account.clone();
+        let (name, session) = (&account.name, self.args.index);
+        if self.login.began.is_some() && !self.login.verified {
+            self.report_login(false, &detail);
+        }
+        account.note_error(session, detail.clone());
+        let chance = rand::random_range(0.0..=1.0);
+        let verdict = self.history.failed(Instant::now(), refused_login, chance);
+        let (state, delay) = match verdict {
+            Verdict::Retry(delay) => (SessionState::BackingOff, delay),
+            Verdict::Quarantine(delay) => (SessionState::Quarantined, delay),
+        };
+        match state {
+            SessionState::Quarantined => {
+                warn!(account = name, session, reason = reason.name(), detail, retry_in = ?delay, "session quarantined");
+            }
+            _ => {
+                warn!(account = name, session, reason = reason.name(), detail, retry_in = ?delay, "terminal restarting");
+            }
+        }
+        // Nothing that is still on its way from this terminal may count.
+        self.drop_terminal();
+        self.set_state(state, Some(Instant::now() + delay));
+        self.record(Event::Restarted { account: account.id, reason });
+        account.note_restart(session);
+        self.fail_calls(reason, &detail);
+        self.restarted();
+        if self.stop.is_none() {
+            self.address.send_after(delay, Msg::Launch(self.generation));
+        }
+    }
+
+    /// Drops the terminal, which ends it at once.
+    fn drop_terminal(&mut self) -> Option<Box<dyn Terminal>> {
+        self.generation += 1;
+        self.limit_armed = false;
+        self.replacing = false;
+        self.args.account.set_connected(self.args.index, false);
+        self.terminal.take()
+    }
+
+    fn fail_calls(&mut self, reason: RestartReason, detail: &str) {
+        let account = self.args.account.clone();
+        let hung = reason == RestartReason::Hang;
+        let (outcome, error) = if hung {
+            (Outcome::Timeout, ErrorLabel::Hang)
+        } else {
+            (Outcome::Died, ErrorLabel::TerminalDied)
+        };
+        let mut in_flight = std::mem::take(&mut self.in_flight);
+        // A failed login was counted when its answer came.
+        if let Some(current) = in_flight.pop_front() {
+            self.record_call(&current, outcome, Some(error));
+            if let Some(call) = current.call {
+                call.finish(Err(if hung {
+                    CallError::TimedOut(self.args.options.call_timeout)
+                } else {
+                    CallError::Died(detail.to_owned())
+                }));
+            }
+        } else if self.login.began.is_none() {
+            self.record(Event::Error { account: account.id, method: Method::Initialize, error });
+        }
+        let behind = in_flight.into_iter().filter_map(|entry| entry.call);
+        let now = Instant::now();
+        for call in behind.chain(std::mem::take(&mut self.waiting)) {
+            if !call.is_abandoned(now) {
+                account.hand_over(call, self.args.index);
+            }
+        }
+    }
+
+    fn begin_restart(&mut self, done: oneshot::Sender<()>) {
+        self.restarted();
+        self.restart = Some(done);
+        self.replacing = true;
+        self.set_state(SessionState::Starting, None);
+        for call in std::mem::take(&mut self.waiting) {
+            self.args.account.hand_over(call, self.args.index);
+        }
+        if self.in_flight.is_empty() {
+            self.replace();
+        }
+    }
+
+    /// Lets the terminal go in peace and starts the next one.
+    fn replace(&mut self) {
+        let account = self.args.account.clone();
+        info!(
+            account = account.name,
+            session = self.args.index,
+            reason = RestartReason::Request.name(),
+            "terminal restarting"
+        );
+        if let Some(terminal) = self.drop_terminal() {
+            terminal.close();
+        }
+        self.in_flight.clear();
+        self.record(Event::Restarted { account: account.id, reason: RestartReason::Request });
+        account.note_restart(self.args.index);
+        self.launch();
+    }
+
+    /// Lets the terminal go in peace; whoever stops us learns when it is gone.
+    fn end(&mut self) {
+        if let Some(terminal) = self.drop_terminal() {
+            terminal.close();
+        }
+        let lease = self.args.account.slots[self.args.index].lease.clone();
+        if let Some(done) = self.stop.take() {
+            tokio::spawn(async move {
+                let _gone = lease.lock().await;
+                let _ = done.send(());
+            });
+        }
+    }
+}
+
+fn is_ipc(error: ErrorType) -> bool {
+    matches!(
+        error,
+        ErrorType::IpcInternal
+            | ErrorType::IpcSend
+            | ErrorType::IpcReceive
+            | ErrorType::IpcInitialize
+            | ErrorType::IpcNoConnection
+            | ErrorType::IpcTimeout
+    )
+}

@@ -1,0 +1,267 @@
+//! Typed settings: read from every source, checked all at once, each with its
+//! origin. This room turns texts into what the other rooms take; it decides
+//! nothing about what they do with it.
+
+mod accounts;
+mod layers;
+mod reader;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use self::layers::Layers;
+use self::reader::{Effective, Reader, Setting};
+use crate::http::{self, Key, Keys, Scope};
+use crate::metrics::{self, StatusLabels};
+use crate::pool::{self, AccountOptions};
+use crate::telemetry;
+
+/// What is wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}{}{message} (from {origin})", if key.is_empty() { "" } else { ": " })]
+pub struct Fault {
+    /// The setting's key; empty if a whole source is wrong.
+    pub key: String,
+    /// Where its value came from.
+    pub origin: String,
+    /// What was expected.
+    pub message: String,
+}
+
+/// Every setting, checked.
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long calls that are under way may take when the gateway stops.
+    pub shutdown_grace: Duration,
+    /// How long a terminal may take for a trade.
+    pub trade_timeout: Duration,
+    /// How HTTP is served.
+    pub http: http::Options,
+    /// Who may do what.
+    pub keys: Keys,
+    /// How sessions treat their terminals.
+    pub pool: pool::Options,
+    /// What is measured.
+    pub metrics: metrics::Options,
+    /// From one measurement of the machine to the next.
+    pub sampler_interval: Duration,
+    /// Mount points to report.
+    pub disks: Vec<PathBuf>,
+    /// How to log.
+    pub log: telemetry::Options,
+    /// The accounts.
+    pub accounts: Vec<AccountOptions>,
+    /// What the sources were, in order.
+    pub sources: Vec<String>,
+    effective: Vec<Effective>,
+}
+
+impl Settings {
+    /// Reads the settings of a process: `directory` holds `settings/default.toml`
+    /// and `.env`, `file` is what `--config` names.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Settings, Vec<Fault>> {
+        let layers = Layers::read(directory, file, environment);
+        let sources = layers.sources.clone();
+        let mut reader = Reader::new(layers);
+        let mut settings = Settings::take(&mut reader);
+        reader.finish();
+        if reader.faults.is_empty() {
+            settings.sources = sources;
+            settings.effective = reader.effective;
+            Ok(settings)
+        } else {
+            Err(reader.faults)
+        }
+    }
+
+    /// The environment of this process. Names and values that are no text are
+    /// left out: no setting can be one.
+    pub fn environment() -> impl Iterator<Item = (String, String)> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    }
+
+    /// Every setting in force, one a line, with its source; secrets are hidden.
+    pub fn describe(&self) -> String {
+        let width = self.effective.iter().map(|effective| effective.key.len()).max().unwrap_or(0);
+        let lines = self.effective.iter().map(|Effective { key, value, source }| {
+            format!("{key:width$} = {value}  # {source}\n")
+        });
+        lines.collect()
+    }
+
+    fn take(reader: &mut Reader) -> Settings {
+        let seconds = Duration::from_secs;
+        let listen = reader.value("server.listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let request_timeout = positive(reader, "server.request_timeout", seconds(30));
+        let call_timeout = positive(reader, "server.call_timeout", request_timeout);
+        let trade_timeout = positive(reader, "server.trade_timeout", seconds(60));
+        let probe_interval = positive(reader, "server.probe_interval", seconds(10));
+        let max_body = reader.value("server.max_body", ByteSize::mib(1)).as_u64();
+        let shutdown_grace = reader.value("server.shutdown_grace", seconds(65));
+        let cors_origins: Vec<String> = reader.value("server.cors_origins", vec![]);
+
+        let restart = pool::Policy {
+            backoff: positive(reader, "restart.backoff", Duration::from_millis(500)),
+            backoff_max: positive(reader, "restart.backoff_max", seconds(30)),
+            budget: number(reader, "restart.budget", 10, 1..=1_000_000),
+            window: positive(reader, "restart.window", seconds(300)),
+            quarantine_retry: positive(reader, "restart.quarantine_retry", seconds(300)),
+        };
+
+        let allow_anonymous = reader.value("auth.allow_anonymous", false);
+        let names = reader.names("auth.keys");
+        let keys: Vec<Key> = names.iter().map(|name| key(reader, name)).collect();
+        if keys.is_empty() && !allow_anonymous && !listen.ip().is_loopback() {
+            reader.fault(
+                "server.listen",
+                "without `auth.keys` only a loopback address may be listened on: add a key, \
+                 or set `auth.allow_anonymous = true` if the network is trusted",
+            );
+        }
+
+        let enabled = reader.value("metrics.enabled", true);
+        let sampler_interval = positive(reader, "metrics.sampler_interval", seconds(15));
+        let status_labels = choice(
+            reader,
+            "metrics.status_labels",
+            &[("exact", StatusLabels::Exact), ("class", StatusLabels::Class)],
+        );
+        let duration_buckets = buckets(reader, "metrics.duration_buckets");
+        let call_buckets = buckets(reader, "metrics.call_buckets");
+        let scrape_rate = number(reader, "metrics.rate_limit_per_second", 10, 1..=1_000_000);
+        let scrape_burst = number(reader, "metrics.rate_limit_burst", 20, 1..=1_000_000);
+        let disks = reader.value("metrics.disks", vec![]);
+
+        let format = choice(
+            reader,
+            "log.format",
+            &[("text", telemetry::Format::Text), ("json", telemetry::Format::Json)],
+        );
+        let filter = reader.value("log.filter", "info,ractor=warn".to_owned());
+        if let Err(error) = telemetry::check_filter(&filter) {
+            reader.fault(
+                "log.filter",
+                format!(
+                    "expected a filter such as \"info\" or \"info,mt5_gateway=debug\": {error}"
+                ),
+            );
+        }
+        let access_log = reader.value("log.access", true);
+        let accounts = accounts::take(reader);
+
+        Settings {
+            listen,
+            shutdown_grace,
+            trade_timeout,
+            http: http::Options {
+                request_timeout,
+                max_body,
+                cors_origins,
+                access_log,
+                scrape_rate: NonZeroU32::new(scrape_rate).unwrap_or(NonZeroU32::MIN),
+                scrape_burst: NonZeroU32::new(scrape_burst).unwrap_or(NonZeroU32::MIN),
+            },
+            keys: Keys::new(keys),
+            pool: pool::Options { call_timeout, probe_interval, restart },
+            metrics: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
+            sampler_interval,
+            disks,
+            log: telemetry::Options { format, filter },
+            accounts,
+            sources: vec![],
+            effective: vec![],
+        }
+    }
+}
+
+/// A duration above zero.
+fn positive(reader: &mut Reader, key: &str, default: Duration) -> Duration {
+    let value = reader.value(key, default);
+    if value.is_zero() {
+        reader.fault(key, format!("expected {} above 0", Duration::EXPECTED));
+    }
+    value
+}
+
+/// A whole number within a range.
+fn number(
+    reader: &mut Reader,
+    key: &str,
+    default: u32,
+    range: std::ops::RangeInclusive<u32>,
+) -> u32 {
+    let value = reader.value(key, u64::from(default));
+    let within = u32::try_from(value).ok().filter(|value| range.contains(value));
+    if within.is_none() {
+        let (least, most) = (range.start(), range.end());
+        reader.fault(key, format!("expected a whole number from {least} to {most}"));
+    }
+    within.unwrap_or(default)
+}
+
+/// One of a few words; the first is the default.
+fn choice<T: Copy>(reader: &mut Reader, key: &str, choices: &[(&str, T)]) -> T {
+    let (default, fallback) = choices[0];
+    let word = reader.value(key, default.to_owned());
+    let chosen = choices.iter().find(|(name, _)| *name == word);
+    if chosen.is_none() {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        reader.fault(key, format!("expected one of {}", names.join(", ")));
+    }
+    chosen.map_or(fallback, |(_, choice)| *choice)
+}
+
+/// Upper bounds of a histogram, seconds.
+fn buckets(reader: &mut Reader, key: &str) -> Vec<f64> {
+    let default =
+        [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let bounds = reader.value(key, default.to_vec());
+    let ascending = bounds.is_sorted_by(|a, b| a < b) && bounds.first() > Some(&0.0);
+    if !ascending {
+        reader.fault(key, "expected upper bounds in seconds above 0, each above the one before");
+    }
+    bounds
+}
+
+fn key(reader: &mut Reader, name: &str) -> Key {
+    let field = |field: &str| format!("auth.keys.{name}.{field}");
+    let digest = reader.secret(&field("sha256")).unwrap_or_default();
+    let sha256 = parse_digest(&digest);
+    if sha256.is_none() {
+        reader.fault(
+            &field("sha256"),
+            "expected the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`",
+        );
+    }
+    let words: Vec<String> = reader.value(&field("scopes"), vec!["read".to_owned()]);
+    let scopes: Option<_> = words.iter().map(|word| Scope::parse(word)).collect();
+    if scopes.is_none() {
+        reader.fault(&field("scopes"), "expected a list of read, trade, admin");
+    }
+    Key { sha256: sha256.unwrap_or_default(), scopes: scopes.unwrap_or_default() }
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let text = text.trim();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
+    }
+    Some(digest)
+}

@@ -1,0 +1,54 @@
+//! Logs: one line an event, to standard error, as text or JSON.
+
+use std::io::IsTerminal;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// Lines that may wait for a slow reader before further ones are lost: a
+/// console that is being selected in must not stop the gateway.
+const WAITING_LINES: usize = 128_000;
+
+/// How to log.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How a line looks.
+    pub format: Format,
+    /// Which lines there are, in `tracing`'s syntax.
+    pub filter: String,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// # Errors
+/// Why a text is no filter.
+pub fn check_filter(filter: &str) -> Result<(), ParseError> {
+    filter.parse::<EnvFilter>().map(|_| ())
+}
+
+/// Starts logging. Lines that wait are written when the guard is dropped.
+///
+/// # Errors
+/// If the filter cannot be read.
+pub fn start(options: &Options) -> Result<WorkerGuard, ParseError> {
+    let filter: EnvFilter = options.filter.parse()?;
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
+    let (writer, guard) = builder.finish(std::io::stderr());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(std::io::stderr().is_terminal());
+    match options.format {
+        Format::Text => subscriber.init(),
+        Format::Json => subscriber.json().flatten_event(true).init(),
+    }
+    Ok(guard)
+}

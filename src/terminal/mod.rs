@@ -1,0 +1,98 @@
+//! One terminal: something that takes the calls of [`mt5`](crate::mt5) in order
+//! and answers them in order, or ends.
+//!
+//! A terminal runs on a task or in a process of its own and reports through an
+//! [`EventSink`]. It must never decide what becomes of a call that it did not
+//! answer, nor restart itself: that is the pool's business.
+//!
+//! What every terminal does for its callers, so that it holds wherever a call
+//! lands: a symbol that is not in Market Watch is selected on first use, and a
+//! `market_book_get` without a subscription subscribes for that one call.
+
+pub mod simulator;
+pub mod worker;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::mt5::{Answer, Error, Request};
+
+/// What a terminal reports.
+#[derive(Debug)]
+pub enum Event {
+    /// It takes calls now. Carries its versions, for the log.
+    Started(String),
+    /// The answer to the oldest call that was not answered yet.
+    Answered {
+        /// The number that the call was submitted with.
+        id: u64,
+        /// What came back.
+        result: Result<Answer, Failure>,
+    },
+    /// It is gone; nothing follows.
+    Ended(Ending),
+}
+
+/// Why a call has no answer although its terminal lives.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// The terminal said so.
+    #[error(transparent)]
+    Mt5(#[from] Error),
+    /// The answer cannot be understood, or the package raised an exception.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Why a terminal is gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// Its process ended, or never began.
+    #[error("{0}")]
+    Exit(String),
+    /// It broke the protocol and was ended for it.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// Where a terminal reports to. Called in the order of what happened.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Held by a terminal while it lives, so that its replacement cannot start
+/// beside it: MT5 allows one terminal a data directory.
+pub type Lease = Arc<Mutex<()>>;
+
+/// Whether there is a broker behind a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A real terminal.
+    Live,
+    /// The built-in simulator.
+    Simulated,
+}
+
+/// A running terminal. Dropping it ends it at once.
+pub trait Terminal: Send {
+    /// Hands a call over without waiting. How many may be under way is bounded
+    /// by the caller.
+    fn submit(&self, id: u64, request: Request);
+
+    /// Lets it answer what it has, log out and end by itself, within a short
+    /// time of its own. It reports nothing after this.
+    fn close(self: Box<Self>);
+}
+
+/// Starts terminals of one kind for one account.
+pub trait Launch: Send + Sync {
+    /// Starts a terminal as soon as the lease is free.
+    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal>;
+
+    /// Whether what it starts is real.
+    fn mode(&self) -> Mode;
+
+    /// How long starting and each of `initialize` and `login` may take.
+    fn init_timeout(&self) -> std::time::Duration;
+}

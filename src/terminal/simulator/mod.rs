@@ -1,0 +1,186 @@
+//! A terminal without a broker: demo, test double, and a way to see how the
+//! gateway copes. Two with the same seed agree about every price.
+//!
+//! [`prices`] makes history out of numbers, [`replay`] takes it from a file,
+//! [`market`] answers calls. This file gives them a clock, latency and faults.
+
+mod market;
+mod prices;
+mod replay;
+mod symbols;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use self::market::Market;
+use super::{Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
+use crate::mt5::{Error, Method, Request};
+
+pub use self::replay::Replay;
+
+/// The names of the simulated symbols.
+pub fn symbols() -> impl Iterator<Item = &'static str> {
+    symbols::SPECS.iter().map(|spec| spec.name)
+}
+
+/// A simulated account.
+#[derive(Debug)]
+pub struct Options {
+    /// The account's number.
+    pub login: u64,
+    /// The server's name.
+    pub server: String,
+    /// What prices follow from.
+    pub seed: u64,
+    /// The deposit, in USD.
+    pub balance: f64,
+    /// Symbols whose history comes from a file.
+    pub bars: BTreeMap<String, Arc<Replay>>,
+    /// How long each call takes.
+    pub latency: Duration,
+    /// What goes wrong, by method.
+    pub faults: BTreeMap<Method, Fault>,
+}
+
+/// What goes wrong with a method.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// What happens.
+    pub kind: FaultKind,
+    /// To each how manieth call of the method, from 1.
+    pub every: u64,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FaultKind {
+    /// It is answered with this error.
+    Error(Error),
+    /// It is never answered.
+    Hang,
+    /// The terminal ends.
+    Exit,
+}
+
+/// Starts simulators.
+pub struct Launcher(pub Arc<Options>);
+
+impl Launch for Launcher {
+    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
+        let (calls, queue) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(self.0.clone(), lease, events, queue));
+        Box::new(Handle { calls, task: Some(task.abort_handle()) })
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Simulated
+    }
+
+    fn init_timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+struct Handle {
+    calls: mpsc::UnboundedSender<(u64, Request)>,
+    task: Option<AbortHandle>,
+}
+
+impl Terminal for Handle {
+    fn submit(&self, id: u64, request: Request) {
+        // A simulator that ended has said so; the call is accounted for there.
+        let _ = self.calls.send((id, request));
+    }
+
+    fn close(mut self: Box<Self>) {
+        self.task = None;
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn run(
+    options: Arc<Options>,
+    lease: Lease,
+    events: EventSink,
+    mut calls: mpsc::UnboundedReceiver<(u64, Request)>,
+) {
+    let _lease = lease.lock_owned().await;
+    events(Event::Started("simulator".to_owned()));
+    let mut market = Market::new(options.clone());
+    let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
+    while let Some((id, request)) = calls.recv().await {
+        if !options.latency.is_zero() {
+            tokio::time::sleep(options.latency).await;
+        }
+        match due_fault(&options, &mut seen, request.method()) {
+            Some(FaultKind::Hang) => std::future::pending().await,
+            Some(FaultKind::Exit) => {
+                let method = request.method();
+                return events(Event::Ended(Ending::Exit(format!(
+                    "the simulator ended in {method}, as its faults say"
+                ))));
+            }
+            Some(FaultKind::Error(error)) => {
+                events(Event::Answered { id, result: Err(Failure::Mt5(error.clone())) });
+            }
+            None => {
+                let answer;
+                (market, answer) = answer_call(market, request).await;
+                events(Event::Answered { id, result: answer.map_err(Failure::Mt5) });
+            }
+        }
+    }
+}
+
+fn due_fault<'a>(
+    options: &'a Options,
+    seen: &mut BTreeMap<Method, u64>,
+    method: Method,
+) -> Option<&'a FaultKind> {
+    let fault = options.faults.get(&method)?;
+    let count = seen.entry(method).or_default();
+    *count += 1;
+    count.is_multiple_of(fault.every).then_some(&fault.kind)
+}
+
+type Answered = (Market, Result<crate::mt5::Answer, Error>);
+
+/// Answers at once what takes microseconds, and on a thread for long work what may not.
+async fn answer_call(mut market: Market, request: Request) -> Answered {
+    let long = matches!(
+        request.method(),
+        Method::CopyRatesFrom
+            | Method::CopyRatesFromPos
+            | Method::CopyRatesRange
+            | Method::CopyTicksFrom
+            | Method::CopyTicksRange
+    );
+    let work = move || {
+        let answer = market.answer(&request, now_msc());
+        (market, answer)
+    };
+    if !long {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answered) => answered,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}
+
+fn now_msc() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,264 @@
+//! A real terminal behind a Python worker: a child process that imports the
+//! `MetaTrader5` package (or one with its API) and answers framed calls over
+//! its standard input and output.
+//!
+//! This module owns the process: its start, its pipes, its log lines and its
+//! end, also when the gateway is killed. [`protocol`] owns the frames.
+
+mod process;
+mod protocol;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::process::Process;
+use super::{Ending, Event, EventSink, Launch, Lease, Mode, Terminal};
+use crate::mt5::{Method, Request};
+
+pub use self::process::SCRIPT;
+pub use self::protocol::Connect;
+
+/// The largest frame that is taken: about four million rows.
+const MAX_FRAME: usize = 256 << 20;
+
+/// How long a worker may take to log out and end after its input was closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest line of a worker's standard error that is logged whole.
+const MAX_LOG_LINE: usize = 4096;
+
+/// How to start the worker of an account and log it in.
+#[derive(Clone)]
+pub struct Options {
+    /// The account's name, for the log.
+    pub account: String,
+    /// The account's number at its broker.
+    pub login: u64,
+    /// The account's password. It reaches the worker by the pipe alone.
+    pub password: String,
+    /// The broker's server.
+    pub server: String,
+    /// The command that runs Python.
+    pub python: Vec<String>,
+    /// `module` or `package:Attribute`, which is called with `connect`.
+    pub module: String,
+    /// What the attribute is called with.
+    pub connect: Option<Connect>,
+    /// The terminal's executable, for `initialize`.
+    pub path: Option<PathBuf>,
+    /// Whether the terminal keeps its data beside its executable.
+    pub portable: bool,
+    /// How long the start, and then `initialize`, may take.
+    pub init_timeout: Duration,
+}
+
+/// Starts workers.
+pub struct Launcher(pub Options);
+
+impl Launch for Launcher {
+    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
+        let (calls, queue) = mpsc::unbounded_channel();
+        let kill = CancellationToken::new();
+        // Not on the blocking pool: a parent-death signal fires when the thread
+        // that spawned ends, and the runtime's workers live as long as it does.
+        tokio::spawn(run(self.0.clone(), lease, events, queue, kill.clone()));
+        Box::new(Handle { calls, kill: Some(kill) })
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Live
+    }
+
+    fn init_timeout(&self) -> Duration {
+        self.0.init_timeout
+    }
+}
+
+type Calls = mpsc::UnboundedReceiver<(u64, Request)>;
+
+struct Handle {
+    calls: mpsc::UnboundedSender<(u64, Request)>,
+    kill: Option<CancellationToken>,
+}
+
+impl Terminal for Handle {
+    fn submit(&self, id: u64, request: Request) {
+        // A worker that is gone has said so; the call is accounted for there.
+        let _ = self.calls.send((id, request));
+    }
+
+    fn close(mut self: Box<Self>) {
+        // Dropping `calls` closes the worker's input, which is how it is asked to end.
+        self.kill = None;
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(kill) = &self.kill {
+            kill.cancel();
+        }
+    }
+}
+
+async fn run(
+    options: Options,
+    lease: Lease,
+    events: EventSink,
+    calls: Calls,
+    kill: CancellationToken,
+) {
+    let _lease = tokio::select! {
+        lease = lease.lock_owned() => lease,
+        () = kill.cancelled() => return,
+    };
+    let mut process = match Process::spawn(&options.python) {
+        Ok(process) => process,
+        Err(error) => {
+            let command = options.python.join(" ");
+            return events(Event::Ended(Ending::Exit(format!(
+                "the worker command `{command}` cannot be started: {error}"
+            ))));
+        }
+    };
+    info!(account = options.account, pid = process.id(), "worker process started");
+    tokio::spawn(log_lines(options.account.clone(), process.stderr()));
+
+    let ending = converse(&options, &mut process, &events, calls, &kill).await;
+    let status = process.end(ending.is_none().then_some(CLOSE_TIMEOUT)).await;
+    info!(account = options.account, status, "worker process ended");
+    match ending {
+        Some(Ending::Exit(detail)) => {
+            events(Event::Ended(Ending::Exit(format!("{detail}; its status: {status}"))));
+        }
+        Some(ending) => events(Event::Ended(ending)),
+        None => {}
+    }
+}
+
+/// Carries calls and answers until one side ends. `None`: it was our side.
+async fn converse(
+    options: &Options,
+    process: &mut Process,
+    events: &EventSink,
+    calls: Calls,
+    kill: &CancellationToken,
+) -> Option<Ending> {
+    let pending = Arc::new(Mutex::new(VecDeque::new()));
+    let (stdin, stdout) = process.pipes();
+    let writing = write_calls(options, stdin, calls, &pending);
+    let reading = read_answers(stdout, events, &pending);
+    tokio::pin!(writing, reading);
+    let mut input_open = true;
+    loop {
+        tokio::select! {
+            ending = &mut reading => return input_open.then_some(ending),
+            result = &mut writing, if input_open => match result {
+                // The input is closed; the worker ends when it has answered.
+                Ok(()) => return None,
+                // It no longer reads. What it wrote before it ended is still to be read.
+                Err(_) => input_open = false,
+            },
+            () = kill.cancelled() => return Some(Ending::Exit("it was killed".to_owned())),
+        }
+        if !input_open {
+            return Some(reading.await);
+        }
+    }
+}
+
+type Pending = Mutex<VecDeque<(u64, Method)>>;
+
+/// Writes calls as they come; those that wait together go in one write.
+async fn write_calls(
+    options: &Options,
+    mut stdin: impl AsyncWrite + Unpin,
+    mut calls: Calls,
+    pending: &Pending,
+) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    protocol::put_frame(&mut buffer, |frame| frame.extend_from_slice(SCRIPT.as_bytes()));
+    protocol::put_hello(&mut buffer, options);
+    stdin.write_all(&buffer).await?;
+
+    let mut batch = Vec::new();
+    while calls.recv_many(&mut batch, 64).await > 0 {
+        buffer.clear();
+        for (id, request) in batch.drain(..) {
+            pending.lock().expect("no panic under this lock").push_back((id, request.method()));
+            protocol::put_call(&mut buffer, id, &request);
+        }
+        stdin.write_all(&buffer).await?;
+        stdin.flush().await?;
+    }
+    stdin.shutdown().await
+}
+
+/// Reads answers until the worker ends or breaks the protocol.
+async fn read_answers(
+    stdout: impl AsyncRead + Unpin,
+    events: &EventSink,
+    pending: &Pending,
+) -> Ending {
+    let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
+    let mut frames = FramedRead::with_capacity(stdout, codec, 64 << 10);
+    let mut started = false;
+    loop {
+        let frame: Bytes = match frames.next().await {
+            Some(Ok(frame)) => frame.freeze(),
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                return Ending::Protocol(format!("the worker wrote no frame: {error}"));
+            }
+            Some(Err(error)) => {
+                return Ending::Exit(format!("the worker ended in the middle of a frame: {error}"));
+            }
+            None => return Ending::Exit("the worker ended".to_owned()),
+        };
+        let event = if started {
+            let expected = pending.lock().expect("no panic under this lock").pop_front();
+            protocol::read_answer(&frame, expected)
+        } else {
+            started = true;
+            protocol::read_hello(&frame)
+        };
+        match event {
+            Ok(event) => events(event),
+            Err(fault) => return Ending::Protocol(fault),
+        }
+    }
+}
+
+/// Turns what a worker writes to its standard error into log lines.
+async fn log_lines(account: String, stderr: impl AsyncRead + Unpin) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        let available = match reader.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(available) => available,
+        };
+        let newline = available.iter().position(|byte| *byte == b'\n');
+        let taken = newline.unwrap_or(available.len());
+        let room = MAX_LOG_LINE.saturating_sub(line.len());
+        line.extend_from_slice(&available[..taken.min(room)]);
+        reader.consume(newline.map_or(taken, |index| index + 1));
+        if newline.is_some() {
+            warn!(account, line = String::from_utf8_lossy(&line).trim_end(), "worker wrote");
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        warn!(account, line = String::from_utf8_lossy(&line).trim_end(), "worker wrote");
+    }
+}

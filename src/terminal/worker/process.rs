@@ -1,0 +1,114 @@
+//! The worker's process: started so that it cannot outlive the gateway.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tracing::warn;
+
+/// The Python worker, whole.
+pub const SCRIPT: &str = include_str!("worker.py");
+
+/// Reads the worker from its own input and runs it, so that nothing needs to be
+/// on disk and no secret on a command line.
+const BOOTSTRAP: &str = "import sys; r = sys.stdin.buffer.read; \
+    exec(compile(r(int.from_bytes(r(4), 'big')), 'worker.py', 'exec'))";
+
+/// What the gateway's own settings begin with; they may hold passwords.
+const SETTINGS_PREFIX: &str = "MT5_GATEWAY__";
+
+/// A worker's process. Dropping it kills it.
+pub struct Process {
+    child: Box<dyn ChildWrapper>,
+}
+
+impl Process {
+    /// Starts `command` with the worker's bootstrap.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn(command: &[String]) -> io::Result<Process> {
+        let (program, arguments) = command
+            .split_first()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is empty"))?;
+        let mut command = CommandWrap::with_new(program, |command| {
+            command.args(arguments).args(["-c", BOOTSTRAP]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            for (name, _) in std::env::vars_os() {
+                if name.to_string_lossy().to_ascii_uppercase().starts_with(SETTINGS_PREFIX) {
+                    command.env_remove(name);
+                }
+            }
+            end_with_parent(command);
+        });
+        command.wrap(KillOnDrop);
+        // A group of its own: Ctrl-C in the gateway's console must not reach
+        // the worker while the gateway still lets it finish its calls.
+        #[cfg(unix)]
+        command.wrap(process_wrap::tokio::ProcessGroup::leader());
+        #[cfg(windows)]
+        command.wrap(process_wrap::tokio::JobObject);
+        Ok(Process { child: command.spawn()? })
+    }
+
+    /// The process id, for the log.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Its input and output. Once.
+    pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let stdin = self.child.stdin().take();
+        let stdout = self.child.stdout().take();
+        stdin.zip(stdout).expect("both are piped and taken once")
+    }
+
+    /// Its standard error. Once.
+    pub fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr().take().expect("it is piped and taken once")
+    }
+
+    /// Waits until the process is gone, giving it `patience` to end by itself,
+    /// and says how it ended.
+    pub async fn end(mut self, patience: Option<Duration>) -> String {
+        if let Some(patience) = patience
+            && let Ok(Ok(status)) = tokio::time::timeout(patience, self.child.wait()).await
+        {
+            return status.to_string();
+        }
+        if let Err(error) = self.child.start_kill() {
+            warn!(%error, "worker process cannot be killed");
+        }
+        match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// Asks the kernel to kill the child when the gateway dies, however it dies.
+#[cfg(target_os = "linux")]
+fn end_with_parent(command: &mut tokio::process::Command) {
+    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+
+    let gateway = getpid();
+    // SAFETY: between fork and exec only two system calls are made, which
+    // allocate nothing and take no lock.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() == Some(gateway) {
+                Ok(())
+            } else {
+                // The gateway died before the signal was asked for.
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            }
+        });
+    }
+}
+
+/// Elsewhere the job object (Windows) or the closed input ends the child.
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent(_command: &mut tokio::process::Command) {}

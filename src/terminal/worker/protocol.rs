@@ -1,0 +1,313 @@
+//! The frames between gateway and worker: a 4-byte big-endian length and
+//! MessagePack. The worker's own documentation, at the top of `worker.py`,
+//! describes their content.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Options;
+use crate::mt5::{Answer, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version};
+use crate::terminal::{Event, Failure};
+
+/// Where a package that works over the network finds its terminal. Passed to
+/// the attribute that `module` names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Connect {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Appends a frame whose body `put` writes.
+pub fn put_frame(buffer: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) {
+    let start = buffer.len();
+    buffer.put_u32(0);
+    put(buffer);
+    let length = u32::try_from(buffer.len() - start - 4).expect("a call is far below 4 GiB");
+    buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+fn put_message(buffer: &mut BytesMut, message: &impl Serialize) {
+    put_frame(buffer, |body| {
+        message
+            .serialize(&mut rmp_serde::Serializer::new(body.writer()).with_struct_map())
+            .expect("these types always serialise, and a buffer takes what it is given");
+    });
+}
+
+#[derive(Serialize)]
+struct Hello<'a> {
+    module: &'a str,
+    connect: Option<&'a Connect>,
+    login: u64,
+    password: &'a str,
+    server: &'a str,
+    path: Option<&'a str>,
+    portable: bool,
+    /// Milliseconds.
+    timeout: u64,
+}
+
+/// Appends the first frame.
+pub fn put_hello(buffer: &mut BytesMut, options: &Options) {
+    let hello = Hello {
+        module: &options.module,
+        connect: options.connect.as_ref(),
+        login: options.login,
+        password: &options.password,
+        server: &options.server,
+        path: options.path.as_ref().and_then(|path| path.to_str()),
+        portable: options.portable,
+        timeout: u64::try_from(options.init_timeout.as_millis()).unwrap_or(u64::MAX),
+    };
+    put_message(buffer, &hello);
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Argument<'a> {
+    Integer(i64),
+    Unsigned(u64),
+    Real(f64),
+    Flag(bool),
+    Text(&'a str),
+    Trade(&'a TradeRequest),
+}
+
+#[derive(Default)]
+struct Arguments<'a> {
+    positional: Vec<Argument<'a>>,
+    named: Option<(&'static str, Argument<'a>)>,
+}
+
+impl<'a> Arguments<'a> {
+    fn positional(positional: impl IntoIterator<Item = Argument<'a>>) -> Self {
+        Arguments { positional: positional.into_iter().collect(), named: None }
+    }
+
+    fn select(mut self, selection: &'a Selection) -> Self {
+        self.named = match selection {
+            Selection::All => None,
+            Selection::Symbol(symbol) => Some(("symbol", Argument::Text(symbol))),
+            Selection::Group(group) => Some(("group", Argument::Text(group))),
+            Selection::Ticket(ticket) => Some(("ticket", Argument::Unsigned(*ticket))),
+            Selection::Position(position) => Some(("position", Argument::Unsigned(*position))),
+        };
+        self
+    }
+
+    /// The package takes either a ticket or position, or dates and maybe a group.
+    fn history(date_from: i64, date_to: i64, selection: &'a Selection) -> Self {
+        let dates = match selection {
+            Selection::Ticket(_) | Selection::Position(_) => vec![],
+            _ => vec![Argument::Integer(date_from), Argument::Integer(date_to)],
+        };
+        Arguments::positional(dates).select(selection)
+    }
+}
+
+fn arguments(request: &Request) -> Arguments<'_> {
+    use Argument::{Flag, Integer, Real, Text, Trade};
+    match request {
+        Request::Initialize
+        | Request::Login
+        | Request::Shutdown
+        | Request::Version
+        | Request::LastError
+        | Request::AccountInfo
+        | Request::TerminalInfo
+        | Request::SymbolsTotal
+        | Request::OrdersTotal
+        | Request::PositionsTotal => Arguments::default(),
+        Request::SymbolsGet { group } => Arguments {
+            positional: vec![],
+            named: group.as_deref().map(|group| ("group", Text(group))),
+        },
+        Request::SymbolInfo { symbol }
+        | Request::SymbolInfoTick { symbol }
+        | Request::MarketBookAdd { symbol }
+        | Request::MarketBookGet { symbol }
+        | Request::MarketBookRelease { symbol } => Arguments::positional([Text(symbol)]),
+        Request::SymbolSelect { symbol, enable } => {
+            Arguments::positional([Text(symbol), Flag(*enable)])
+        }
+        Request::CopyRatesFrom { symbol, timeframe, date_from, count } => Arguments::positional([
+            Text(symbol),
+            Integer(timeframe.value()),
+            Integer(*date_from),
+            Integer((*count).into()),
+        ]),
+        Request::CopyRatesFromPos { symbol, timeframe, start_pos, count } => {
+            Arguments::positional([
+                Text(symbol),
+                Integer(timeframe.value()),
+                Integer((*start_pos).into()),
+                Integer((*count).into()),
+            ])
+        }
+        Request::CopyRatesRange { symbol, timeframe, date_from, date_to } => {
+            Arguments::positional([
+                Text(symbol),
+                Integer(timeframe.value()),
+                Integer(*date_from),
+                Integer(*date_to),
+            ])
+        }
+        Request::CopyTicksFrom { symbol, date_from, count, flags } => Arguments::positional([
+            Text(symbol),
+            Integer(*date_from),
+            Integer((*count).into()),
+            Integer(flags.value()),
+        ]),
+        Request::CopyTicksRange { symbol, date_from, date_to, flags } => Arguments::positional([
+            Text(symbol),
+            Integer(*date_from),
+            Integer(*date_to),
+            Integer(flags.value()),
+        ]),
+        Request::OrdersGet { selection } | Request::PositionsGet { selection } => {
+            Arguments::default().select(selection)
+        }
+        Request::OrderCalcMargin { action, symbol, volume, price } => {
+            Arguments::positional([Integer(*action), Text(symbol), Real(*volume), Real(*price)])
+        }
+        Request::OrderCalcProfit { action, symbol, volume, price_open, price_close } => {
+            Arguments::positional([
+                Integer(*action),
+                Text(symbol),
+                Real(*volume),
+                Real(*price_open),
+                Real(*price_close),
+            ])
+        }
+        Request::OrderCheck { request } | Request::OrderSend { request } => {
+            Arguments::positional([Trade(request)])
+        }
+        Request::HistoryOrdersTotal { date_from, date_to }
+        | Request::HistoryDealsTotal { date_from, date_to } => {
+            Arguments::positional([Integer(*date_from), Integer(*date_to)])
+        }
+        Request::HistoryOrdersGet { date_from, date_to, selection }
+        | Request::HistoryDealsGet { date_from, date_to, selection } => {
+            Arguments::history(*date_from, *date_to, selection)
+        }
+    }
+}
+
+/// Appends a call.
+pub fn put_call(buffer: &mut BytesMut, id: u64, request: &Request) {
+    let arguments = arguments(request);
+    let named: std::collections::BTreeMap<_, _> = arguments.named.into_iter().collect();
+    put_message(buffer, &(id, request.method().name(), arguments.positional, named));
+}
+
+#[derive(Deserialize)]
+struct Greeting {
+    python: String,
+    module: String,
+    version: String,
+}
+
+/// Reads the worker's first frame.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_hello(frame: &Bytes) -> Result<Event, String> {
+    let greeting: Greeting = rmp_serde::from_slice(frame)
+        .map_err(|error| format!("the worker's first frame is no greeting: {error}"))?;
+    Ok(Event::Started(format!(
+        "Python {}, {} {}",
+        greeting.python, greeting.module, greeting.version
+    )))
+}
+
+/// Reads an answer to the call that is `expected` next.
+///
+/// # Errors
+/// What is wrong with it, where it cannot be the answer to that call.
+pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Event, String> {
+    let mut rest = &frame[..];
+    let fault = |error: &dyn std::fmt::Display| format!("the worker's frame is no answer: {error}");
+    let items = rmp::decode::read_array_len(&mut rest).map_err(|error| fault(&error))?;
+    if items != 3 {
+        return Err(fault(&format_args!("it has {items} items instead of 3")));
+    }
+    let id: u64 = rmp::decode::read_int(&mut rest).map_err(|error| fault(&error))?;
+    let status: u8 = rmp::decode::read_int(&mut rest).map_err(|error| fault(&error))?;
+    let Some((expected, method)) = expected else {
+        return Err(format!("the worker answered call {id} although none was under way"));
+    };
+    if id != expected {
+        return Err(format!("the worker answered call {id} when {expected} was next"));
+    }
+    let result = match status {
+        0 => read_payload(frame, rest, method).map_err(|error| {
+            Failure::Unusable(format!("the terminal's answer to {method} is unusable: {error}"))
+        }),
+        1 => {
+            let (code, message): (i64, String) =
+                rmp_serde::from_slice(rest).map_err(|error| fault(&error))?;
+            Err(Failure::Mt5(Error { code, message }))
+        }
+        2 => Err(Failure::Unusable(rmp_serde::from_slice(rest).map_err(|error| fault(&error))?)),
+        _ => return Err(fault(&format_args!("its status {status} is unknown"))),
+    };
+    Ok(Event::Answered { id, result })
+}
+
+type Decoded = Result<Answer, String>;
+
+fn read_payload(frame: &Bytes, payload: &[u8], method: Method) -> Decoded {
+    match method {
+        Method::Initialize
+        | Method::Login
+        | Method::Shutdown
+        | Method::SymbolSelect
+        | Method::MarketBookAdd
+        | Method::MarketBookRelease => match decode(payload)? {
+            true => Ok(Answer::Done),
+            false => Err("it is False without an error".to_owned()),
+        },
+        Method::SymbolsTotal
+        | Method::OrdersTotal
+        | Method::PositionsTotal
+        | Method::HistoryOrdersTotal
+        | Method::HistoryDealsTotal => decode(payload).map(Answer::Total),
+        Method::OrderCalcMargin | Method::OrderCalcProfit => decode(payload).map(Answer::Amount),
+        Method::Version => decode(payload).map(|(version, build, release_date)| {
+            Answer::Version(Version { version, build, release_date })
+        }),
+        Method::LastError => decode(payload).map(Answer::LastError),
+        Method::AccountInfo => decode(payload).map(Answer::AccountInfo),
+        Method::TerminalInfo => decode(payload).map(Answer::TerminalInfo),
+        Method::SymbolsGet => decode(payload).map(Answer::Symbols),
+        Method::SymbolInfo => decode(payload).map(Answer::SymbolInfo),
+        Method::SymbolInfoTick => decode(payload).map(Answer::Tick),
+        Method::MarketBookGet => decode(payload).map(Answer::Book),
+        Method::CopyRatesFrom | Method::CopyRatesFromPos | Method::CopyRatesRange => {
+            rows(frame, payload).map(Answer::Rates)
+        }
+        Method::CopyTicksFrom | Method::CopyTicksRange => rows(frame, payload).map(Answer::Ticks),
+        Method::OrdersGet | Method::HistoryOrdersGet => decode(payload).map(Answer::Orders),
+        Method::OrderCheck => decode(payload).map(Answer::OrderCheck),
+        Method::OrderSend => decode(payload).map(Answer::OrderSend),
+        Method::PositionsGet => decode(payload).map(Answer::Positions),
+        Method::HistoryDealsGet => decode(payload).map(Answer::Deals),
+    }
+}
+
+fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(payload).map_err(|error| error.to_string())
+}
+
+/// The rows inside the frame, without a copy.
+fn rows<R: Row>(frame: &Bytes, mut payload: &[u8]) -> Result<Rows<R>, String> {
+    let length = rmp::decode::read_bin_len(&mut payload).map_err(|error| error.to_string())?;
+    let body = payload
+        .get(..length as usize)
+        .ok_or_else(|| format!("it ends before its {length} bytes"))?;
+    Rows::from_bytes(frame.slice_ref(body))
+        .map_err(|length| format!("{length} bytes are no whole rows of {} bytes", R::SIZE))
+}

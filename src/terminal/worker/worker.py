@@ -1,0 +1,272 @@
+"""The worker of mt5-gateway: one terminal behind a pipe.
+
+Standard input and output carry frames, a 4-byte big-endian length and
+MessagePack. The first frame in says what to import and how to log in, the first
+frame out says hello with versions. Then each call `[id, method, args, kwargs]`
+is answered, in order, with `[id, status, payload]`:
+
+    0  the answer: a record as a map, bars and ticks as raw bytes
+    1  the package's error, `[code, message]`, read in the turn of the call
+    2  the package raised an exception; its text
+
+Anything that the package prints goes to standard error, which the gateway logs.
+"""
+
+import importlib
+import os
+import sys
+from datetime import datetime, timezone
+
+import msgpack
+
+ANSWER, MT5_ERROR, RAISED = 0, 1, 2
+
+# Functions whose False is an error.
+FLAGS = {"initialize", "login", "symbol_select", "market_book_add", "market_book_release"}
+# Positional arguments that are times.
+TIMES = {
+    "copy_rates_from": (2,),
+    "copy_rates_range": (2, 3),
+    "copy_ticks_from": (1,),
+    "copy_ticks_range": (1, 2),
+    "history_orders_total": (0, 1),
+    "history_orders_get": (0, 1),
+    "history_deals_total": (0, 1),
+    "history_deals_get": (0, 1),
+}
+# Functions that answer for symbols of Market Watch only.
+NEED_SYMBOL = {
+    "symbol_info_tick": 0,
+    "market_book_add": 0,
+    "market_book_get": 0,
+    "copy_rates_from": 0,
+    "copy_rates_from_pos": 0,
+    "copy_rates_range": 0,
+    "copy_ticks_from": 0,
+    "copy_ticks_range": 0,
+    "order_calc_margin": 1,
+    "order_calc_profit": 1,
+}
+ARRAYS = {
+    "copy_rates_from",
+    "copy_rates_from_pos",
+    "copy_rates_range",
+    "copy_ticks_from",
+    "copy_ticks_range",
+}
+# The packed rows that the gateway reads, as numpy describes them.
+RATES_DTYPE = [
+    ("time", "<i8"), ("open", "<f8"), ("high", "<f8"), ("low", "<f8"), ("close", "<f8"),
+    ("tick_volume", "<u8"), ("spread", "<i4"), ("real_volume", "<u8"),
+]
+TICKS_DTYPE = [
+    ("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
+    ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8"),
+]
+
+
+class Mt5Error(Exception):
+    """The package's `last_error()`."""
+
+
+class Worker:
+    def __init__(self, mt5, settings):
+        self.mt5 = mt5
+        self.settings = settings
+        self.selected = set()
+        self.subscriptions = {}
+        self.fields = {}
+
+    def call(self, method, args, kwargs):
+        index = NEED_SYMBOL.get(method)
+        if index is not None and args[index] not in self.selected:
+            self.select(args[index])
+        special = getattr(self, "do_" + method, None)
+        if special is not None:
+            return special(*args, **kwargs)
+        for index in TIMES.get(method, ()):
+            if index < len(args):
+                args[index] = datetime.fromtimestamp(args[index], timezone.utc)
+        result = self.take(method, *args, **kwargs)
+        if method in ARRAYS:
+            return packed(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
+        return self.plain(method, result)
+
+    def take(self, method, *args, **kwargs):
+        """Calls the package; None, and False where it means failure, is its error."""
+        result = getattr(self.mt5, method)(*args, **kwargs)
+        if result is None or (method in FLAGS and not result):
+            code, message = self.mt5.last_error()
+            if code >= 0:
+                raise Mt5Error(-1, f"{method} gave {result!r} and last_error ({code}, {message!r})")
+            raise Mt5Error(int(code), str(message))
+        return result
+
+    def select(self, symbol):
+        if not self.take("symbol_info", symbol).select:
+            self.take("symbol_select", symbol, True)
+        self.selected.add(symbol)
+
+    def do_initialize(self):
+        settings = self.settings
+        args = [settings["path"]] if settings["path"] is not None else []
+        kwargs = {name: settings[name] for name in ("login", "password", "server", "timeout")}
+        if settings["portable"]:
+            kwargs["portable"] = True
+        return bool(self.take("initialize", *args, **kwargs))
+
+    def do_login(self):
+        settings = self.settings
+        kwargs = {name: settings[name] for name in ("password", "server", "timeout")}
+        return bool(self.take("login", settings["login"], **kwargs))
+
+    def do_shutdown(self):
+        self.mt5.shutdown()
+        return True
+
+    def do_version(self):
+        version = list(self.take("version"))
+        if not version[0]:
+            # Without a terminal the package answers (0, 0, '') instead of None.
+            code, message = self.mt5.last_error()
+            raise Mt5Error(int(code) if code < 0 else -10004, str(message))
+        return version
+
+    def do_last_error(self):
+        code, message = self.mt5.last_error()
+        return {"code": code, "message": message}
+
+    def do_symbol_select(self, symbol, enable):
+        self.selected.discard(symbol)
+        self.take("symbol_info", symbol)
+        return bool(self.take("symbol_select", symbol, enable))
+
+    def do_symbols_total(self):
+        return self.total("symbols_total")
+
+    def do_orders_total(self):
+        return self.total("orders_total")
+
+    def do_positions_total(self):
+        return self.total("positions_total")
+
+    def total(self, method):
+        total = self.take(method)
+        if total < 0:
+            # Without a terminal symbols_total answers the code itself.
+            code, message = self.mt5.last_error()
+            raise Mt5Error(int(code) if code < 0 else int(total), str(message))
+        return int(total)
+
+    def do_market_book_add(self, symbol):
+        if not self.subscriptions.get(symbol):
+            self.take("market_book_add", symbol)
+        self.subscriptions[symbol] = self.subscriptions.get(symbol, 0) + 1
+        return True
+
+    def do_market_book_release(self, symbol):
+        readers = self.subscriptions.pop(symbol, 0)
+        if readers > 1:
+            self.subscriptions[symbol] = readers - 1
+        else:
+            self.take("market_book_release", symbol)
+        return True
+
+    def do_market_book_get(self, symbol):
+        if self.subscriptions.get(symbol):
+            return self.plain("market_book_get", self.take("market_book_get", symbol))
+        self.take("market_book_add", symbol)
+        try:
+            return self.plain("market_book_get", self.take("market_book_get", symbol))
+        finally:
+            self.mt5.market_book_release(symbol)
+
+    def plain(self, method, value):
+        """Named tuples become maps, anything else stays as it is."""
+        if hasattr(value, "_fields"):
+            return self.record(method, value)
+        if isinstance(value, (tuple, list)):
+            return [self.plain(method, item) for item in value]
+        if isinstance(value, (bool, str)):
+            return value
+        return value.item() if hasattr(value, "item") else value
+
+    def record(self, method, value):
+        # One slice gives a plain tuple: behind RPyC each attribute would be a round trip.
+        values = tuple(value[:])
+        names = self.fields.get((method, len(values)))
+        if names is None:
+            names = self.fields[method, len(values)] = tuple(value._fields)
+        return {
+            name: self.plain(method, item) if isinstance(item, tuple) or hasattr(item, "_fields") else item
+            for name, item in zip(names, values)
+        }
+
+
+def packed(array, dtype):
+    """The rows as bytes in the order and sizes that the gateway reads."""
+    names = [name for name, _ in dtype]
+    missing = [name for name in names if name not in (array.dtype.names or ())]
+    if missing:
+        raise TypeError(f"the package's array lacks the field `{missing[0]}`")
+    if array.dtype.descr != dtype:
+        array = array[names].astype(dtype)
+    return array.tobytes()
+
+
+def load(settings):
+    name, _, attribute = settings["module"].partition(":")
+    module = importlib.import_module(name)
+    if not attribute:
+        return module
+    return getattr(module, attribute)(**(settings["connect"] or {}))
+
+
+def main():
+    # The pipe is ours alone: what the package prints must not end up in a frame.
+    source = sys.stdin.buffer
+    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+
+    def read():
+        header = source.read(4)
+        if len(header) < 4:
+            return None
+        body = source.read(int.from_bytes(header, "big"))
+        return msgpack.unpackb(body)
+
+    def write(message):
+        try:
+            body = msgpack.packb(message)
+        except (TypeError, ValueError, OverflowError) as error:
+            if not isinstance(message, list):
+                raise
+            body = msgpack.packb([message[0], RAISED, f"the answer cannot be packed: {error}"])
+        view = memoryview(len(body).to_bytes(4, "big") + body)
+        while view:
+            view = view[sink.write(view):]
+
+    settings = read()
+    if settings is None:
+        return
+    mt5 = load(settings)
+    worker = Worker(mt5, settings)
+    write({
+        "python": sys.version.split()[0],
+        "module": settings["module"],
+        "version": str(getattr(mt5, "__version__", "unknown")),
+    })
+    while (message := read()) is not None:
+        number, method, args, kwargs = message
+        try:
+            answer = [number, ANSWER, worker.call(method, args, kwargs)]
+        except Mt5Error as error:
+            answer = [number, MT5_ERROR, list(error.args)]
+        except Exception as error:  # whatever the package raises must not end the worker
+            answer = [number, RAISED, f"{method} raised {type(error).__name__}: {error}"]
+        write(answer)
+    mt5.shutdown()
+
+
+main()
