@@ -15,6 +15,8 @@
 //!
 //! Trading gets a room of its own between `pool` and `http`.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod actor;
 pub mod app;
 pub mod gateway;

@@ -80,7 +80,8 @@ pub struct State {
     waiting: VecDeque<Call>,
     next_id: u64,
     last_answer: Instant,
-    limit_armed: bool,
+    /// When the clock of the oldest call is looked at next.
+    limit_check: Option<Instant>,
     /// Somebody waits for the replacement of the terminal.
     restart: Option<oneshot::Sender<()>>,
     /// The running terminal answers what it has and is then replaced.
@@ -147,7 +148,7 @@ impl Actor for Session {
             waiting: VecDeque::new(),
             next_id: 0,
             last_answer: now,
-            limit_armed: false,
+            limit_check: None,
             restart: None,
             replacing: false,
             stop: None,
@@ -466,22 +467,24 @@ impl State {
         Some((oldest.written.max(self.last_answer) + limit, limit))
     }
 
-    /// One timer serves all calls: it looks again when it fires.
+    /// One timer serves all calls: it looks again when it fires. A second one
+    /// is needed only for a limit that ends before it does.
     fn arm_limit(&mut self) {
-        if self.limit_armed {
+        let Some((due, _)) = self.limit() else {
             return;
-        }
-        if let Some((due, _)) = self.limit() {
-            self.limit_armed = true;
+        };
+        if self.limit_check.is_none_or(|check| due < check) {
+            self.limit_check = Some(due);
             let delay = due.saturating_duration_since(Instant::now());
             self.address.send_after(delay, Msg::CheckLimit(self.generation));
         }
     }
 
     fn check_limit(&mut self) {
-        self.limit_armed = false;
+        let now = Instant::now();
+        self.limit_check = self.limit_check.filter(|check| *check > now);
         match self.limit() {
-            Some((due, limit)) if due <= Instant::now() => {
+            Some((due, limit)) if due <= now => {
                 let doing = self.in_flight.front().map_or("its start", |entry| entry.method.name());
                 let detail = format!("the terminal did not answer within {limit:?} in {doing}");
                 self.fail(RestartReason::Hang, detail);
@@ -535,7 +538,7 @@ impl State {
     /// Drops the terminal, which ends it at once.
     fn drop_terminal(&mut self) -> Option<Box<dyn Terminal>> {
         self.generation += 1;
-        self.limit_armed = false;
+        self.limit_check = None;
         self.replacing = false;
         self.args.account.set_connected(self.args.index, false);
         self.terminal.take()

@@ -1,0 +1,339 @@
+"""A module with the API of the official package, for tests.
+
+Records are named tuples, bars and ticks numpy arrays, failures None with
+last_error(). Its values are fixed and odd on purpose: Unicode, NaN, infinities,
+64-bit tickets. It is imported by the worker itself, or by an RPyC server on the
+far side of mt5linux. Environment variables make it misbehave:
+
+    FAKE_MT5_PASSWORD  the password that initialize takes; others are refused
+    FAKE_MT5_HANG      name of a function that never returns, once the file
+                       FAKE_MT5_SWITCH exists (or at once without that variable)
+    FAKE_MT5_OFFLINE   a file; while it exists the terminal has lost its broker
+"""
+
+import os
+import time as _time
+from collections import namedtuple
+
+import numpy as np
+
+__version__ = "5.0.6231"
+
+NAN = float("nan")
+INF = float("inf")
+BIG = 2**63 + 12345  # fits an unsigned 64-bit ticket only
+
+
+def _fields(kind, names):
+    return [(name, kind) for name in names.split()]
+
+
+TERMINAL = (
+    _fields(bool, "community_account community_connection connected dlls_allowed trade_allowed"
+            " tradeapi_disabled email_enabled ftp_enabled notifications_enabled mqid")
+    + _fields(int, "build maxbars codepage ping_last")
+    + _fields(float, "community_balance retransmission")
+    + _fields(str, "company name language path data_path commondata_path")
+)
+ACCOUNT = (
+    _fields(int, "login trade_mode leverage limit_orders margin_so_mode")
+    + _fields(bool, "trade_allowed trade_expert") + _fields(int, "margin_mode currency_digits")
+    + _fields(bool, "fifo_close")
+    + _fields(float, "balance credit profit equity margin margin_free margin_level margin_so_call"
+              " margin_so_so margin_initial margin_maintenance assets liabilities commission_blocked")
+    + _fields(str, "name server currency company")
+)
+SYMBOL = (
+    _fields(bool, "custom") + _fields(int, "chart_mode") + _fields(bool, "select visible")
+    + _fields(int, "session_deals session_buy_orders session_sell_orders volume volumehigh volumelow"
+              " time digits spread") + _fields(bool, "spread_float")
+    + _fields(int, "ticks_bookdepth trade_calc_mode trade_mode start_time expiration_time"
+              " trade_stops_level trade_freeze_level trade_exemode swap_mode swap_rollover3days")
+    + _fields(bool, "margin_hedged_use_leg")
+    + _fields(int, "expiration_mode filling_mode order_mode order_gtc_mode option_mode option_right")
+    + _fields(float, "bid bidhigh bidlow ask askhigh asklow last lasthigh lastlow volume_real"
+              " volumehigh_real volumelow_real option_strike point trade_tick_value"
+              " trade_tick_value_profit trade_tick_value_loss trade_tick_size trade_contract_size"
+              " trade_accrued_interest trade_face_value trade_liquidity_rate volume_min volume_max"
+              " volume_step volume_limit swap_long swap_short margin_initial margin_maintenance"
+              " session_volume session_turnover session_interest session_buy_orders_volume"
+              " session_sell_orders_volume session_open session_close session_aw"
+              " session_price_settlement session_price_limit_min session_price_limit_max"
+              " margin_hedged price_change price_volatility price_theoretical price_greeks_delta"
+              " price_greeks_theta price_greeks_gamma price_greeks_vega price_greeks_rho"
+              " price_greeks_omega price_sensitivity")
+    + _fields(str, "basis category currency_base currency_profit currency_margin bank description"
+              " exchange formula isin name page path")
+)
+TICK = _fields(int, "time") + _fields(float, "bid ask last") + _fields(int, "volume time_msc flags") \
+    + _fields(float, "volume_real")
+BOOK = _fields(int, "type") + _fields(float, "price") + _fields(int, "volume") \
+    + _fields(float, "volume_dbl")
+ORDER = (
+    _fields(int, "ticket time_setup time_setup_msc time_done time_done_msc time_expiration type"
+            " type_time type_filling state magic position_id position_by_id reason")
+    + _fields(float, "volume_initial volume_current price_open sl tp price_current price_stoplimit")
+    + _fields(str, "symbol comment external_id")
+)
+POSITION = (
+    _fields(int, "ticket time time_msc time_update time_update_msc type magic identifier reason")
+    + _fields(float, "volume price_open sl tp price_current swap profit")
+    + _fields(str, "symbol comment external_id")
+)
+DEAL = (
+    _fields(int, "ticket order time time_msc type entry magic position_id reason")
+    + _fields(float, "volume price commission swap profit fee")
+    + _fields(str, "symbol comment external_id")
+)
+CLASSES = {
+    name: namedtuple(name, [field for field, _ in types])
+    for name, types in [
+        ("TerminalInfo", TERMINAL), ("AccountInfo", ACCOUNT), ("SymbolInfo", SYMBOL), ("Tick", TICK),
+        ("BookInfo", BOOK), ("TradeOrder", ORDER), ("TradePosition", POSITION), ("TradeDeal", DEAL),
+    ]
+}
+# namedtuple classes are pickled and proxied by their module's names.
+globals().update(CLASSES)
+
+
+def _make(record, types, /, **given):
+    """A record whose every field has a value of its own, so that none can be mistaken."""
+    values = {}
+    for index, (field, kind) in enumerate(types, start=1):
+        values[field] = {
+            bool: index % 2 == 1, int: 1000 + index, float: index + 0.125, str: f"{field} Ünï ☃ {index}",
+        }[kind]
+    values.update(given)
+    return CLASSES[record](**values)
+
+
+LOGIN = 5001
+TIME = 1_700_000_000
+SYMBOLS = ["EURUSD", "GBPUSD", "EURGBP", "Gold ☃"]
+
+RATES = np.array(
+    [(TIME + 60 * i, 1.1 + i / 1000, 1.2 + i / 1000, 1.0, 1.15, 7 + i, 3, 2**60 + i) for i in range(50)],
+    dtype=[("time", "<i8"), ("open", "<f8"), ("high", "<f8"), ("low", "<f8"), ("close", "<f8"),
+           ("tick_volume", "<u8"), ("spread", "<i4"), ("real_volume", "<u8")],
+)
+TICKS = np.array(
+    [(TIME + i, 1.1, 1.2, NAN, 2**63 + i, (TIME + i) * 1000 + i, 6, 0.5) for i in range(50)],
+    dtype=[("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
+           ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8")],
+)
+ORDERS = (
+    _make("TradeOrder", ORDER, ticket=BIG, symbol="EURUSD", time_done=0, magic=-7),
+    _make("TradeOrder", ORDER, ticket=22, symbol="GBPUSD", comment="naïve ☃ комментарий"),
+)
+POSITIONS = (
+    _make("TradePosition", POSITION, ticket=BIG, symbol="EURUSD", swap=NAN, magic=2**62),
+    _make("TradePosition", POSITION, ticket=33, symbol="EURGBP"),
+)
+HISTORY_ORDERS = (
+    _make("TradeOrder", ORDER, ticket=BIG, symbol="EURUSD", time_done=TIME, position_id=9),
+    _make("TradeOrder", ORDER, ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10),
+)
+DEALS = (
+    _make("TradeDeal", DEAL, ticket=1, order=BIG, symbol="EURUSD", time=TIME, position_id=9, profit=-INF),
+    _make("TradeDeal", DEAL, ticket=2, order=44, symbol="GBPUSD", time=TIME + 100, position_id=10),
+)
+
+_error = (1, "Success")
+_selected = {"EURUSD"}
+_books = set()
+_connected = False
+
+
+def _fail(code, message):
+    global _error
+    _error = (code, message)
+    return None
+
+
+def _done(value):
+    global _error
+    _error = (1, "Success")
+    return value
+
+
+def _hang(name):
+    if os.environ.get("FAKE_MT5_HANG") == name:
+        switch = os.environ.get("FAKE_MT5_SWITCH")
+        if switch is None or os.path.exists(switch):
+            if switch is not None:
+                os.remove(switch)
+            while True:
+                _time.sleep(3600)
+
+
+def initialize(path=None, login=None, password=None, server=None, timeout=60000, portable=False):
+    global _connected
+    _hang("initialize")
+    print("the package prints to standard output")
+    if password != os.environ.get("FAKE_MT5_PASSWORD", password):
+        _fail(-6, "Terminal: Authorization failed")
+        return False
+    _connected = True
+    return _done(True)
+
+
+def login(login, password=None, server=None, timeout=60000):
+    return _done(True)
+
+
+def shutdown():
+    global _connected
+    _connected = False
+
+
+def version():
+    _hang("version")
+    return _done((500, 5260, "20 Sep 2025 ☃"))
+
+
+def last_error():
+    return _error
+
+
+def terminal_info():
+    offline = os.environ.get("FAKE_MT5_OFFLINE")
+    connected = not (offline and os.path.exists(offline))
+    return _done(_make("TerminalInfo", TERMINAL, connected=connected, retransmission=INF))
+
+
+def account_info():
+    return _done(_make("AccountInfo", ACCOUNT, login=int(os.environ.get("FAKE_MT5_LOGIN", LOGIN)),
+                       margin_level=NAN, name="Ünï ☃ имя"))
+
+
+def symbols_total():
+    return _done(len(SYMBOLS))
+
+
+def symbols_get(group=None):
+    names = SYMBOLS if group is None else [name for name in SYMBOLS if name.startswith("EUR")]
+    return _done(tuple(_info(name) for name in names))
+
+
+def _info(name):
+    return _make("SymbolInfo", SYMBOL, name=name, select=name in _selected, price_change=NAN, bid=-INF,
+                 volume_max=1.7976931348623157e308)
+
+
+def symbol_info(symbol):
+    return _done(_info(symbol)) if symbol in SYMBOLS else _fail(-4, "Terminal: Not found")
+
+
+def symbol_select(symbol, enable=True):
+    if symbol not in SYMBOLS:
+        _fail(-1, "Terminal: Call failed")
+        return False
+    (_selected.add if enable else _selected.discard)(symbol)
+    return _done(True)
+
+
+def symbol_info_tick(symbol):
+    _hang("symbol_info_tick")
+    if symbol not in _selected:
+        return _fail(-4, "Terminal: Not found")
+    return _done(_make("Tick", TICK, time=TIME, last=NAN, volume=0))
+
+
+def market_book_add(symbol):
+    _books.add(symbol)
+    return _done(True)
+
+
+def market_book_get(symbol):
+    if symbol not in _books:
+        return _fail(-1, "Terminal: Call failed")
+    return _done((_make("BookInfo", BOOK, type=1), _make("BookInfo", BOOK, type=2, price=NAN)))
+
+
+def market_book_release(symbol):
+    _books.discard(symbol)
+    return _done(True)
+
+
+def _seconds(moment):
+    return int(moment if isinstance(moment, (int, float)) else moment.timestamp())
+
+
+def _rates(symbol, rows):
+    return _done(rows.copy()) if symbol in _selected else _fail(-4, "Terminal: Not found")
+
+
+def copy_rates_from(symbol, timeframe, date_from, count):
+    return _rates(symbol, RATES[RATES["time"] <= _seconds(date_from)][-count:])
+
+
+def copy_rates_from_pos(symbol, timeframe, start_pos, count):
+    end = len(RATES) - start_pos
+    return _rates(symbol, RATES[max(0, end - count):end])
+
+
+def copy_rates_range(symbol, timeframe, date_from, date_to):
+    inside = (RATES["time"] >= _seconds(date_from)) & (RATES["time"] <= _seconds(date_to))
+    return _rates(symbol, RATES[inside])
+
+
+def copy_ticks_from(symbol, date_from, count, flags):
+    return _rates(symbol, TICKS[TICKS["time"] >= _seconds(date_from)][:count])
+
+
+def copy_ticks_range(symbol, date_from, date_to, flags):
+    inside = (TICKS["time"] >= _seconds(date_from)) & (TICKS["time"] <= _seconds(date_to))
+    return _rates(symbol, TICKS[inside])
+
+
+def _chosen(records, symbol=None, group=None, ticket=None):
+    if symbol is not None:
+        records = [record for record in records if record.symbol == symbol]
+    if group is not None:
+        records = [record for record in records if record.symbol.startswith(group.strip("*"))]
+    if ticket is not None:
+        records = [record for record in records if record.ticket == ticket]
+    return _done(tuple(records))
+
+
+def orders_total():
+    return _done(len(ORDERS))
+
+
+def orders_get(symbol=None, group=None, ticket=None):
+    return _chosen(ORDERS, symbol, group, ticket)
+
+
+def positions_total():
+    return _done(len(POSITIONS))
+
+
+def positions_get(symbol=None, group=None, ticket=None):
+    return _chosen(POSITIONS, symbol, group, ticket)
+
+
+def _period(records, clock, date_from, date_to, group=None, ticket=None, position=None, of="ticket"):
+    if date_from is not None:
+        start, end = _seconds(date_from), _seconds(date_to)
+        records = [record for record in records if start <= getattr(record, clock) <= end]
+    if position is not None:
+        records = [record for record in records if record.position_id == position]
+    if ticket is not None:
+        records = [record for record in records if getattr(record, of) == ticket]
+    return _chosen(records, group=group)
+
+
+def history_orders_total(date_from, date_to):
+    return _done(len(_period(HISTORY_ORDERS, "time_done", date_from, date_to)))
+
+
+def history_orders_get(date_from=None, date_to=None, group=None, ticket=None, position=None):
+    return _period(HISTORY_ORDERS, "time_done", date_from, date_to, group, ticket, position)
+
+
+def history_deals_total(date_from, date_to):
+    return _done(len(_period(DEALS, "time", date_from, date_to)))
+
+
+def history_deals_get(date_from=None, date_to=None, group=None, ticket=None, position=None):
+    return _period(DEALS, "time", date_from, date_to, group, ticket, position, of="order")

@@ -1,0 +1,9 @@
+//! The gateway with real outside programs: Python workers, the mt5linux client
+//! over a real RPyC server, promtool and Prometheus. `tests/run` installs them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod prometheus;
+mod tools;
+mod worker;

@@ -1,0 +1,263 @@
+//! Terminals behind Python workers.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{Gateway, signal};
+use crate::tools::{
+    Server, children, free_port, lives, modules, program, python, worker, worker_of,
+};
+
+fn start(settings: &str, environment: &[(&str, &str)]) -> Gateway {
+    let modules = modules().display().to_string();
+    let mut all = vec![("PYTHONPATH", modules.as_str())];
+    all.extend_from_slice(environment);
+    Gateway::start_with(settings, &all)
+}
+
+fn ready(settings: &str, environment: &[(&str, &str)]) -> Gateway {
+    let gateway = start(settings, environment);
+    gateway.wait_ready();
+    gateway
+}
+
+/// What each read route has to answer, as the test module itself says.
+fn expected() -> HashMap<String, Value> {
+    let output = Command::new(python()).arg(modules().join("expected.py")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn assert_reads(gateway: &Gateway) {
+    for (path, expected) in expected() {
+        let reply = gateway.get(&path.replace('*', "%2A"));
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        let mut answer = reply.json();
+        if path.ends_with("/symbols/EURUSD") {
+            // The far side selects it on first use, as expected.py did.
+            answer["select"] = expected["select"].clone();
+        }
+        assert_eq!(answer, expected, "{path}");
+    }
+}
+
+#[test]
+fn every_read_route_gives_the_values_of_the_module() {
+    let gateway = ready(&worker("real", "", ""), &[]);
+    assert_reads(&gateway);
+    let log = gateway.log();
+    assert!(log.contains("the package prints to standard output"), "{log}");
+    assert!(!log.contains("correct horse"));
+}
+
+#[test]
+fn every_read_route_gives_them_through_mt5linux_and_rpyc() {
+    let port = free_port();
+    let _server = Server::start(
+        Command::new(python())
+            .arg(program("venv/bin/rpyc_classic.py"))
+            .args(["--host", "127.0.0.1", "-p", &port.to_string()])
+            .env("PYTHONPATH", modules()),
+        port,
+    );
+    let terminal = format!(
+        "module = 'mt5linux:MetaTrader5'\nconnect = {{ host = '127.0.0.1', port = {port} }}"
+    );
+    assert_reads(&ready(&worker("real", "", &terminal), &[]));
+}
+
+#[test]
+fn a_worker_killed_under_load_is_back_without_a_wrong_answer() {
+    let gateway = ready(&worker("real", "sessions = 2", ""), &[]);
+    let stop = AtomicBool::new(false);
+    let path = "/api/v1/accounts/real/symbols/EURUSD/tick";
+    let right = gateway.get(path).json();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answers = HashMap::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let reply = gateway.get(path);
+                        if reply.status == 200 {
+                            assert_eq!(reply.json(), right);
+                        }
+                        *answers.entry(reply.status).or_insert(0) += 1;
+                    }
+                    answers
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            let victim = children(gateway.pid())[0];
+            signal(victim, "KILL");
+            gateway.eventually("it is gone", || (!lives(victim)).then_some(()));
+            gateway.wait_ready();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            let answers = client.join().unwrap();
+            assert!(answers.keys().all(|status| [200, 502, 503].contains(status)), "{answers:?}");
+            assert!(answers[&200] > 0);
+        }
+    });
+    let restarts = gateway.metric(r#"mt5_session_restarts_total{account="real",reason="exit"}"#);
+    assert_eq!(restarts, 3.0);
+}
+
+#[test]
+fn a_hung_terminal_ends_its_call_and_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let switch = directory.path().join("switch");
+    std::fs::write(&switch, "").unwrap();
+    let settings = format!("[server]\ncall_timeout = '2s'\n{}", worker("real", "sessions = 2", ""));
+    let gateway = ready(
+        &settings,
+        &[("FAKE_MT5_HANG", "version"), ("FAKE_MT5_SWITCH", switch.to_str().unwrap())],
+    );
+    std::thread::scope(|scope| {
+        let hung = scope.spawn(|| gateway.get("/api/v1/accounts/real/version"));
+        while !hung.is_finished() {
+            assert_eq!(gateway.get("/api/v1/accounts/real/symbols/EURUSD/tick").status, 200);
+        }
+        let reply = hung.join().unwrap();
+        assert_eq!(reply.problem(), (504, "terminal-timeout".to_owned()));
+        assert!(reply.took < Duration::from_secs(3), "{:?}", reply.took);
+    });
+    gateway.wait_ready();
+    assert_eq!(gateway.get("/api/v1/accounts/real/version").status, 200);
+}
+
+#[test]
+fn a_wrong_password_is_counted_and_shown_nowhere() {
+    let gateway = start(&worker("real", "", ""), &[("FAKE_MT5_PASSWORD", "another")]);
+    gateway.eventually("the failure is counted", || {
+        (gateway.metric(r#"mt5_logins_total{account="real",outcome="failure"}"#) == 1.0)
+            .then_some(())
+    });
+    let errors = r#"mt5_errors_total{account="real",method="initialize",type="auth_failed"}"#;
+    assert_eq!(gateway.metric(errors), 1.0);
+    let account = gateway.get("/api/v1/accounts/real").text();
+    assert!(account.contains("backing_off") && account.contains("auth_failed"), "{account}");
+    assert!(!account.contains("correct horse") && !gateway.log().contains("correct horse"));
+}
+
+#[test]
+fn another_account_on_the_terminal_is_no_login() {
+    let gateway = start(&worker("real", "", ""), &[("FAKE_MT5_LOGIN", "666")]);
+    gateway.eventually("it is noticed", || {
+        let account = gateway.get("/api/v1/accounts/real").text();
+        account.contains("logged in to account 666 instead of 5001").then_some(())
+    });
+    assert_eq!(gateway.get("/api/v1/accounts/real/account").problem().0, 503);
+}
+
+#[test]
+fn a_terminal_without_its_broker_is_not_ready_until_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let offline = directory.path().join("offline");
+    let settings = format!("[server]\nprobe_interval = '100ms'\n{}", worker("real", "", ""));
+    let gateway = ready(&settings, &[("FAKE_MT5_OFFLINE", offline.to_str().unwrap())]);
+    std::fs::write(&offline, "").unwrap();
+    let connected = || gateway.metric(r#"mt5_terminal_connected{account="real"}"#);
+    gateway.eventually("it is noticed", || (connected() == 0.0).then_some(()));
+    assert_eq!(gateway.get("/api/v1/accounts/real/account").problem().0, 503);
+    std::fs::remove_file(&offline).unwrap();
+    gateway.wait_ready();
+    assert_eq!(connected(), 1.0);
+    assert_eq!(gateway.get("/api/v1/accounts/real").json()["sessions"][0]["restarts"], 0);
+}
+
+#[test]
+fn rogue_workers_cost_one_error_and_never_the_gateway() {
+    let rogue = modules().join("rogue.py").display().to_string();
+    let rogues: String = ["cut", "huge", "twice", "lacking"]
+        .iter()
+        .map(|fault| {
+            let command = [python().display().to_string(), rogue.clone(), (*fault).to_owned()];
+            worker_of(&command, fault, "", "")
+        })
+        .collect();
+    let gateway = ready(&rogues, &[]);
+    let tick =
+        |account: &str| gateway.get(&format!("/api/v1/accounts/{account}/symbols/EURUSD/tick"));
+    let restarts = |account: &str, reason: &str| {
+        gateway.metric(&format!(
+            r#"mt5_session_restarts_total{{account="{account}",reason="{reason}"}}"#
+        ))
+    };
+    assert_eq!(tick("cut").problem(), (502, "terminal-died".to_owned()));
+    assert_eq!(tick("huge").problem(), (502, "terminal-died".to_owned()));
+    assert_eq!(tick("twice").status, 200);
+    let lacking = tick("lacking");
+    assert_eq!(lacking.problem(), (502, "terminal-answer-unusable".to_owned()));
+    assert!(lacking.detail().contains("`time_msc`"), "{}", lacking.detail());
+    for (account, reason) in [("cut", "exit"), ("huge", "protocol"), ("twice", "protocol")] {
+        gateway.eventually(account, || (restarts(account, reason) == 1.0).then_some(()));
+    }
+    gateway.wait_ready();
+    assert_eq!(restarts("lacking", "protocol") + restarts("lacking", "exit"), 0.0);
+}
+
+#[test]
+fn workers_that_never_say_hello_are_restarted() {
+    let rogue = modules().join("rogue.py").display().to_string();
+    let rogues: String = ["silent", "rubbish"]
+        .iter()
+        .map(|fault| {
+            let command = [python().display().to_string(), rogue.clone(), (*fault).to_owned()];
+            worker_of(&command, fault, "", "init_timeout = '300ms'")
+        })
+        .collect();
+    let gateway = start(&rogues, &[]);
+    for (account, reason) in [("silent", "hang"), ("rubbish", "protocol")] {
+        let series =
+            format!(r#"mt5_session_restarts_total{{account="{account}",reason="{reason}"}}"#);
+        gateway.eventually(account, || (gateway.metric(&series) >= 1.0).then_some(()));
+    }
+    assert_eq!(gateway.get("/livez").status, 200);
+    // A command that does not exist is no different.
+    let nothing = start(&worker_of(&["/no/such/python".to_owned()], "real", "", ""), &[]);
+    nothing.eventually("it is said", || nothing.log().contains("cannot be started").then_some(()));
+}
+
+#[test]
+fn children_end_with_the_gateway_however_it_ends() {
+    for (hang, end) in [(None, "TERM"), (None, "KILL"), (Some("symbol_info_tick"), "KILL")] {
+        let environment: Vec<_> =
+            hang.map(|method| ("FAKE_MT5_HANG", method)).into_iter().collect();
+        let mut gateway = ready(&worker("real", "sessions = 2", ""), &environment);
+        let workers = children(gateway.pid());
+        assert_eq!(workers.len(), 2);
+        if hang.is_some() {
+            let url = gateway.url("/api/v1/accounts/real/symbols/EURUSD/tick");
+            std::thread::spawn(move || ureq::get(url).call().is_ok());
+            let depth = r#"mt5_session_queue_depth{account="real"}"#;
+            gateway.eventually("it hangs", || (gateway.metric(depth) == 1.0).then_some(()));
+        }
+        gateway.signal(end);
+        let status = gateway.wait();
+        assert_eq!(status.code(), (end == "TERM").then_some(0));
+        gateway.eventually("the workers are gone", || {
+            workers.iter().all(|pid| !lives(*pid)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_password_is_in_no_command_line_or_environment_and_settings_stay_at_home() {
+    let gateway = ready(&worker("real", "", ""), &[("MT5_GATEWAY__RESTART__BUDGET", "7")]);
+    let pid = children(gateway.pid())[0];
+    for file in ["cmdline", "environ"] {
+        let content = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        let content = String::from_utf8_lossy(&content);
+        assert!(
+            !content.contains("correct horse") && !content.contains("MT5_GATEWAY__"),
+            "{content}"
+        );
+    }
+}

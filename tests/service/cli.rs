@@ -1,0 +1,176 @@
+//! The command line and the settings.
+
+use std::process::Output;
+
+use crate::common::{Gateway, command};
+
+fn run(arguments: &[&str], files: &[(&str, &str)], environment: &[(&str, &str)]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    command(directory.path()).args(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_key_source_and_expectation() {
+    let output = run(
+        &["check-config", "--config", "mine.toml"],
+        &[
+            ("settings/default.toml", "[server]\nrequest_timeout = 5\nlisten = \"0.0.0.0:8080\"\n"),
+            (
+                "mine.toml",
+                "[servr]\nx = 1\n[metrics]\nduration_buckets = [2.0, 1.0]\n[accounts.Bad]\nlogin = 'x'\n",
+            ),
+            (".env", "MT5_GATEWAY__RESTART__BUDGET=none\n"),
+        ],
+        &[("MT5_GATEWAY__LOG__FORMAT", "xml"), ("MT5_GATEWAY__AUTH__KEYS__G__SHA256", "abc")],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    for expected in [
+        "server.request_timeout: expected a duration in quotes, such as \"15s\", \"250ms\" or \"5m\" (from settings/default.toml)",
+        "servr.x: there is no such setting (from mine.toml)",
+        "metrics.duration_buckets: expected upper bounds",
+        "restart.budget: expected a whole number from 0 up (from .env)",
+        "log.format: expected one of text, json (from environment)",
+        "auth.keys.g.sha256: expected the SHA-256 of the key",
+        "accounts.Bad: expected a name of lower-case letters",
+        "accounts.Bad.login: expected a whole number",
+        "accounts.Bad.server: is missing",
+        "accounts.Bad.terminal.kind: is missing",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn later_layers_win_and_secrets_are_hidden() {
+    let output = run(
+        &["check-config", "--config", "mine.toml"],
+        &[
+            (
+                "settings/default.toml",
+                "[metrics]\nsampler_interval = '1s'\nrate_limit_burst = 1\ndisks = ['/a']\n",
+            ),
+            (
+                "mine.toml",
+                "[metrics]\nsampler_interval = '2s'\nrate_limit_burst = 2\n[accounts.x]\nlogin = 7\nserver = 'S'\npassword = 'hunter2'\n[accounts.x.terminal]\nkind = 'worker'\n",
+            ),
+            (
+                ".env",
+                "MT5_GATEWAY__METRICS__RATE_LIMIT_BURST=3\nMT5_GATEWAY__METRICS__DISKS=/b,/c\n",
+            ),
+        ],
+        &[
+            ("MT5_GATEWAY__METRICS__DURATION_BUCKETS", "0.1, 0.2"),
+            ("MT5_GATEWAY__ACCOUNTS__X__QUEUE", "9"),
+        ],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = |key: &str| {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(key));
+        line.unwrap_or_else(|| panic!("{key} is not in\n{text}"))
+            .split_once("= ")
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    assert_eq!(line("metrics.sampler_interval"), "\"2s\"  # mine.toml");
+    assert_eq!(line("metrics.rate_limit_burst"), "3  # .env");
+    assert_eq!(line("metrics.disks"), "[\"/b\", \"/c\"]  # .env");
+    assert_eq!(line("metrics.duration_buckets"), "[0.1, 0.2]  # environment");
+    assert_eq!(line("accounts.x.queue"), "9  # environment");
+    assert_eq!(line("accounts.x.password"), "(hidden)  # mine.toml");
+    assert_eq!(line("accounts.x.trade"), "false  # default");
+    assert_eq!(line("server.call_timeout"), "\"30s\"  # default");
+    assert!(!text.contains("hunter2") && !text.contains("accounts.demo"), "{text}");
+}
+
+#[test]
+fn only_loopback_is_listened_on_without_keys() {
+    let listen = [("MT5_GATEWAY__SERVER__LISTEN", "0.0.0.0:0")];
+    let output = run(&[], &[], &listen);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("server.listen: without `auth.keys`"));
+    let open = run(
+        &["check-config"],
+        &[("settings/default.toml", "[auth]\nallow_anonymous = true\n")],
+        &listen,
+    );
+    assert_eq!(open.status.code(), Some(0));
+}
+
+#[test]
+fn usage_errors_are_2_and_a_taken_address_is_1() {
+    assert_eq!(run(&["--nonsense"], &[], &[]).status.code(), Some(2));
+    assert_eq!(run(&["check-config", "--config", "missing.toml"], &[], &[]).status.code(), Some(2));
+    let gateway = Gateway::ready("");
+    let taken = gateway.address.to_string();
+    let output = run(&["serve"], &[], &[("MT5_GATEWAY__SERVER__LISTEN", &taken)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("set `server.listen` to a free address")
+    );
+}
+
+#[test]
+fn the_worker_is_printed_whole() {
+    let output = run(&["worker-script"], &[], &[]);
+    let source = include_str!("../../src/terminal/worker/worker.py");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), source);
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let file = include_str!("../../settings/default.toml");
+    let shown = |files: &[(&str, &str)]| {
+        let output = run(&["check-config"], files, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Each default is a commented assignment; sections are not commented.
+    let uncommented: String = file
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| rest.contains(" = ") && !rest.starts_with(' '))
+                .unwrap_or(line)
+                .to_owned()
+                + "\n"
+        })
+        .collect();
+    assert_eq!(shown(&[("settings/default.toml", file)]), shown(&[]));
+    assert_eq!(shown(&[("settings/default.toml", &uncommented)]), shown(&[]));
+}
+
+#[test]
+fn keys_and_scopes_guard_the_api_but_not_health_and_metrics() {
+    // The SHA-256 of "reader" and of "boss".
+    let gateway = Gateway::start(
+        "[auth.keys.reader]\nsha256 = '3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30'\nscopes = ['read']\n\
+         [auth.keys.boss]\nsha256 = 'a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057'\nscopes = ['read', 'admin']\n",
+    );
+    gateway.eventually("it is ready", || (gateway.get("/readyz").status == 200).then_some(()));
+    let accounts = "/api/v1/accounts";
+    let without = gateway.get(accounts);
+    assert_eq!(without.problem(), (401, "unauthorized".to_owned()));
+    assert_eq!(without.header("www-authenticate"), "Bearer");
+    assert_eq!(gateway.get_with(accounts, &[("x-api-key", "guess")]).problem().0, 401);
+    assert_eq!(gateway.get_with(accounts, &[("x-api-key", "reader")]).status, 200);
+    assert_eq!(gateway.get_with(accounts, &[("authorization", "Bearer reader")]).status, 200);
+    let restart = "/api/v1/accounts/demo/restart";
+    assert_eq!(
+        gateway.post_with(restart, &[("x-api-key", "reader")]).problem(),
+        (403, "forbidden".to_owned())
+    );
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs/"] {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+    }
+    assert_eq!(gateway.post_with(restart, &[("x-api-key", "boss")]).status, 202);
+    assert!(!gateway.log().contains("guess"));
+}

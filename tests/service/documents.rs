@@ -1,0 +1,92 @@
+//! The documents that other people rely on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use mt5_gateway::http::{ProblemKind, openapi_document};
+use mt5_gateway::metrics::catalog::FAMILIES;
+use serde_json::Value;
+
+use crate::common::Gateway;
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn openapi_is_the_document_that_was_reviewed() {
+    insta::assert_snapshot!("openapi", openapi_document());
+}
+
+#[test]
+fn the_families_are_those_that_were_reviewed() {
+    let lines = FAMILIES.iter().map(|family| {
+        format!("{} {} [{}]: {}\n", family.kind, family.name, family.labels.join(", "), family.help)
+    });
+    insta::assert_snapshot!("families", lines.collect::<String>());
+}
+
+#[test]
+fn every_route_of_openapi_answers_and_swagger_ui_shows_it() {
+    let gateway = Gateway::ready("");
+    let document = gateway.get("/openapi.json").json();
+    for (template, item) in document["paths"].as_object().unwrap() {
+        let path = template
+            .replace("{account}", "demo")
+            .replace("{symbol}", "EURUSD")
+            .replace("{ticket}", "1");
+        let reply = match item.get("get") {
+            Some(operation) => gateway.get(&(path + &required_query(operation))),
+            None => gateway.post(&path, "application/json", b"{\"enable\":true}"),
+        };
+        let unrouted = reply.status == 404 && !template.contains("{ticket}");
+        assert!(!unrouted && reply.status != 405 && reply.status < 500, "{template}: {reply:?}");
+    }
+    let page = gateway.get("/docs/").text();
+    for reference in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js"] {
+        assert!(page.contains(reference));
+        assert_eq!(gateway.get(&format!("/docs/{reference}")).status, 200);
+    }
+    assert!(!page.contains("http://") && !page.contains("https://"));
+    assert!(gateway.get("/docs/swagger-initializer.js").text().contains("/openapi.json"));
+}
+
+fn required_query(operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let query: Vec<String> = parameters
+        .iter()
+        .filter(|parameter| parameter["in"] == "query" && parameter["required"] == true)
+        .map(|parameter| {
+            let name = parameter["name"].as_str().unwrap();
+            let value = if name == "timeframe" { "H1&count=1" } else { "2020-01-01" };
+            format!("{name}={value}")
+        })
+        .collect();
+    if query.is_empty() && operation["operationId"] == "ticks" {
+        return "?count=1".to_owned();
+    }
+    if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) }
+}
+
+#[test]
+fn a_problem_is_written_as_reviewed() {
+    let gateway = Gateway::ready("");
+    let reply =
+        gateway.get_with("/api/v1/accounts/demo/symbols/NOPE/tick", &[("x-request-id", "mine-1")]);
+    insta::assert_snapshot!("problem", reply.text());
+    assert!(gateway.log().contains("request_id=mine-1"));
+}
+
+#[test]
+fn every_problem_and_every_family_is_documented() {
+    let errors = text("docs/errors.md");
+    for kind in ProblemKind::ALL {
+        let row = format!("| `{}` | {} |", kind.slug(), kind.status().as_u16());
+        assert!(errors.contains(&row), "docs/errors.md lacks {row}");
+    }
+    let monitoring = text("docs/operations/monitoring.md");
+    let documented: BTreeSet<&str> =
+        monitoring.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let families: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    assert_eq!(documented, families);
+}

@@ -1,0 +1,12 @@
+//! The gateway by its public face, with nothing but Rust: the simulator stands
+//! for the terminals.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod cli;
+mod documents;
+mod metrics;
+mod pool;
+mod reads;
