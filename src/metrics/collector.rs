@@ -1,5 +1,6 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -242,7 +243,9 @@ impl State {
         let address = self.args.metrics.address.clone();
         tokio::task::spawn_blocking(move || {
             // An actor that was restarted meanwhile has forgotten who waits.
-            let _ = address.send(Msg::Rendered(render(&catalog)));
+            // Without an answer everybody would wait for ever.
+            let text = std::panic::catch_unwind(AssertUnwindSafe(|| render(&catalog)));
+            let _ = address.send(Msg::Rendered(text.unwrap_or_default()));
         });
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -82,6 +83,8 @@ pub struct State {
     last_answer: Instant,
     /// When the clock of the oldest call is looked at next.
     limit_check: Option<Instant>,
+    /// The next probe, so that there is never more than one to come.
+    next_probe: Option<AbortHandle>,
     /// Somebody waits for the replacement of the terminal.
     restart: Option<oneshot::Sender<()>>,
     /// The running terminal answers what it has and is then replaced.
@@ -149,6 +152,7 @@ impl Actor for Session {
             next_id: 0,
             last_answer: now,
             limit_check: None,
+            next_probe: None,
             restart: None,
             replacing: false,
             stop: None,
@@ -177,7 +181,7 @@ impl Actor for Session {
                 state.pump();
             }
         }
-        if state.stop.is_some() && state.in_flight.is_empty() && state.waiting.is_empty() {
+        if state.stop.is_some() && state.serves_nobody() {
             state.end();
             myself.stop(None);
         }
@@ -202,6 +206,11 @@ impl Actor for Session {
 impl State {
     fn set_state(&self, to: SessionState, retry_at: Option<Instant>) {
         self.args.account.set_state(self.args.index, to, retry_at);
+    }
+
+    /// Whether no call of a client waits or is under way.
+    fn serves_nobody(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.iter().all(|entry| entry.call.is_none())
     }
 
     fn is_ready(&self) -> bool {
@@ -277,8 +286,11 @@ impl State {
         }
     }
 
-    fn probe_after(&self, delay: Duration) {
-        self.address.send_after(delay, Msg::Probe(self.generation));
+    fn probe_after(&mut self, delay: Duration) {
+        let probe = self.address.send_after(delay, Msg::Probe(self.generation));
+        if let Some(earlier) = self.next_probe.replace(probe) {
+            earlier.abort();
+        }
     }
 
     // Calls.
@@ -336,7 +348,6 @@ impl State {
                 if !self.replacing {
                     self.set_state(SessionState::LoggingIn, None);
                 }
-                self.probe_after(self.args.options.probe_interval);
                 self.advance();
             }
             terminal::Event::Answered { id, result } => self.answered(id, result),
@@ -434,6 +445,7 @@ impl State {
         // Another account may be logged in when it is back.
         self.login.connected = false;
         self.login.verified = false;
+        self.restarted();
         self.probe_after(self.args.options.probe_interval.min(RECONNECT_INTERVAL));
     }
 
@@ -576,6 +588,9 @@ impl State {
     }
 
     fn begin_restart(&mut self, done: oneshot::Sender<()>) {
+        if self.stop.is_some() {
+            return;
+        }
         self.restarted();
         self.restart = Some(done);
         self.replacing = true;

@@ -22,6 +22,9 @@ use crate::mt5::{Error, Method, Request};
 
 pub use self::replay::Replay;
 
+/// How long a simulator may take to end after it was closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The names of the simulated symbols.
 pub fn symbols() -> impl Iterator<Item = &'static str> {
     symbols::SPECS.iter().map(|spec| spec.name)
@@ -97,7 +100,13 @@ impl Terminal for Handle {
     }
 
     fn close(mut self: Box<Self>) {
-        self.task = None;
+        // Dropping `calls` ends it, unless it hangs as its faults say.
+        if let Some(task) = self.task.take() {
+            tokio::spawn(async move {
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
+                task.abort();
+            });
+        }
     }
 }
 

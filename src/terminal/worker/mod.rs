@@ -163,7 +163,7 @@ async fn converse(
     let mut input_open = true;
     loop {
         tokio::select! {
-            ending = &mut reading => return input_open.then_some(ending),
+            ending = &mut reading => return Some(ending),
             result = &mut writing, if input_open => match result {
                 // The input is closed; the worker ends when it has answered.
                 Ok(()) => return None,
@@ -171,9 +171,6 @@ async fn converse(
                 Err(_) => input_open = false,
             },
             () = kill.cancelled() => return Some(Ending::Exit("it was killed".to_owned())),
-        }
-        if !input_open {
-            return Some(reading.await);
         }
     }
 }

@@ -15,6 +15,7 @@ Anything that the package prints goes to standard error, which the gateway logs.
 import importlib
 import os
 import sys
+import traceback
 from datetime import datetime, timezone
 
 import msgpack
@@ -158,9 +159,17 @@ class Worker:
             raise Mt5Error(int(code) if code < 0 else int(total), str(message))
         return int(total)
 
+    def take_book(self, method, symbol):
+        try:
+            return self.take(method, symbol)
+        except NameError:
+            # mt5linux 1.0.3 sends the symbol without quotes, to be evaluated there;
+            # the error says that nothing was called.
+            return self.take(method, repr(symbol))
+
     def do_market_book_add(self, symbol):
         if not self.subscriptions.get(symbol):
-            self.take("market_book_add", symbol)
+            self.take_book("market_book_add", symbol)
         self.subscriptions[symbol] = self.subscriptions.get(symbol, 0) + 1
         return True
 
@@ -169,17 +178,20 @@ class Worker:
         if readers > 1:
             self.subscriptions[symbol] = readers - 1
         else:
-            self.take("market_book_release", symbol)
+            self.take_book("market_book_release", symbol)
         return True
 
     def do_market_book_get(self, symbol):
         if self.subscriptions.get(symbol):
-            return self.plain("market_book_get", self.take("market_book_get", symbol))
-        self.take("market_book_add", symbol)
+            return self.plain("market_book_get", self.take_book("market_book_get", symbol))
+        self.take_book("market_book_add", symbol)
         try:
-            return self.plain("market_book_get", self.take("market_book_get", symbol))
+            return self.plain("market_book_get", self.take_book("market_book_get", symbol))
         finally:
-            self.mt5.market_book_release(symbol)
+            try:
+                self.take_book("market_book_release", symbol)
+            except Mt5Error:
+                pass  # the answer is true all the same
 
     def plain(self, method, value):
         """Named tuples become maps, anything else stays as it is."""
@@ -264,7 +276,9 @@ def main():
         except Mt5Error as error:
             answer = [number, MT5_ERROR, list(error.args)]
         except Exception as error:  # whatever the package raises must not end the worker
-            answer = [number, RAISED, f"{method} raised {type(error).__name__}: {error}"]
+            traceback.print_exc()
+            text = (str(error).splitlines() or [""])[0][:200]
+            answer = [number, RAISED, f"{method} raised {type(error).__name__}: {text}"]
         write(answer)
     mt5.shutdown()
 
