@@ -178,9 +178,11 @@ impl Gateway {
     }
 
     pub fn metrics(&self) -> String {
-        let reply = self.get("/metrics");
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.text()
+        self.eventually("a scrape is let through", || {
+            let reply = self.get("/metrics");
+            assert!(matches!(reply.status, 200 | 429), "{reply:?}");
+            (reply.status == 200).then(|| reply.text())
+        })
     }
 
     pub fn log(&self) -> String {
