@@ -257,7 +257,9 @@ fn render(catalog: &Catalog) -> Bytes {
     if let Err(fault) = TextEncoder::new().encode(&families, &mut text) {
         error!(%fault, "metrics cannot be rendered");
     }
-    let series: usize = families.iter().map(|family| family.get_metric().len()).sum();
+    // A line each, but for the comments.
+    let lines = text.split(|byte| *byte == b'\n');
+    let series = lines.filter(|line| line.first().is_some_and(|byte| *byte != b'#')).count();
     let none: &[&str] = &[];
     let gauge = catalog.gateway_metrics_series.with_label_values(none);
     gauge.set(i64::try_from(series).unwrap_or(i64::MAX));

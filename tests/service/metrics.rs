@@ -86,6 +86,15 @@ fn the_type_is_exact_and_gzip_is_for_those_who_ask() {
 }
 
 #[test]
+fn the_number_of_series_is_told() {
+    let gateway = Gateway::ready("");
+    gateway.metrics();
+    let before = gateway.metrics();
+    let series = before.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(gateway.metric("gateway_metrics_series"), series as f64);
+}
+
+#[test]
 fn scrapes_are_limited_per_address() {
     let gateway = Gateway::start_with(
         "",
