@@ -225,6 +225,12 @@ fn workers_that_never_say_hello_are_restarted() {
         gateway.eventually(account, || (gateway.metric(&series) >= 1.0).then_some(()));
     }
     assert_eq!(gateway.get("/livez").status, 200);
+    // A module that is not there is named where the account is shown.
+    let lacking = start(&worker("real", "", "module = 'no_such_module'"), &[]);
+    lacking.eventually("the module is named", || {
+        let account = lacking.get("/api/v1/accounts/real").text();
+        account.contains("No module named 'no_such_module'").then_some(())
+    });
     // A command that does not exist is no different.
     let nothing = start(&worker_of(&["/no/such/python".to_owned()], "real", "", ""), &[]);
     nothing.eventually("it is said", || nothing.log().contains("cannot be started").then_some(()));

@@ -35,6 +35,10 @@ const MAX_FRAME: usize = 256 << 20;
 /// How long a worker may take to log out and end after its input was closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the last lines of a worker that ended are waited for; what it
+/// started itself may keep its standard error open.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// The longest line of a worker's standard error that is logged whole.
 const MAX_LOG_LINE: usize = 4096;
 
@@ -133,14 +137,18 @@ async fn run(
         }
     };
     info!(account = options.account, pid = process.id(), "worker process started");
-    tokio::spawn(log_lines(options.account.clone(), process.stderr()));
+    let stderr = tokio::spawn(log_lines(options.account.clone(), process.stderr()));
 
     let ending = converse(&options, &mut process, &events, calls, &kill).await;
     let status = process.end(ending.is_none().then_some(CLOSE_TIMEOUT)).await;
     info!(account = options.account, status, "worker process ended");
     match ending {
         Some(Ending::Exit(detail)) => {
-            events(Event::Ended(Ending::Exit(format!("{detail}; its status: {status}"))));
+            // The last line of a Python program that fails says why.
+            let last = tokio::time::timeout(STDERR_TIMEOUT, stderr).await;
+            let last = last.ok().and_then(Result::ok).unwrap_or_default();
+            let detail = format!("{detail}; its status: {status}; its last line: {last}");
+            events(Event::Ended(Ending::Exit(detail)));
         }
         Some(ending) => events(Event::Ended(ending)),
         None => {}
@@ -236,10 +244,10 @@ async fn read_answers(
     }
 }
 
-/// Turns what a worker writes to its standard error into log lines.
-async fn log_lines(account: String, stderr: impl AsyncRead + Unpin) {
+/// Turns what a worker writes to its standard error into log lines. Gives back the last.
+async fn log_lines(account: String, stderr: impl AsyncRead + Unpin) -> String {
     let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
+    let (mut line, mut last) = (Vec::new(), String::new());
     loop {
         let available = match reader.fill_buf().await {
             Ok([]) | Err(_) => break,
@@ -251,11 +259,14 @@ async fn log_lines(account: String, stderr: impl AsyncRead + Unpin) {
         line.extend_from_slice(&available[..taken.min(room)]);
         reader.consume(newline.map_or(taken, |index| index + 1));
         if newline.is_some() {
-            warn!(account, line = String::from_utf8_lossy(&line).trim_end(), "worker wrote");
+            last = String::from_utf8_lossy(&line).trim_end().to_owned();
+            warn!(account, line = last, "worker wrote");
             line.clear();
         }
     }
     if !line.is_empty() {
-        warn!(account, line = String::from_utf8_lossy(&line).trim_end(), "worker wrote");
+        last = String::from_utf8_lossy(&line).trim_end().to_owned();
+        warn!(account, line = last, "worker wrote");
     }
+    last
 }
