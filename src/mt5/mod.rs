@@ -10,8 +10,10 @@ mod group;
 mod method;
 mod record;
 mod request;
+mod retcode;
 mod rows;
 mod timeframe;
+mod trade;
 
 pub use answer::{Answer, Version};
 pub use error::{Error, ErrorType};
@@ -22,5 +24,9 @@ pub use record::{
     TerminalInfo, TradeRequest,
 };
 pub use request::{Request, Selection};
+pub use retcode::{Retcode, Verdict};
 pub use rows::{Rate, Row, Rows, Tick};
 pub use timeframe::{CopyTicks, Timeframe, tick_flag};
+pub use trade::{
+    DealEntry, Filling, ORDER_TYPE_CLOSE_BY, OrderState, OrderTime, OrderType, TradeAction,
+};

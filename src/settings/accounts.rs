@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Reader, Setting};
-use super::{number, positive};
-use crate::mt5::{Error, Method};
+use super::{choice, number, positive};
+use crate::mt5::{Error, Method, Retcode};
 use crate::pool::AccountOptions;
-use crate::terminal::simulator::{self, Fault, FaultKind, Replay};
+use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
 use crate::terminal::{Launch, worker};
 
 /// The account that there is when nobody names one.
@@ -79,12 +79,8 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
             if other != "simulator" && !other.is_empty() {
                 reader.fault(&kind_key, "expected one of simulator, worker");
             }
-            Arc::new(simulator::Launcher(Arc::new(simulator_options(
-                reader,
-                &section,
-                login,
-                server.clone(),
-            ))))
+            let options = simulator_options(reader, &section, login, server.clone());
+            Arc::new(simulator::Launcher::new(options))
         }
     };
     AccountOptions { name: name.to_owned(), login, server, sessions, queue, trade, launcher }
@@ -160,11 +156,22 @@ fn simulator_options(
     if balance < 0.0 {
         reader.fault(&field("balance"), "expected an amount from 0 up");
     }
+    let commission = reader.value(&field("commission"), 0.0);
+    if commission < 0.0 {
+        reader.fault(&field("commission"), "expected an amount from 0 up");
+    }
+    let margin_mode = choice(
+        reader,
+        &field("margin_mode"),
+        &[("hedging", MarginMode::Hedging), ("netting", MarginMode::Netting)],
+    );
     simulator::Options {
         login,
         server,
         seed: reader.value(&field("seed"), 1),
         balance,
+        margin_mode,
+        commission,
         bars: bars(reader, &field("bars")),
         latency: reader.value(&field("latency"), Duration::ZERO),
         faults: faults(reader, &field("faults")),
@@ -207,18 +214,31 @@ fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
         let kind = match kind.as_str() {
             "hang" => FaultKind::Hang,
             "exit" => FaultKind::Exit,
+            "retcode" => {
+                let code: i64 = reader.required(&field("code"));
+                let retcode = Retcode::from_code(code);
+                if name != Method::OrderSend.name() || retcode == Retcode::Other {
+                    reader.fault(
+                        &field("code"),
+                        "expected a return code of the trade server, such as 10018, for order_send",
+                    );
+                }
+                FaultKind::Retcode(retcode)
+            }
             other => {
                 if other != "code" && !other.is_empty() {
-                    reader.fault(&field("kind"), "expected one of code, hang, exit");
+                    reader.fault(&field("kind"), "expected one of code, hang, exit, retcode");
                 }
                 let code: i64 = reader.value(&field("code"), -1);
                 let message = reader.value(&field("message"), "simulated fault".to_owned());
                 FaultKind::Error(Error::new(code, message))
             }
         };
+        let when = [("before", false), ("after", true)];
+        let after = choice(reader, &field("when"), &when);
         match Method::from_name(&name) {
             Some(method) => {
-                faults.insert(method, Fault { kind, every: every.max(1) });
+                faults.insert(method, Fault { kind, every: every.max(1), after });
             }
             None => reader.fault(&field("kind"), format!("there is no MT5 method `{name}`")),
         }

@@ -2,24 +2,29 @@
 //! gateway copes. Two with the same seed agree about every price.
 //!
 //! [`prices`] makes history out of numbers, [`replay`] takes it from a file,
-//! [`market`] answers calls. This file gives them a clock, latency and faults.
+//! [`feed`] makes symbols of them, [`broker`] keeps the account, [`market`]
+//! answers calls. This file gives them a clock, latency and faults.
 
+mod broker;
+mod feed;
 mod market;
 mod prices;
 mod replay;
 mod symbols;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::broker::Broker;
 use self::market::Market;
 use super::{Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
-use crate::mt5::{Error, Method, Request};
+use crate::mt5::{Answer, Error, Method, Request, Retcode};
 
+pub use self::broker::MarginMode;
 pub use self::replay::Replay;
 
 /// How long a simulator may take to end after it was closed.
@@ -41,6 +46,10 @@ pub struct Options {
     pub seed: u64,
     /// The deposit, in USD.
     pub balance: f64,
+    /// How the account holds positions.
+    pub margin_mode: MarginMode,
+    /// What a lot costs, each time that it is bought or sold, in USD.
+    pub commission: f64,
     /// Symbols whose history comes from a file.
     pub bars: BTreeMap<String, Arc<Replay>>,
     /// How long each call takes.
@@ -56,6 +65,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// To each how manieth call of the method, from 1.
     pub every: u64,
+    /// Whether the call is carried out before it happens.
+    pub after: bool,
 }
 
 /// What happens to a call.
@@ -63,19 +74,34 @@ pub struct Fault {
 pub enum FaultKind {
     /// It is answered with this error.
     Error(Error),
+    /// `order_send`: it is answered with this return code.
+    Retcode(Retcode),
     /// It is never answered.
     Hang,
     /// The terminal ends.
     Exit,
 }
 
-/// Starts simulators.
-pub struct Launcher(pub Arc<Options>);
+/// Starts simulators, all of one account.
+pub struct Launcher {
+    options: Arc<Options>,
+    broker: Arc<Mutex<Broker>>,
+}
+
+impl Launcher {
+    /// Opens the account that the options describe.
+    pub fn new(options: Options) -> Launcher {
+        let options = Arc::new(options);
+        let broker = Arc::new(Mutex::new(Broker::new(options.clone(), now_msc())));
+        Launcher { options, broker }
+    }
+}
 
 impl Launch for Launcher {
     fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(self.0.clone(), lease, events, queue));
+        let market = Market::new(&self.options, self.broker.clone());
+        let task = tokio::spawn(run(self.options.clone(), market, lease, events, queue));
         Box::new(Handle { calls, task: Some(task.abort_handle()) })
     }
 
@@ -120,35 +146,51 @@ impl Drop for Handle {
 
 async fn run(
     options: Arc<Options>,
+    mut market: Market,
     lease: Lease,
     events: EventSink,
     mut calls: mpsc::UnboundedReceiver<(u64, Request)>,
 ) {
     let _lease = lease.lock_owned().await;
     events(Event::Started("simulator".to_owned()));
-    let mut market = Market::new(options.clone());
     let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
     while let Some((id, request)) = calls.recv().await {
         if !options.latency.is_zero() {
             tokio::time::sleep(options.latency).await;
         }
-        match due_fault(&options, &mut seen, request.method()) {
+        let method = request.method();
+        let fault = due_fault(&options, &mut seen, method);
+        let mut result;
+        match fault {
+            Some(Fault { kind: FaultKind::Retcode(retcode), after: false, .. })
+                if let Request::OrderSend { request } = &request =>
+            {
+                result = Ok(market.refuse(request, *retcode, now_msc()));
+            }
+            Some(Fault { kind: FaultKind::Error(error), after: false, .. }) => {
+                result = Err(error.clone());
+            }
+            Some(Fault { kind: FaultKind::Hang | FaultKind::Exit, after: false, .. }) => {
+                result = Ok(Answer::Done);
+            }
+            _ => (market, result) = answer_call(market, request).await,
+        }
+        match fault.map(|fault| &fault.kind) {
             Some(FaultKind::Hang) => std::future::pending().await,
             Some(FaultKind::Exit) => {
-                let method = request.method();
                 return events(Event::Ended(Ending::Exit(format!(
                     "the simulator ended in {method}, as its faults say"
                 ))));
             }
-            Some(FaultKind::Error(error)) => {
-                events(Event::Answered { id, result: Err(Failure::Mt5(error.clone())) });
+            Some(FaultKind::Error(error)) => result = Err(error.clone()),
+            Some(FaultKind::Retcode(retcode)) => {
+                if let Ok(Answer::OrderSend(sent)) = &mut result {
+                    sent.retcode = retcode.code();
+                }
             }
-            None => {
-                let answer;
-                (market, answer) = answer_call(market, request).await;
-                events(Event::Answered { id, result: answer.map_err(Failure::Mt5) });
-            }
+            None => {}
         }
+        events(Event::Answered { id, result: result.map_err(Failure::Mt5) });
     }
 }
 
@@ -156,11 +198,11 @@ fn due_fault<'a>(
     options: &'a Options,
     seen: &mut BTreeMap<Method, u64>,
     method: Method,
-) -> Option<&'a FaultKind> {
+) -> Option<&'a Fault> {
     let fault = options.faults.get(&method)?;
     let count = seen.entry(method).or_default();
     *count += 1;
-    count.is_multiple_of(fault.every).then_some(&fault.kind)
+    count.is_multiple_of(fault.every).then_some(fault)
 }
 
 type Answered = (Market, Result<crate::mt5::Answer, Error>);

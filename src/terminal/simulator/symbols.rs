@@ -17,12 +17,15 @@ pub struct Spec {
     pub volatility: f64,
     /// Ask less bid, in points.
     pub spread: i64,
-    contract_size: f64,
-    volume_max: f64,
+    /// Units of the base in a lot.
+    pub contract_size: f64,
+    /// Lots in one order.
+    pub volume_max: f64,
     currency_base: &'static str,
-    currency_profit: &'static str,
+    /// What a profit comes in.
+    pub currency_profit: &'static str,
     currency_margin: &'static str,
-    /// `ENUM_SYMBOL_CALC_MODE`: 0 Forex, 2 CFD.
+    /// `ENUM_SYMBOL_CALC_MODE`: 0 Forex, 4 CFD with leverage.
     calc_mode: i64,
 }
 
@@ -56,9 +59,9 @@ pub static SPECS: &[Spec] = &[
     spec!("USDJPY", "US Dollar vs Japanese Yen", "Forex\\USDJPY", 3, 141_000, 0.006, 12, 100_000.0, 500.0, "USD" / "JPY" / "USD", 0),
     spec!("AUDUSD", "Australian Dollar vs US Dollar", "Forex\\AUDUSD", 5, 68_000, 0.007, 12, 100_000.0, 500.0, "AUD" / "USD" / "AUD", 0),
     spec!("USDCHF", "US Dollar vs Swiss Franc", "Forex\\USDCHF", 5, 90_000, 0.005, 14, 100_000.0, 500.0, "USD" / "CHF" / "USD", 0),
-    spec!("XAUUSD", "Gold vs US Dollar", "Metals\\XAUUSD", 2, 235_000, 0.010, 25, 100.0, 100.0, "XAU" / "USD" / "XAU", 2),
-    spec!("BTCUSD", "Bitcoin vs US Dollar", "Crypto\\BTCUSD", 2, 6_500_000, 0.025, 1_500, 1.0, 50.0, "BTC" / "USD" / "BTC", 2),
-    spec!("US500", "US 500 Index", "Indices\\US500", 2, 520_000, 0.010, 50, 1.0, 1_000.0, "USD" / "USD" / "USD", 2),
+    spec!("XAUUSD", "Gold vs US Dollar", "Metals\\XAUUSD", 2, 235_000, 0.010, 25, 100.0, 100.0, "XAU" / "USD" / "XAU", 4),
+    spec!("BTCUSD", "Bitcoin vs US Dollar", "Crypto\\BTCUSD", 2, 6_500_000, 0.025, 1_500, 1.0, 50.0, "BTC" / "USD" / "BTC", 4),
+    spec!("US500", "US 500 Index", "Indices\\US500", 2, 520_000, 0.010, 50, 1.0, 1_000.0, "USD" / "USD" / "USD", 4),
 ];
 
 impl Spec {
@@ -71,6 +74,27 @@ impl Spec {
     pub fn price(&self, points: i64) -> f64 {
         // Dividing by the exact power of ten rounds once, multiplying by its inverse twice.
         points as f64 / 10f64.powi(self.digits as i32)
+    }
+
+    /// Whole points from a price.
+    pub fn points(&self, price: f64) -> i64 {
+        (price * 10f64.powi(self.digits as i32)).round() as i64
+    }
+
+    /// How far from the price stops and pending orders have to lie, in points.
+    pub fn stops_level(&self) -> i64 {
+        self.spread
+    }
+
+    /// Whether a lot is so many dollars, whatever the price.
+    pub fn is_usd_based(&self) -> bool {
+        self.calc_mode == 0 && self.currency_base == "USD"
+    }
+
+    /// What a point is worth for a lot, in USD.
+    pub fn tick_value(&self, price: f64) -> f64 {
+        let value = self.contract_size * self.point();
+        if self.currency_profit == "USD" { value } else { value / price }
     }
 
     /// `symbol_info` with everything that does not move.
@@ -87,7 +111,7 @@ impl Spec {
             // SYMBOL_TRADE_MODE_FULL, SYMBOL_TRADE_EXECUTION_MARKET
             trade_mode: 4,
             trade_exemode: 2,
-            trade_stops_level: self.spread,
+            trade_stops_level: self.stops_level(),
             // FOK and IOC; every expiration and order type
             filling_mode: 3,
             expiration_mode: 15,
@@ -100,6 +124,7 @@ impl Spec {
             volume_max: self.volume_max,
             volume_step: 0.01,
             margin_hedged: self.contract_size,
+            margin_hedged_use_leg: true,
             currency_base: self.currency_base.to_owned(),
             currency_profit: self.currency_profit.to_owned(),
             currency_margin: self.currency_margin.to_owned(),

@@ -48,6 +48,9 @@ NEED_SYMBOL = {
     "order_calc_margin": 1,
     "order_calc_profit": 1,
 }
+# Fields of a trade request whose zero means something: a buy, fill or kill, good till cancelled.
+SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
+UNNAMED = (-2, "Unnamed arguments not allowed")
 ARRAYS = {
     "copy_rates_from",
     "copy_rates_from_pos",
@@ -77,6 +80,7 @@ class Worker:
         self.selected = set()
         self.subscriptions = {}
         self.fields = {}
+        self.trades_by_keywords = False
 
     def call(self, method, args, kwargs):
         index = NEED_SYMBOL.get(method)
@@ -192,6 +196,25 @@ class Worker:
                 self.take_book("market_book_release", symbol)
             except Mt5Error:
                 pass  # the answer is true all the same
+
+    def do_order_check(self, request):
+        return self.trade("order_check", request)
+
+    def do_order_send(self, request):
+        return self.trade("order_send", request)
+
+    def trade(self, method, request):
+        """Some builds take the request as a dict, some as keywords only. The other way
+        is tried on the one answer that says that nothing was sent, and on no other."""
+        request = {name: value for name, value in request.items() if value or name in SENT_AS_ZERO}
+        if not self.trades_by_keywords:
+            try:
+                return self.plain(method, self.take(method, request))
+            except Mt5Error as error:
+                if error.args != UNNAMED:
+                    raise
+            self.trades_by_keywords = True
+        return self.plain(method, self.take(method, **request))
 
     def plain(self, method, value):
         """Named tuples become maps, anything else stays as it is."""
