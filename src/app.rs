@@ -17,6 +17,7 @@ use crate::metrics::http::HttpInstruments;
 use crate::metrics::{Catalog, Metrics};
 use crate::pool::{Directory, Pool};
 use crate::settings::Settings;
+use crate::trading::{self, Journal, JournalError, Trading};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
 #[cfg(unix)]
@@ -37,6 +38,9 @@ pub enum Error {
     /// An actor that the service cannot be without failed again and again.
     #[error("the {} actor failed again and again", .0.name())]
     GivenUp(Role),
+    /// Another gateway uses the journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A second signal came.
     #[error("stopped at once by a second signal")]
     StoppedAtOnce,
@@ -58,6 +62,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let metrics = Metrics::new(&depths, settings.metrics.enabled);
     let directory = Directory::new(settings.accounts, &catalog, &metrics, &depths);
     let directory = Arc::new(directory);
+    let journal = open_journal(&settings.trading, &directory, &metrics)?;
+    let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
     let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
     let (sampled_sender, sampled) = watch::channel(false);
     let (given_up_sender, given_up) = oneshot::channel();
@@ -69,6 +75,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         directory: directory.clone(),
         pool: pool.clone(),
         pool_options: Arc::new(settings.pool),
+        trading: trading.clone(),
         sampler_interval: settings.sampler_interval,
         disks: settings.disks,
         sampled: sampled_sender,
@@ -85,6 +92,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         keys: settings.keys,
         directory,
         pool: pool.clone(),
+        trading: trading.clone(),
         gateway,
         metrics,
         instruments,
@@ -107,7 +115,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         Ok(role) = given_up => return Err(Error::GivenUp(role)),
     }
     tokio::select! {
-        () = end(stop, serving, pool, settings.shutdown_grace) => {}
+        () = end(stop, serving, trading, pool, settings.shutdown_grace) => {}
         signal = signals.next() => {
             error!(signal, "stopping at once");
             return Err(Error::StoppedAtOnce);
@@ -119,11 +127,39 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets requests finish, then terminals, both within the grace.
-async fn end(stop: CancellationToken, serving: JoinHandle<()>, pool: Pool, grace: Duration) {
+/// The journal, or why there is none; that another gateway uses it is no state
+/// to run in.
+fn open_journal(
+    options: &trading::Options,
+    directory: &Directory,
+    metrics: &Metrics,
+) -> Result<Result<Journal, String>, JournalError> {
+    let trades = directory.accounts().any(|account| account.trade);
+    if !trades && !options.journal.exists() {
+        return Ok(Err("no account may trade".to_owned()));
+    }
+    match Journal::open(&options.journal, metrics.clone()) {
+        Ok(journal) => Ok(Ok(journal)),
+        Err(in_use @ JournalError::InUse(_)) => Err(in_use),
+        Err(unusable) => {
+            error!(reason = %unusable, "trading is off, reads go on");
+            Ok(Err(unusable.to_string()))
+        }
+    }
+}
+
+/// Lets requests finish, then trades, then terminals, all within the grace.
+async fn end(
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    trading: Trading,
+    pool: Pool,
+    grace: Duration,
+) {
     stop.cancel();
     let orderly = async {
         let _ = serving.await;
+        trading.drain().await;
         pool.stop().await;
     };
     if tokio::time::timeout(grace, orderly).await.is_err() {

@@ -1,5 +1,5 @@
-//! The root actor: supervises the metrics actor, the sampler and the pool, and
-//! gives up when one of them cannot be kept alive.
+//! The root actor: supervises the metrics actor, the sampler, the pool and the
+//! trading actor, and gives up when one of them cannot be kept alive.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::actor::{Address, Depths, Envelope, Role};
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Directory, Pool, supervisor};
 use crate::sampler::{self, Sampler};
+use crate::trading::{self, Desk, Trading};
 
 /// Restarts of one actor within [`WINDOW`] before it is given up.
 const BUDGET: usize = 5;
@@ -66,6 +67,8 @@ pub struct Args {
     pub pool: Pool,
     /// How sessions treat their terminals.
     pub pool_options: Arc<pool::Options>,
+    /// The trading actor's address.
+    pub trading: Trading,
     /// From one measurement of the machine to the next.
     pub sampler_interval: Duration,
     /// Mount points to report.
@@ -103,7 +106,7 @@ impl Actor for Root {
             restarts: HashMap::new(),
             given_up: Some(given_up),
         };
-        for role in [Role::Metrics, Role::Sampler, Role::Pool] {
+        for role in [Role::Metrics, Role::Sampler, Role::Pool, Role::Trading] {
             state.start(role, &myself.get_cell()).await?;
         }
         Ok(state)
@@ -171,6 +174,10 @@ impl State {
                     depths,
                 };
                 Actor::spawn_linked(None, Sampler, args, myself.clone()).await?.0.get_cell()
+            }
+            Role::Trading => {
+                let args = trading::Args { trading: args.trading.clone() };
+                Actor::spawn_linked(None, Desk, args, myself.clone()).await?.0.get_cell()
             }
             _ => {
                 let args = supervisor::Args {

@@ -9,11 +9,10 @@
 //! - [`metrics`]: every metric family, the actor that owns them, HTTP's instruments.
 //! - [`sampler`]: the actor that measures the machine.
 //! - [`pool`]: who owns terminals, who may use them, when they are replaced.
+//! - [`trading`]: one fate for each trade: journal, sending, reconciliation.
 //! - [`gateway`]: the root actor.
 //! - [`http`]: connections, layers, routes, problems, OpenAPI.
 //! - [`settings`], [`telemetry`], [`app`]: what is configured, logs, start and end.
-//!
-//! Trading gets a room of its own between `pool` and `http`.
 
 #![warn(clippy::unwrap_used)]
 
@@ -28,3 +27,4 @@ pub mod sampler;
 pub mod settings;
 pub mod telemetry;
 pub mod terminal;
+pub mod trading;

@@ -8,6 +8,7 @@
 
 mod auth;
 mod edge;
+mod fields;
 mod json;
 mod openapi;
 mod parameters;
@@ -28,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::metrics::http::HttpInstruments;
 use crate::pool::{Directory, Pool};
+use crate::trading::Trading;
 
 pub use self::auth::{Key, Keys, Scope};
 pub use self::openapi::document as openapi_document;
@@ -57,6 +59,7 @@ pub struct App {
     keys: Keys,
     directory: Arc<Directory>,
     pool: Pool,
+    trading: Trading,
     gateway: Gateway,
     metrics: Metrics,
     instruments: Option<HttpInstruments>,
@@ -74,6 +77,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// For restarts.
     pub pool: Pool,
+    /// For trades.
+    pub trading: Trading,
     /// For health.
     pub gateway: Gateway,
     /// For snapshots.
@@ -87,8 +92,17 @@ pub struct Parts {
 impl App {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<App> {
-        let Parts { options, keys, directory, pool, gateway, metrics, instruments, sampled } =
-            parts;
+        let Parts {
+            options,
+            keys,
+            directory,
+            pool,
+            trading,
+            gateway,
+            metrics,
+            instruments,
+            sampled,
+        } = parts;
         let quota = Quota::per_second(options.scrape_rate).allow_burst(options.scrape_burst);
         let scrape_limit = RateLimiter::keyed(quota);
         Arc::new(App {
@@ -96,6 +110,7 @@ impl App {
             keys,
             directory,
             pool,
+            trading,
             gateway,
             metrics,
             instruments,

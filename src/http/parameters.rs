@@ -110,6 +110,15 @@ impl Parameter for u64 {
     }
 }
 
+impl Parameter for f64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn parse(text: &str) -> Option<Self> {
+        // Rust also reads "nan" and "inf", which no terminal should see.
+        text.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+}
+
 /// How many rows are asked for: forward, or back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(pub i64);

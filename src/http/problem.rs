@@ -16,6 +16,7 @@ use warp::reply::Response;
 use crate::mt5::{self, ErrorType};
 use crate::pool::CallError;
 use crate::terminal::Failure;
+use crate::trading::{self, Refused};
 
 macro_rules! kinds {
     ($($variant:ident $status:literal $slug:literal $title:literal),* $(,)?) => {
@@ -54,12 +55,17 @@ kinds! {
     Unauthorized 401 "unauthorized" "A key is needed",
     Forbidden 403 "forbidden" "The key does not allow this",
     AutoTradingDisabled 403 "auto-trading-disabled" "Auto-trading is disabled",
+    TradingDisabled 403 "trading-disabled" "The account may not trade",
     NotFound 404 "not-found" "There is no such thing",
     MethodNotAllowed 405 "method-not-allowed" "The method is not allowed here",
     NotAcceptable 406 "not-acceptable" "No acceptable representation",
     RestartUnderWay 409 "restart-under-way" "A restart is under way",
+    TradeUnderWay 409 "trade-under-way" "A trade with this key is under way",
+    TradeNotFound 409 "trade-not-found" "The trade with this key did not happen",
     BodyTooLarge 413 "body-too-large" "The body is too large",
     UnsupportedMediaType 415 "unsupported-media-type" "The body's type is not supported",
+    TradeRefused 422 "trade-refused" "The broker refused the trade",
+    IdempotencyKeyReused 422 "idempotency-key-reused" "The key was used for another request",
     TooManyRequests 429 "too-many-requests" "Too many requests",
     Internal 500 "internal" "The gateway failed",
     Unsupported 501 "unsupported" "The terminal does not support this",
@@ -69,8 +75,11 @@ kinds! {
     NotReady 503 "not-ready" "No terminal is ready",
     QueueFull 503 "queue-full" "The terminal's queue is full",
     AuthFailed 503 "auth-failed" "The terminal is not logged in",
+    JournalUnavailable 503 "journal-unavailable" "Trading is off without a journal",
+    Reconciling 503 "reconciling" "Earlier trades are still being looked for",
     TerminalTimeout 504 "terminal-timeout" "The terminal did not answer in time",
     DeadlinePassed 504 "deadline-passed" "The deadline passed",
+    OutcomeUnknown 504 "outcome-unknown" "The outcome of the trade is not known yet",
 }
 
 /// An error on its way to the client.
@@ -129,7 +138,8 @@ impl Problem {
         self
     }
 
-    fn header(mut self, name: HeaderName, value: &str) -> Problem {
+    /// Adds a header.
+    pub fn header(mut self, name: HeaderName, value: &str) -> Problem {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.push((name, value));
         }
@@ -210,6 +220,42 @@ impl From<CallError> for Problem {
                 Problem::new(Kind::QueueFull, detail).retry_after(Duration::from_secs(1))
             }
             CallError::DeadlinePassed => Problem::new(Kind::DeadlinePassed, detail),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        match refused {
+            Refused::Invalid(rule) => Problem::invalid(rule),
+            Refused::NotFound(detail) => Problem::not_found(detail),
+            Refused::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<trading::Error> for Problem {
+    fn from(error: trading::Error) -> Problem {
+        let detail = error.to_string();
+        let soon = Duration::from_secs(1);
+        match error {
+            trading::Error::Refused(refused) => refused.into(),
+            trading::Error::Disabled(_) => Problem::new(Kind::TradingDisabled, detail),
+            trading::Error::NoJournal(_) => {
+                Problem::new(Kind::JournalUnavailable, detail).retry_after(soon)
+            }
+            trading::Error::Reconciling => {
+                Problem::new(Kind::Reconciling, detail).retry_after(soon)
+            }
+            trading::Error::UnderWay => Problem::new(Kind::TradeUnderWay, detail).retry_after(soon),
+            trading::Error::KeyReused => Problem::new(Kind::IdempotencyKeyReused, detail),
+            trading::Error::OutcomeUnknown { trade_id } => {
+                let detail = format!(
+                    "{detail}: ask for trade {trade_id}, or send the same request with the same \
+                     Idempotency-Key; a new one could trade twice"
+                );
+                Problem::new(Kind::OutcomeUnknown, detail).with("trade_id", trade_id.into())
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{App, ProblemKind};
 use crate::metrics::http::{InProgress, RouteInstruments};
 use crate::mt5::{Answer, Request as Mt5Request};
 use crate::pool::{Account, Context};
+use crate::trading::tag;
 
 /// A route: what its requests are called in logs and metrics.
 pub struct Route {
@@ -178,7 +179,9 @@ impl Call {
     /// # Errors
     /// The problem that the lack of an answer is.
     pub async fn ask(&self, account: &str, request: Mt5Request) -> Result<Answer, Problem> {
-        Ok(self.account(account)?.call(request, &self.context).await?)
+        let mut answer = self.account(account)?.call(request, &self.context).await?;
+        tag::strip_answer(&mut answer);
+        Ok(answer)
     }
 
     /// # Errors

@@ -9,8 +9,10 @@ use prometheus::{
 
 use super::{
     AccountId, ErrorLabel, Group, Options, Outcome, Rejection, RestartReason, SessionState,
+    TradeOutcome,
 };
 use crate::actor::Role;
+use crate::mt5::Retcode;
 
 /// The fine buckets of `http_request_duration_highr_seconds`, those of
 /// prometheus-fastapi-instrumentator.
@@ -119,6 +121,14 @@ catalog! { options;
         "Time that a call waited for its terminal.";
     counter mt5_errors_total [account, method, type]
         "Errors, by MT5 method and type.";
+    counter mt5_trade_results_total [account, retcode]
+        "Answers of brokers to trades, by return code.";
+    counter mt5_trades_total [account, outcome]
+        "Trades that ended, by outcome.";
+    gauge mt5_trades_unknown [account]
+        "Trades of which nobody knows yet what became of them.";
+    ratio mt5_trades_unknown_oldest_timestamp_seconds [account]
+        "When the oldest unknown trade was sent, in unix seconds; 0 if there is none.";
     gauge mt5_terminal_connected [account]
         "Terminals of the account that are connected to their broker.";
     counter mt5_session_restarts_total [account, reason]
@@ -163,6 +173,8 @@ catalog! { options;
         "Parts of a measurement that failed.";
     ratio gateway_sampler_last_success_timestamp_seconds []
         "When the machine was last measured whole, in unix seconds.";
+    histogram gateway_journal_write_duration_seconds [] (OWN_BUCKETS)
+        "Time until a write to the journal of trades was on disk.";
     histogram gateway_scrape_duration_seconds [] (OWN_BUCKETS)
         "Time that rendering the metrics took.";
     counter gateway_scrapes_rejected_total []
@@ -184,6 +196,14 @@ impl Catalog {
             catalog.mt5_pool_size.with_label_values(&[account]).set(size);
             catalog.mt5_terminal_connected.with_label_values(&[account]);
             catalog.mt5_session_queue_depth.with_label_values(&[account]);
+            catalog.mt5_trades_unknown.with_label_values(&[account]);
+            catalog.mt5_trades_unknown_oldest_timestamp_seconds.with_label_values(&[account]);
+            for retcode in Retcode::ALL {
+                catalog.mt5_trade_results_total.with_label_values(&[account, retcode.name()]);
+            }
+            for outcome in TradeOutcome::ALL {
+                catalog.mt5_trades_total.with_label_values(&[account, outcome.name()]);
+            }
             for outcome in ["success", "failure"] {
                 catalog.mt5_logins_total.with_label_values(&[account.as_str(), outcome]);
             }
@@ -210,6 +230,7 @@ impl Catalog {
         catalog.http_connections_total.with_label_values(none);
         catalog.mt5_login_duration_seconds.with_label_values(none);
         catalog.gateway_sampler_duration_seconds.with_label_values(none);
+        catalog.gateway_journal_write_duration_seconds.with_label_values(none);
         catalog.gateway_scrape_duration_seconds.with_label_values(none);
         catalog.gateway_scrapes_rejected_total.with_label_values(none);
         catalog.gateway_metrics_series.with_label_values(none);

@@ -192,6 +192,26 @@ impl State {
                 let labels = [catalog.account(account), reason.name()];
                 catalog.mt5_calls_rejected_total.with_label_values(&labels).inc();
             }
+            Event::TradeResult { account, retcode } => {
+                let labels = [catalog.account(account), retcode.name()];
+                catalog.mt5_trade_results_total.with_label_values(&labels).inc();
+            }
+            Event::TradeEnded { account, outcome } => {
+                let labels = [catalog.account(account), outcome.name()];
+                catalog.mt5_trades_total.with_label_values(&labels).inc();
+            }
+            Event::TradesUnknown { account, count, oldest } => {
+                let labels = [catalog.account(account)];
+                catalog.mt5_trades_unknown.with_label_values(&labels).set(count);
+                let since = &catalog.mt5_trades_unknown_oldest_timestamp_seconds;
+                since.with_label_values(&labels).set(oldest);
+            }
+            Event::JournalWritten(duration) => {
+                let none: &[&str] = &[];
+                let durations =
+                    catalog.gateway_journal_write_duration_seconds.with_label_values(none);
+                durations.observe(duration.as_secs_f64());
+            }
             Event::ActorRestarted(role) => {
                 catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).inc();
             }

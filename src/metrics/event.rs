@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Group, Sample};
 use crate::actor::Role;
-use crate::mt5::{ErrorType, Method};
+use crate::mt5::{ErrorType, Method, Retcode};
 
 macro_rules! labels {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
@@ -83,6 +83,18 @@ labels! {
     }
 }
 
+labels! {
+    /// How a trade ended.
+    TradeOutcome {
+        /// The broker carried it out.
+        Executed = "executed",
+        /// The broker refused it.
+        Refused = "refused",
+        /// It did not happen.
+        NotFound = "not_found",
+    }
+}
+
 /// The `type` of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorLabel {
@@ -135,6 +147,14 @@ pub enum Event {
     Restarted { account: AccountId, reason: RestartReason },
     /// A call was not admitted.
     Rejected { account: AccountId, reason: Rejection },
+    /// The broker answered a trade.
+    TradeResult { account: AccountId, retcode: Retcode },
+    /// A trade ended.
+    TradeEnded { account: AccountId, outcome: TradeOutcome },
+    /// So many trades are unknown, the oldest since (unix seconds; 0: none).
+    TradesUnknown { account: AccountId, count: i64, oldest: f64 },
+    /// The journal was written.
+    JournalWritten(Duration),
     /// An actor was restarted by its supervisor.
     ActorRestarted(Role),
     /// The machine was measured.

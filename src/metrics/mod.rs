@@ -14,7 +14,9 @@ mod sample;
 
 pub use catalog::Catalog;
 pub use collector::{Collector, Metrics};
-pub use event::{AccountId, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState};
+pub use event::{
+    AccountId, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState, TradeOutcome,
+};
 pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
 
 /// Which buckets histograms have, and how statuses are written.

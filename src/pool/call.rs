@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use crate::mt5::{Answer, Request};
+use crate::mt5::{Answer, OrderSendResult, Request, TradeRequest};
 use crate::terminal::Failure;
 
 /// On whose behalf a call is made.
@@ -85,5 +85,40 @@ impl Call {
         // The place is free before the caller knows, so that its next call finds it so.
         drop(self.place);
         let _ = self.reply.send(result);
+    }
+}
+
+/// Why a trade has no result.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TradeError {
+    /// It never reached the terminal.
+    #[error("{0}")]
+    NotSent(CallError),
+    /// The terminal took it and gave an error instead of a result.
+    #[error("{0}")]
+    Failed(Failure),
+    /// It was given to the terminal, which ended before it answered.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+/// What a trade comes back with.
+pub type Traded = Result<OrderSendResult, TradeError>;
+
+/// A trade that a session was given. Unlike a call it is never abandoned,
+/// never moved, and never sent twice.
+#[derive(Debug)]
+pub struct TradeCall {
+    pub request: Box<TradeRequest>,
+    pub arrived: Instant,
+    pub place: Place,
+    pub reply: oneshot::Sender<Traded>,
+}
+
+impl TradeCall {
+    /// Ends the trade.
+    pub fn finish(self, traded: Traded) {
+        drop(self.place);
+        let _ = self.reply.send(traded);
     }
 }

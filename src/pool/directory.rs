@@ -12,11 +12,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::call::{Call, CallError, Context, Place};
+use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded};
 use super::{AccountOptions, session};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
-use crate::mt5::{Answer, Method, Request};
+use crate::mt5::{Answer, Method, Request, TradeRequest};
 use crate::terminal::{Launch, Lease, Mode};
 
 /// Every configured account.
@@ -89,6 +89,8 @@ pub(super) struct Slot {
     pub lease: Lease,
     queue: usize,
     admission: Arc<Semaphore>,
+    /// Trades are admitted apart, so that reads cannot keep them out.
+    trade_admission: Arc<Semaphore>,
     depth: Arc<AtomicI64>,
     status: Mutex<Status>,
 }
@@ -245,6 +247,43 @@ impl Account {
         }
     }
 
+    /// Sends a trade on the primary session, once it is idle and its login was
+    /// compared with the configured one. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// Why there is no result, and whether the terminal may have taken it.
+    pub async fn trade(&self, request: TradeRequest) -> Traded {
+        let not_ready = || TradeError::NotSent(self.not_ready());
+        let primary = *self.primary.lock().expect("no panic under this lock");
+        let slot = primary.map(|index| &self.slots[index]).ok_or_else(not_ready)?;
+        let Some(place) = slot.admit_trade() else {
+            self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
+            return Err(TradeError::NotSent(CallError::QueueFull));
+        };
+        let (reply, traded) = oneshot::channel();
+        let request = Box::new(request);
+        let call = TradeCall { request, arrived: Instant::now(), place, reply };
+        if slot.address.send(session::Msg::Trade(call)).is_err() {
+            return Err(not_ready());
+        }
+        // A session that fails itself leaves its terminal, and with it this trade, to its fate.
+        let lost = || TradeError::Unanswered("its session was restarted".to_owned());
+        traded.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Which session is the primary and since when it is ready: the same answer
+    /// before and after means that its terminal was connected all the time.
+    pub fn primary_since(&self) -> Option<(usize, Timestamp)> {
+        let primary = (*self.primary.lock().expect("no panic under this lock"))?;
+        let status = self.slots[primary].lock();
+        (status.state == SessionState::Ready).then_some((primary, status.since))
+    }
+
+    /// Whether a session is the one that trades.
+    pub(super) fn is_primary(&self, index: usize) -> bool {
+        *self.primary.lock().expect("no panic under this lock") == Some(index)
+    }
+
     /// Gives a read that its session cannot make to another one, once.
     pub(super) fn hand_over(&self, mut call: Call, from: usize) {
         let other = if call.moved { None } else { self.least_loaded(Some(from)) };
@@ -265,7 +304,7 @@ impl Account {
     }
 
     /// Counts a refusal, and says when to try again.
-    fn not_ready(&self) -> CallError {
+    pub(super) fn not_ready(&self) -> CallError {
         self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::NotReady });
         let retry_at = self.slots.iter().filter_map(Slot::retry_at).min();
         let delay = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -336,6 +375,7 @@ impl Slot {
             lease: Lease::default(),
             queue,
             admission: Arc::new(Semaphore::new(queue)),
+            trade_admission: Arc::new(Semaphore::new(queue)),
             depth,
             status: Mutex::new(Status {
                 state: SessionState::Starting,
@@ -362,11 +402,17 @@ impl Slot {
     }
 
     fn in_use(&self) -> usize {
-        self.queue - self.admission.available_permits()
+        let free = self.admission.available_permits() + self.trade_admission.available_permits();
+        2 * self.queue - free
     }
 
     fn admit(&self) -> Option<Place> {
         let permit = self.admission.clone().try_acquire_owned().ok()?;
+        Some(Place::new(permit, self.depth.clone()))
+    }
+
+    fn admit_trade(&self) -> Option<Place> {
+        let permit = self.trade_admission.clone().try_acquire_owned().ok()?;
         Some(Place::new(permit, self.depth.clone()))
     }
 

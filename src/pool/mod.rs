@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::terminal::Launch;
 
-pub use self::call::{CallError, Context};
+pub use self::call::{CallError, Context, TradeError, Traded};
 pub use self::directory::{Account, AccountStatus, Directory, SessionStatus};
 pub use self::restart::Policy;
 pub use self::supervisor::Pool;
@@ -28,6 +28,8 @@ pub use self::supervisor::Pool;
 pub struct Options {
     /// How long a terminal may take for a call before it is replaced.
     pub call_timeout: Duration,
+    /// How long it may take for a trade.
+    pub trade_timeout: Duration,
     /// How often a terminal is asked whether it is connected.
     pub probe_interval: Duration,
     /// When a terminal that failed is started again.

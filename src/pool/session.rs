@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Options;
-use super::call::{Call, CallError};
+use super::call::{Call, CallError, TradeCall, TradeError, Traded};
 use super::directory::Account;
 use super::restart::{History, Verdict};
 use crate::actor::{Address, Envelope, Role};
@@ -34,10 +34,15 @@ const INITIALIZE_GRACE: Duration = Duration::from_secs(2);
 /// How often a terminal that waits for its broker is asked.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When a probe that came upon a trade is tried again.
+const PROBE_AFTER_TRADE: Duration = Duration::from_millis(100);
+
 /// What a session is told.
 pub enum Msg {
     /// Make a call.
     Call(Call),
+    /// Send a trade.
+    Trade(TradeCall),
     /// The terminal of this generation reports.
     Terminal(u64, terminal::Event),
     /// Time to start a terminal, unless a newer generation has begun.
@@ -79,6 +84,8 @@ pub struct State {
     in_flight: VecDeque<InFlight>,
     /// Not written yet.
     waiting: VecDeque<Call>,
+    /// Not sent yet. While one waits or is under way nothing else is written.
+    trades: VecDeque<TradeCall>,
     next_id: u64,
     last_answer: Instant,
     /// When the clock of the oldest call is looked at next.
@@ -108,8 +115,29 @@ struct InFlight {
     id: u64,
     method: Method,
     written: Instant,
-    /// `None`: the session's own.
-    call: Option<Call>,
+    whose: Whose,
+}
+
+/// On whose behalf something was written to the terminal.
+enum Whose {
+    /// The session's own.
+    Own,
+    /// A client's read.
+    Call(Call),
+    /// The look at the login that precedes a trade.
+    Check(TradeCall),
+    /// The trade itself.
+    Trade(TradeCall),
+}
+
+impl Whose {
+    fn arrived(&self) -> Option<Instant> {
+        match self {
+            Whose::Own => None,
+            Whose::Call(call) => Some(call.arrived),
+            Whose::Check(trade) | Whose::Trade(trade) => Some(trade.arrived),
+        }
+    }
 }
 
 /// Why a terminal is given up.
@@ -149,6 +177,7 @@ impl Actor for Session {
             login: Login::default(),
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
+            trades: VecDeque::new(),
             next_id: 0,
             last_answer: now,
             limit_check: None,
@@ -167,6 +196,7 @@ impl Actor for Session {
     ) -> Result<(), ActorProcessingErr> {
         match message.open() {
             Msg::Call(call) => state.take(call),
+            Msg::Trade(trade) => state.take_trade(trade),
             Msg::Terminal(generation, event) if generation == state.generation => {
                 state.hear(event);
             }
@@ -210,7 +240,9 @@ impl State {
 
     /// Whether no call of a client waits or is under way.
     fn serves_nobody(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.iter().all(|entry| entry.call.is_none())
+        self.waiting.is_empty()
+            && self.trades.is_empty()
+            && self.in_flight.iter().all(|entry| matches!(entry.whose, Whose::Own))
     }
 
     fn is_ready(&self) -> bool {
@@ -281,6 +313,9 @@ impl State {
     }
 
     fn probe(&mut self) {
+        if self.is_trading() {
+            return self.probe_after(PROBE_AFTER_TRADE);
+        }
         if self.login.initialized && !self.replacing && self.stop.is_none() {
             self.submit_own(Request::TerminalInfo);
         }
@@ -304,31 +339,61 @@ impl State {
         }
     }
 
-    /// Writes waiting calls, as far as the window allows.
+    /// A trade is taken only by the session that the others read from after it.
+    fn take_trade(&mut self, trade: TradeCall) {
+        let account = &self.args.account;
+        if self.is_ready() && account.is_primary(self.args.index) {
+            self.trades.push_back(trade);
+            self.pump();
+        } else {
+            let error = account.not_ready();
+            trade.finish(Err(TradeError::NotSent(error)));
+        }
+    }
+
+    /// Whether a trade waits or is under way.
+    fn is_trading(&self) -> bool {
+        !self.trades.is_empty()
+            || self
+                .in_flight
+                .iter()
+                .any(|entry| matches!(entry.whose, Whose::Check(_) | Whose::Trade(_)))
+    }
+
+    /// Writes waiting calls, as far as the window allows; a trade only to an
+    /// idle terminal, and after it was asked whose account it is logged in to.
     fn pump(&mut self) {
+        if self.is_trading() {
+            if self.in_flight.is_empty()
+                && let Some(trade) = self.trades.pop_front()
+            {
+                self.submit(Request::AccountInfo, Whose::Check(trade));
+            }
+            return;
+        }
         while self.in_flight.len() < WINDOW {
             let Some(call) = self.waiting.pop_front() else {
                 return;
             };
             // Nobody would get the answer, so it need not cost the terminal anything.
             if !call.is_abandoned(Instant::now()) {
-                self.submit(call.request.clone(), Some(call));
+                self.submit(call.request.clone(), Whose::Call(call));
             }
         }
     }
 
     fn submit_own(&mut self, request: Request) {
-        self.submit(request, None);
+        self.submit(request, Whose::Own);
     }
 
-    fn submit(&mut self, request: Request, call: Option<Call>) {
+    fn submit(&mut self, request: Request, whose: Whose) {
         let Some(terminal) = &self.terminal else {
             return;
         };
         let (id, method) = (self.next_id, request.method());
         self.next_id += 1;
         terminal.submit(id, request);
-        self.in_flight.push_back(InFlight { id, method, written: Instant::now(), call });
+        self.in_flight.push_back(InFlight { id, method, written: Instant::now(), whose });
         self.arm_limit();
     }
 
@@ -370,19 +435,42 @@ impl State {
         };
         self.record_call(&entry, outcome, error.map(ErrorLabel::Mt5));
         self.last_answer = Instant::now();
-        match entry.call {
-            Some(call) => {
-                call.finish(result.map_err(CallError::Failed));
-                if error.is_some_and(is_ipc) {
-                    // The terminal behind the worker may be gone: find out now.
-                    self.probe();
-                }
-            }
-            None => self.own_answered(entry.method, result),
+        let own = matches!(entry.whose, Whose::Own);
+        match entry.whose {
+            Whose::Own => self.own_answered(entry.method, result),
+            Whose::Call(call) => call.finish(result.map_err(CallError::Failed)),
+            Whose::Check(trade) => self.checked(trade, result),
+            Whose::Trade(trade) => trade.finish(sent(result)),
+        }
+        if !own && error.is_some_and(is_ipc) {
+            // The terminal behind the worker may be gone: find out now.
+            self.probe();
         }
         self.pump();
         if self.replacing && self.in_flight.is_empty() {
             self.replace();
+        }
+    }
+
+    /// The terminal said whose account it is logged in to: the trade follows at
+    /// once, or never.
+    fn checked(&mut self, trade: TradeCall, result: Result<Answer, Failure>) {
+        let expected = self.args.account.login;
+        match result {
+            Ok(Answer::AccountInfo(info)) if info.login == expected => {
+                let request = trade.request.clone();
+                self.submit(Request::OrderSend { request }, Whose::Trade(trade));
+            }
+            Ok(Answer::AccountInfo(info)) => {
+                let error = self.args.account.not_ready();
+                trade.finish(Err(TradeError::NotSent(error)));
+                self.fail(RestartReason::Login, other_login(info.login, expected));
+            }
+            Ok(_) => {
+                let error = self.args.account.not_ready();
+                trade.finish(Err(TradeError::NotSent(error)));
+            }
+            Err(failure) => trade.finish(Err(TradeError::NotSent(CallError::Failed(failure)))),
         }
     }
 
@@ -392,11 +480,7 @@ impl State {
             (Method::AccountInfo, Ok(Answer::AccountInfo(info))) => {
                 let expected = self.args.account.login;
                 if info.login != expected {
-                    let detail = format!(
-                        "the terminal is logged in to account {} instead of {expected}",
-                        info.login
-                    );
-                    return self.fail(RestartReason::Login, detail);
+                    return self.fail(RestartReason::Login, other_login(info.login, expected));
                 }
                 self.login.verified = true;
                 self.report_login(true, "");
@@ -441,6 +525,7 @@ impl State {
             account
                 .note_error(self.args.index, "the terminal is not connected to its broker".into());
             self.set_state(SessionState::LoggingIn, None);
+            self.refuse_trades();
         }
         // Another account may be logged in when it is back.
         self.login.connected = false;
@@ -451,7 +536,7 @@ impl State {
 
     fn record_call(&self, entry: &InFlight, outcome: Outcome, error: Option<ErrorLabel>) {
         let began = entry.written.max(self.last_answer);
-        let arrived = entry.call.as_ref().map_or(began, |call| call.arrived);
+        let arrived = entry.whose.arrived().unwrap_or(began);
         self.record(Event::Call {
             account: self.args.account.id,
             method: entry.method,
@@ -474,6 +559,7 @@ impl State {
         };
         let limit = match oldest.method {
             Method::Initialize | Method::Login => init_timeout + INITIALIZE_GRACE,
+            Method::OrderSend => self.args.options.trade_timeout,
             _ => self.args.options.call_timeout,
         };
         Some((oldest.written.max(self.last_answer) + limit, limit))
@@ -568,22 +654,43 @@ impl State {
         // A failed login was counted when its answer came.
         if let Some(current) = in_flight.pop_front() {
             self.record_call(&current, outcome, Some(error));
-            if let Some(call) = current.call {
-                call.finish(Err(if hung {
+            let error = || {
+                if hung {
                     CallError::TimedOut(self.args.options.call_timeout)
                 } else {
                     CallError::Died(detail.to_owned())
-                }));
+                }
+            };
+            match current.whose {
+                Whose::Own => {}
+                Whose::Call(call) => call.finish(Err(error())),
+                Whose::Check(trade) => trade.finish(Err(TradeError::NotSent(error()))),
+                Whose::Trade(trade) => {
+                    trade.finish(Err(TradeError::Unanswered(detail.to_owned())));
+                }
             }
         } else if self.login.began.is_none() {
             self.record(Event::Error { account: account.id, method: Method::Initialize, error });
         }
-        let behind = in_flight.into_iter().filter_map(|entry| entry.call);
+        self.refuse_trades();
+        // Nothing but reads is ever written behind something else.
+        let behind = in_flight.into_iter().filter_map(|entry| match entry.whose {
+            Whose::Call(call) => Some(call),
+            _ => None,
+        });
         let now = Instant::now();
         for call in behind.chain(std::mem::take(&mut self.waiting)) {
             if !call.is_abandoned(now) {
                 account.hand_over(call, self.args.index);
             }
+        }
+    }
+
+    /// Trades that were not sent are given back: they are never moved.
+    fn refuse_trades(&mut self) {
+        for trade in std::mem::take(&mut self.trades) {
+            let error = self.args.account.not_ready();
+            trade.finish(Err(TradeError::NotSent(error)));
         }
     }
 
@@ -595,6 +702,7 @@ impl State {
         self.restart = Some(done);
         self.replacing = true;
         self.set_state(SessionState::Starting, None);
+        self.refuse_trades();
         for call in std::mem::take(&mut self.waiting) {
             self.args.account.hand_over(call, self.args.index);
         }
@@ -634,6 +742,21 @@ impl State {
             });
         }
     }
+}
+
+fn sent(result: Result<Answer, Failure>) -> Traded {
+    match result {
+        Ok(Answer::OrderSend(result)) => Ok(*result),
+        Ok(_) => {
+            let detail = "the terminal's answer to order_send is of another kind";
+            Err(TradeError::Failed(Failure::Unusable(detail.to_owned())))
+        }
+        Err(failure) => Err(TradeError::Failed(failure)),
+    }
+}
+
+fn other_login(login: u64, expected: u64) -> String {
+    format!("the terminal is logged in to account {login} instead of {expected}")
 }
 
 fn is_ipc(error: ErrorType) -> bool {

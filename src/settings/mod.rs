@@ -19,6 +19,7 @@ use crate::http::{self, Key, Keys, Scope};
 use crate::metrics::{self, StatusLabels};
 use crate::pool::{self, AccountOptions};
 use crate::telemetry;
+use crate::trading;
 
 /// What is wrong with a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,14 +39,14 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How long calls that are under way may take when the gateway stops.
     pub shutdown_grace: Duration,
-    /// How long a terminal may take for a trade.
-    pub trade_timeout: Duration,
     /// How HTTP is served.
     pub http: http::Options,
     /// Who may do what.
     pub keys: Keys,
     /// How sessions treat their terminals.
     pub pool: pool::Options,
+    /// How trades are kept.
+    pub trading: trading::Options,
     /// What is measured.
     pub metrics: metrics::Options,
     /// From one measurement of the machine to the next.
@@ -132,6 +133,19 @@ impl Settings {
             );
         }
 
+        let trading = trading::Options {
+            journal: reader.value("trading.journal", PathBuf::from("data/journal.sqlite")),
+            retention: positive(reader, "trading.retention", seconds(90 * 86_400)),
+            tag: reader.value("trading.tag", true),
+            not_found_after: positive(reader, "trading.not_found_after", seconds(60)),
+        };
+        if trading.retention < seconds(86_400) {
+            reader.fault(
+                "trading.retention",
+                "expected \"1d\" or more: trades that were not found are watched for a day",
+            );
+        }
+
         let enabled = reader.value("metrics.enabled", true);
         let sampler_interval = positive(reader, "metrics.sampler_interval", seconds(15));
         let status_labels = choice(
@@ -165,7 +179,6 @@ impl Settings {
         Settings {
             listen,
             shutdown_grace,
-            trade_timeout,
             http: http::Options {
                 request_timeout,
                 max_body,
@@ -175,7 +188,8 @@ impl Settings {
                 scrape_burst: NonZeroU32::new(scrape_burst).unwrap_or(NonZeroU32::MIN),
             },
             keys: Keys::new(keys),
-            pool: pool::Options { call_timeout, probe_interval, restart },
+            pool: pool::Options { call_timeout, trade_timeout, probe_interval, restart },
+            trading,
             metrics: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
             sampler_interval,
             disks,

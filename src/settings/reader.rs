@@ -12,6 +12,8 @@ use config::{Value, ValueKind};
 use super::Fault;
 use super::layers::{Layers, Leaf};
 
+const SECONDS_PER_DAY: u64 = 86_400;
+
 /// The type of a setting.
 pub trait Setting: Sized {
     /// What is expected, for the error.
@@ -223,14 +225,25 @@ impl Setting for SocketAddr {
 }
 
 impl Setting for Duration {
-    const EXPECTED: &'static str = "a duration in quotes, such as \"15s\", \"250ms\" or \"5m\"";
+    const EXPECTED: &'static str =
+        "a duration in quotes, such as \"15s\", \"250ms\", \"5m\" or \"90d\"";
 
     fn read(value: &Value) -> Option<Self> {
-        let duration: jiff::SignedDuration = text(value)?.parse().ok()?;
+        let text = text(value)?;
+        // Days have no fixed length on a calendar, but here they do.
+        if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok())
+        {
+            return Some(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
+        }
+        let duration: jiff::SignedDuration = text.parse().ok()?;
         duration.try_into().ok()
     }
 
     fn show(&self) -> String {
+        let seconds = self.as_secs();
+        if seconds > 0 && self.subsec_nanos() == 0 && seconds.is_multiple_of(SECONDS_PER_DAY) {
+            return format!("\"{}d\"", seconds / SECONDS_PER_DAY);
+        }
         match jiff::SignedDuration::try_from(*self) {
             Ok(duration) => format!("\"{duration:#}\""),
             Err(_) => format!("\"{self:?}\""),

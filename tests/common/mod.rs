@@ -154,6 +154,33 @@ impl Gateway {
         receive(|| request.send(body))
     }
 
+    /// Sends a request of any method, with a JSON body if there is one.
+    pub fn send(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> Reply {
+        self.send_with(method, path, body, &[])
+    }
+
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let method = method.to_uppercase();
+        let mut request =
+            ureq::http::Request::builder().method(method.as_str()).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        receive(|| match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.agent.run(request.body(body.to_string()).unwrap())
+            }
+            None => self.agent.run(request.body(()).unwrap()),
+        })
+    }
+
     pub fn post_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = self.agent.post(self.url(path));
         for (name, value) in headers {

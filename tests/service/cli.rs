@@ -31,7 +31,7 @@ fn every_fault_is_reported_at_once_with_key_source_and_expectation() {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     for expected in [
-        "server.request_timeout: expected a duration in quotes, such as \"15s\", \"250ms\" or \"5m\" (from settings/default.toml)",
+        "server.request_timeout: expected a duration in quotes, such as \"15s\", \"250ms\", \"5m\" or \"90d\" (from settings/default.toml)",
         "servr.x: there is no such setting (from mine.toml)",
         "metrics.duration_buckets: expected upper bounds",
         "restart.budget: expected a whole number from 0 up (from .env)",

@@ -8,7 +8,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter;
 
-use super::{Endpoint, Outcome, Routes, history, orders, rates, segment, symbols, terminal};
+use super::{
+    Endpoint, Outcome, Routes, history, orders, rates, segment, symbols, terminal, trades,
+};
 use crate::http::App;
 use crate::http::auth::Scope;
 use crate::http::json::json;
@@ -31,6 +33,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .unify()
         .boxed()
         .or(orders::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(trades::routes(app, &account))
         .unify()
         .boxed()
         .or(history::routes(app, &account))

@@ -9,6 +9,7 @@ mod orders;
 mod rates;
 mod symbols;
 mod terminal;
+mod trades;
 
 use std::sync::Arc;
 
@@ -43,6 +44,11 @@ pub use self::symbols::{
 pub use self::terminal::{
     __path_account, __path_error, __path_ping, __path_terminal, __path_version,
 };
+pub use self::trades::{
+    __path_calc_margin, __path_calc_profit, __path_cancel_order, __path_check_order,
+    __path_close_position, __path_modify_order, __path_modify_position, __path_place_order,
+    __path_trade, __path_trades,
+};
 
 /// What a handler gives back.
 type Outcome = Result<Response, Problem>;
@@ -51,7 +57,7 @@ type Outcome = Result<Response, Problem>;
 type Routes = BoxedFilter<(Response,)>;
 
 /// A body as it arrives.
-type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
+pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
 /// Every route, and the problem for what is none.
 pub fn all(app: &Arc<App>) -> Routes {
@@ -89,6 +95,11 @@ impl<'a> Endpoint<'a> {
 
     fn post(app: &'a Arc<App>, template: &'static str, scope: Scope) -> Self {
         Endpoint { app, method: Method::POST, template, scope: Some(scope) }
+    }
+
+    /// Trades with the scope `trade`.
+    fn trade(app: &'a Arc<App>, method: Method, template: &'static str) -> Self {
+        Endpoint { app, method, template, scope: Some(Scope::Trade) }
     }
 
     /// Answers requests for `path` by `handler`.

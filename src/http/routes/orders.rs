@@ -16,12 +16,12 @@ use crate::mt5::{Answer, Group, Order, Position, Request, Selection};
 /// A ticket of an account.
 #[derive(Debug, Clone)]
 pub struct TicketPath {
-    account: String,
+    pub account: String,
     ticket: String,
 }
 
 impl TicketPath {
-    fn ticket(&self) -> Result<u64, Problem> {
+    pub fn ticket(&self) -> Result<u64, Problem> {
         Parameter::parse(&self.ticket).ok_or_else(|| {
             let ticket = shorten(&self.ticket);
             Problem::invalid(format!("ticket: expected a whole number, got {ticket:?}"))
@@ -29,15 +29,22 @@ impl TicketPath {
     }
 }
 
+/// The paths of single positions or orders.
+pub fn one(account: &BoxedFilter<(String,)>, name: &'static str) -> BoxedFilter<(TicketPath,)> {
+    account
+        .clone()
+        .and(warp::path(name))
+        .and(segment())
+        .map(|account, ticket| TicketPath { account, ticket })
+        .boxed()
+}
+
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let all = |name: &'static str| account.clone().and(warp::path(name));
-    let one = |name: &'static str| {
-        all(name).and(segment()).map(|account, ticket| TicketPath { account, ticket })
-    };
     Endpoint::get(app, "/api/v1/accounts/{account}/positions/total")
         .to(all("positions").and(warp::path("total")), positions_total)
         .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions/{ticket}")
-            .to(one("positions"), position))
+            .to(one(account, "positions"), position))
         .unify()
         .boxed()
         .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions")
@@ -49,7 +56,7 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
         .unify()
         .boxed()
         .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders/{ticket}")
-            .to(one("orders"), order))
+            .to(one(account, "orders"), order))
         .unify()
         .boxed()
         .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders").to(all("orders"), orders))

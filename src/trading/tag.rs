@@ -1,0 +1,99 @@
+//! The tag at the end of a comment, by which the gateway recognises its own
+//! trades when an answer is lost: `~`, six random characters, two that follow
+//! from them. The last two keep a client's own text from being taken for one.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use crate::mt5::Answer;
+
+/// Characters of a tag.
+pub const LENGTH: usize = 9;
+
+/// Characters that a comment may have and still be tagged.
+pub const LONGEST_COMMENT: usize = 20;
+
+/// Digits and letters without those that look alike (Crockford's base 32).
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// A new tag.
+pub fn random() -> String {
+    let digits: [u8; 6] = std::array::from_fn(|_| ALPHABET[rand::random_range(0..32)]);
+    let mut tag = String::with_capacity(LENGTH);
+    tag.push('~');
+    tag.extend(digits.iter().chain(&check(&digits)).map(|digit| char::from(*digit)));
+    tag
+}
+
+fn check(digits: &[u8]) -> [u8; 2] {
+    let digest = Sha256::digest(digits);
+    [ALPHABET[usize::from(digest[0] % 32)], ALPHABET[usize::from(digest[1] % 32)]]
+}
+
+/// The tag at the end of a comment, if it is whole.
+pub fn find(comment: &str) -> Option<&str> {
+    let start = comment.len().checked_sub(LENGTH)?;
+    let tag = comment.get(start..)?;
+    let digits = tag.strip_prefix('~')?.as_bytes();
+    (check(&digits[..6]) == digits[6..]).then_some(tag)
+}
+
+/// A comment as its author wrote it.
+pub fn strip(comment: &str) -> Cow<'_, str> {
+    match find(comment) {
+        Some(tag) => Cow::Owned(comment[..comment.len() - tag.len()].to_owned()),
+        None => Cow::Borrowed(comment),
+    }
+}
+
+/// Takes the tags out of an answer.
+pub fn strip_answer(answer: &mut Answer) {
+    let clean = |comment: &mut String| {
+        if let Some(tag) = find(comment) {
+            comment.truncate(comment.len() - tag.len());
+        }
+    };
+    match answer {
+        Answer::Orders(orders) => orders.iter_mut().for_each(|order| clean(&mut order.comment)),
+        Answer::Positions(positions) => {
+            positions.iter_mut().for_each(|position| clean(&mut position.comment));
+        }
+        Answer::Deals(deals) => deals.iter_mut().for_each(|deal| clean(&mut deal.comment)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_tagged_is_found_and_stripped(comment in "\\PC{0,20}") {
+            let tag = random();
+            prop_assert_eq!(tag.len(), LENGTH);
+            let tagged = format!("{comment}{tag}");
+            prop_assert_eq!(find(&tagged), Some(&*tag));
+            prop_assert_eq!(strip(&tagged), comment);
+        }
+
+        #[test]
+        fn a_cut_tag_is_none(cut in 1..LENGTH) {
+            let tag = random();
+            prop_assert_eq!(find(&tag[..LENGTH - cut]), None);
+        }
+
+        #[test]
+        fn other_text_is_left_alone(comment in "\\PC{0,40}") {
+            let _ = strip(&comment);
+        }
+    }
+
+    #[test]
+    fn text_that_only_looks_like_a_tag_is_kept() {
+        assert_eq!(strip("grid ~level001"), "grid ~level001");
+    }
+}

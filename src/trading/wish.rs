@@ -1,0 +1,142 @@
+//! What a client wants done, as its request says it.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::trade::Operation;
+use crate::mt5::{Filling, OrderTime, OrderType};
+
+/// What a client wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// A new order.
+    Place(NewOrder),
+    /// Two opposite positions are to close each other.
+    CloseBy {
+        /// One position's ticket.
+        position: u64,
+        /// The other's.
+        position_by: u64,
+        /// The symbol of both.
+        symbol: String,
+        /// Lots, which have to be those of the smaller one.
+        volume: Option<f64>,
+        /// The order's magic number.
+        magic: i64,
+        /// The order's comment.
+        comment: String,
+    },
+    /// A position is to be closed.
+    Close {
+        /// Its ticket.
+        ticket: u64,
+        /// Lots; `None`: all.
+        volume: Option<f64>,
+        /// Points that the price may have moved.
+        deviation: u64,
+    },
+    /// A position's stops are to change. `None`: as it is; 0: none.
+    ModifyPosition {
+        /// Its ticket.
+        ticket: u64,
+        /// Stop loss.
+        sl: Option<f64>,
+        /// Take profit.
+        tp: Option<f64>,
+    },
+    /// A pending order is to change.
+    ModifyOrder {
+        /// Its ticket.
+        ticket: u64,
+        /// What is to change.
+        change: OrderChange,
+    },
+    /// A pending order is to be cancelled.
+    Cancel {
+        /// Its ticket.
+        ticket: u64,
+    },
+}
+
+/// A new order.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of MqlTradeRequest")]
+pub struct NewOrder {
+    pub symbol: String,
+    pub kind: OrderType,
+    pub volume: f64,
+    /// `None`: the market's.
+    pub price: Option<f64>,
+    pub stoplimit: Option<f64>,
+    pub sl: Option<f64>,
+    pub tp: Option<f64>,
+    pub deviation: u64,
+    pub magic: i64,
+    pub comment: String,
+    /// `None`: one that the symbol has.
+    pub type_filling: Option<Filling>,
+    pub type_time: Option<OrderTime>,
+    pub expiration: Option<i64>,
+    pub position: Option<u64>,
+}
+
+/// What is to change about a pending order. `None`: as it is; 0: none.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of MqlTradeRequest")]
+pub struct OrderChange {
+    pub price: Option<f64>,
+    pub stoplimit: Option<f64>,
+    pub sl: Option<f64>,
+    pub tp: Option<f64>,
+    pub type_time: Option<OrderTime>,
+    pub expiration: Option<i64>,
+}
+
+impl Wish {
+    /// What it does.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Wish::Place(_) => Operation::Place,
+            Wish::CloseBy { .. } => Operation::CloseBy,
+            Wish::Close { .. } => Operation::Close,
+            Wish::ModifyPosition { .. } => Operation::ModifyPosition,
+            Wish::ModifyOrder { .. } => Operation::ModifyOrder,
+            Wish::Cancel { .. } => Operation::Cancel,
+        }
+    }
+
+    /// SHA-256 of method, route and parsed body: equal wishes have equal ones,
+    /// however they were spelt.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let canonical = match self {
+            Wish::Place(order) => written(&(
+                "place",
+                (&order.symbol, order.kind.value(), order.volume, order.price),
+                (order.stoplimit, order.sl, order.tp, order.deviation),
+                (order.magic, &order.comment, order.type_filling.map(Filling::value)),
+                (order.type_time.map(OrderTime::value), order.expiration, order.position),
+            )),
+            Wish::CloseBy { position, position_by, symbol, volume, magic, comment } => {
+                written(&("close-by", position, position_by, symbol, volume, magic, comment))
+            }
+            Wish::Close { ticket, volume, deviation } => {
+                written(&("close", ticket, volume, deviation))
+            }
+            Wish::ModifyPosition { ticket, sl, tp } => {
+                written(&("modify-position", ticket, sl, tp))
+            }
+            Wish::ModifyOrder { ticket, change } => written(&(
+                "modify-order",
+                ticket,
+                (change.price, change.stoplimit, change.sl, change.tp),
+                (change.type_time.map(OrderTime::value), change.expiration),
+            )),
+            Wish::Cancel { ticket } => written(&("cancel", ticket)),
+        };
+        Sha256::digest(canonical).into()
+    }
+}
+
+fn written(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("numbers and texts can be written")
+}
