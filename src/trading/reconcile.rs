@@ -11,8 +11,8 @@ use crate::mt5::{
 };
 use crate::pool::{Account, CallError, Context};
 
-/// Seconds around a trade in which its traces are looked for.
-const MARGIN: i64 = 60;
+/// Seconds before a trade from which on its traces are looked for.
+const MARGIN: i64 = 10;
 
 /// How far a server's clock may be ahead, seconds: two days cover every zone.
 const AHEAD: i64 = 2 * 86_400;

@@ -19,7 +19,7 @@ use crate::pool::{Account, Context};
 /// How long a trade that was not found is watched for a late fill, milliseconds.
 const WATCHED_MSC: i64 = 86_400_000;
 
-/// How often it is looked for while nothing else is open.
+/// How often it is looked for at least; that takes a look at the whole day.
 const WATCH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The longest from one look to the next while a fate is open.
@@ -54,6 +54,8 @@ struct Memory {
     ambiguous: HashMap<String, Instant>,
     /// Trades from before the start; `None`: not asked for yet.
     inherited: Option<HashSet<String>>,
+    /// When trades that were not found were looked for last.
+    watched: Option<Instant>,
     /// Whether it was said that trades belong to another login.
     warned: bool,
 }
@@ -89,8 +91,9 @@ impl Watch {
     async fn look(&self, shared: &Shared, memory: &mut Memory) -> Duration {
         let patience = shared.options.not_found_after;
         let soon = (patience / 10).clamp(Duration::from_millis(50), LONGEST_INTERVAL);
+        let later = (patience * 10).min(WATCH_INTERVAL);
         let Ok(journal) = shared.journal() else {
-            return WATCH_INTERVAL;
+            return later;
         };
         let watched_since = now_msc().saturating_sub(WATCHED_MSC);
         let Ok(mut trades) = journal.unfinished(&self.account.name, watched_since).await else {
@@ -117,6 +120,12 @@ impl Watch {
             shared.count_unknown(&self.account).await;
         }
         self.leave_strangers(&mut trades, memory);
+        let watching = memory.watched.is_none_or(|at| at.elapsed() >= later);
+        if watching {
+            memory.watched = Some(Instant::now());
+        } else {
+            trades.retain(|trade| trade.state == State::Unknown);
+        }
         memory.absent.retain(|id, _| trades.iter().any(|trade| trade.trade_id == *id));
         memory.ambiguous.retain(|id, _| trades.iter().any(|trade| trade.trade_id == *id));
         let decided = match trades.iter().map(|trade| trade.server_time).min() {
@@ -129,7 +138,7 @@ impl Watch {
             return soon;
         };
         self.settle(memory, &left, patience);
-        if left.iter().any(|trade| trade.state == State::Unknown) { soon } else { WATCH_INTERVAL }
+        if left.iter().any(|trade| trade.state == State::Unknown) { soon } else { later }
     }
 
     /// Leaves alone what was traded under another login: this terminal cannot know.

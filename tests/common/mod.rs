@@ -73,6 +73,37 @@ pub fn command(directory: &Path) -> Command {
     command
 }
 
+type Launched = (Child, Arc<Mutex<Vec<String>>>, SocketAddr);
+
+/// Starts the gateway in a directory and waits until it listens.
+fn launch(directory: &Path, environment: &[(&str, &str)]) -> Launched {
+    let mut process = command(directory)
+        .args(["--config", "gateway.toml"])
+        .env("MT5_GATEWAY__SERVER__LISTEN", "127.0.0.1:0")
+        .envs(environment.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (sender, listening) = mpsc::channel();
+    let stderr = BufReader::new(process.stderr.take().unwrap());
+    let lines = log.clone();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("metrics=http://") {
+                let address = rest.split('/').next().unwrap_or_default();
+                let _ = sender.send(address.parse().unwrap());
+            }
+            lines.lock().unwrap().push(line);
+        }
+    });
+    match listening.recv_timeout(PATIENCE) {
+        Ok(address) => (process, log, address),
+        Err(_) => panic!("the gateway does not listen: {:#?}", log.lock().unwrap()),
+    }
+}
+
 impl Gateway {
     /// Starts a gateway with these settings (TOML) and waits until it listens.
     pub fn start(settings: &str) -> Gateway {
@@ -82,37 +113,20 @@ impl Gateway {
     pub fn start_with(settings: &str, environment: &[(&str, &str)]) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
-        let mut process = command(directory.path())
-            .args(["--config", "gateway.toml"])
-            .env("MT5_GATEWAY__SERVER__LISTEN", "127.0.0.1:0")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (sender, listening) = mpsc::channel();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let lines = log.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("metrics=http://") {
-                    let address = rest.split('/').next().unwrap_or_default();
-                    let _ = sender.send(address.parse().unwrap());
-                }
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let address = match listening.recv_timeout(PATIENCE) {
-            Ok(address) => address,
-            Err(_) => panic!("the gateway does not listen: {:#?}", log.lock().unwrap()),
-        };
+        let (process, log, address) = launch(directory.path(), environment);
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_global(Some(PATIENCE))
             .allow_non_standard_methods(true);
         Gateway { process, address, directory, log, agent: config.build().into() }
+    }
+
+    /// Kills the process and starts another in the same directory.
+    pub fn kill_and_start(&mut self, environment: &[(&str, &str)]) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        (self.process, self.log, self.address) = launch(self.directory.path(), environment);
     }
 
     /// Starts a gateway and waits until every session is ready.

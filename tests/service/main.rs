@@ -10,3 +10,4 @@ mod documents;
 mod metrics;
 mod pool;
 mod reads;
+mod trading;
