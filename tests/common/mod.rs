@@ -180,19 +180,31 @@ impl Gateway {
         body: Option<&serde_json::Value>,
         headers: &[(&str, &str)],
     ) -> Reply {
+        self.try_send_with(method, path, body, headers).unwrap()
+    }
+
+    /// `None`: nobody answers.
+    pub fn try_send_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        headers: &[(&str, &str)],
+    ) -> Option<Reply> {
         let method = method.to_uppercase();
         let mut request =
             ureq::http::Request::builder().method(method.as_str()).uri(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        receive(|| match body {
+        try_receive(|| match body {
             Some(body) => {
                 let request = request.header("content-type", "application/json");
                 self.agent.run(request.body(body.to_string()).unwrap())
             }
             None => self.agent.run(request.body(()).unwrap()),
         })
+        .ok()
     }
 
     pub fn post_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
@@ -284,8 +296,13 @@ pub fn metric(text: &str, series: &str) -> f64 {
 type Called = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 fn receive(call: impl FnOnce() -> Called) -> Reply {
+    try_receive(call).unwrap()
+}
+
+fn try_receive(call: impl FnOnce() -> Called) -> Result<Reply, ureq::Error> {
     let begun = Instant::now();
-    let (parts, mut body) = call().unwrap().into_parts();
-    let body = body.with_config().limit(1 << 30).read_to_vec().unwrap();
-    Reply { status: parts.status.as_u16(), headers: parts.headers, body, took: begun.elapsed() }
+    let (parts, mut body) = call()?.into_parts();
+    let body = body.with_config().limit(1 << 30).read_to_vec()?;
+    let (status, headers) = (parts.status.as_u16(), parts.headers);
+    Ok(Reply { status, headers, body, took: begun.elapsed() })
 }

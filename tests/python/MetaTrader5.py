@@ -17,6 +17,8 @@ from collections import namedtuple
 
 import numpy as np
 
+from fields import ACCOUNT, BOOK, DEAL, ORDER, POSITION, SYMBOL, TERMINAL, TICK
+
 __version__ = "5.0.6231"
 
 NAN = float("nan")
@@ -24,67 +26,6 @@ INF = float("inf")
 BIG = 2**63 + 12345  # fits an unsigned 64-bit ticket only
 
 
-def _fields(kind, names):
-    return [(name, kind) for name in names.split()]
-
-
-TERMINAL = (
-    _fields(bool, "community_account community_connection connected dlls_allowed trade_allowed"
-            " tradeapi_disabled email_enabled ftp_enabled notifications_enabled mqid")
-    + _fields(int, "build maxbars codepage ping_last")
-    + _fields(float, "community_balance retransmission")
-    + _fields(str, "company name language path data_path commondata_path")
-)
-ACCOUNT = (
-    _fields(int, "login trade_mode leverage limit_orders margin_so_mode")
-    + _fields(bool, "trade_allowed trade_expert") + _fields(int, "margin_mode currency_digits")
-    + _fields(bool, "fifo_close")
-    + _fields(float, "balance credit profit equity margin margin_free margin_level margin_so_call"
-              " margin_so_so margin_initial margin_maintenance assets liabilities commission_blocked")
-    + _fields(str, "name server currency company")
-)
-SYMBOL = (
-    _fields(bool, "custom") + _fields(int, "chart_mode") + _fields(bool, "select visible")
-    + _fields(int, "session_deals session_buy_orders session_sell_orders volume volumehigh volumelow"
-              " time digits spread") + _fields(bool, "spread_float")
-    + _fields(int, "ticks_bookdepth trade_calc_mode trade_mode start_time expiration_time"
-              " trade_stops_level trade_freeze_level trade_exemode swap_mode swap_rollover3days")
-    + _fields(bool, "margin_hedged_use_leg")
-    + _fields(int, "expiration_mode filling_mode order_mode order_gtc_mode option_mode option_right")
-    + _fields(float, "bid bidhigh bidlow ask askhigh asklow last lasthigh lastlow volume_real"
-              " volumehigh_real volumelow_real option_strike point trade_tick_value"
-              " trade_tick_value_profit trade_tick_value_loss trade_tick_size trade_contract_size"
-              " trade_accrued_interest trade_face_value trade_liquidity_rate volume_min volume_max"
-              " volume_step volume_limit swap_long swap_short margin_initial margin_maintenance"
-              " session_volume session_turnover session_interest session_buy_orders_volume"
-              " session_sell_orders_volume session_open session_close session_aw"
-              " session_price_settlement session_price_limit_min session_price_limit_max"
-              " margin_hedged price_change price_volatility price_theoretical price_greeks_delta"
-              " price_greeks_theta price_greeks_gamma price_greeks_vega price_greeks_rho"
-              " price_greeks_omega price_sensitivity")
-    + _fields(str, "basis category currency_base currency_profit currency_margin bank description"
-              " exchange formula isin name page path")
-)
-TICK = _fields(int, "time") + _fields(float, "bid ask last") + _fields(int, "volume time_msc flags") \
-    + _fields(float, "volume_real")
-BOOK = _fields(int, "type") + _fields(float, "price") + _fields(int, "volume") \
-    + _fields(float, "volume_dbl")
-ORDER = (
-    _fields(int, "ticket time_setup time_setup_msc time_done time_done_msc time_expiration type"
-            " type_time type_filling state magic position_id position_by_id reason")
-    + _fields(float, "volume_initial volume_current price_open sl tp price_current price_stoplimit")
-    + _fields(str, "symbol comment external_id")
-)
-POSITION = (
-    _fields(int, "ticket time time_msc time_update time_update_msc type magic identifier reason")
-    + _fields(float, "volume price_open sl tp price_current swap profit")
-    + _fields(str, "symbol comment external_id")
-)
-DEAL = (
-    _fields(int, "ticket order time time_msc type entry magic position_id reason")
-    + _fields(float, "volume price commission swap profit fee")
-    + _fields(str, "symbol comment external_id")
-)
 CLASSES = {
     name: namedtuple(name, [field for field, _ in types])
     for name, types in [

@@ -6,4 +6,5 @@ mod common;
 
 mod prometheus;
 mod tools;
+mod trading;
 mod worker;
