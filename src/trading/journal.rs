@@ -198,6 +198,21 @@ impl Journal {
         .await
     }
 
+    /// Turns a trade whose task is gone from `sending` to `unknown`, unless its
+    /// result was written meanwhile. Gives whether it did.
+    pub async fn orphan(&self, trade: &Trade) -> Result<bool, JournalError> {
+        let (id, detail, at) = (trade.trade_id.clone(), trade.detail.clone(), trade.updated_msc);
+        self.run(move |connection| {
+            let changed = connection.execute(
+                "UPDATE trades SET state = 'unknown', detail = ?2, updated_msc = ?3
+                 WHERE trade_id = ?1 AND state = 'sending'",
+                params![id, detail, at],
+            )?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
     /// Takes back the intent of a trade that was never sent.
     pub async fn withdraw(&self, trade_id: String) -> Result<(), JournalError> {
         self.write(move |connection| {

@@ -161,7 +161,7 @@ fn is_as_asked(order: &Order, request: &TradeRequest) -> bool {
 }
 
 fn by_tag(tag: &str, snapshot: &Snapshot) -> Option<Finding> {
-    let ours = |comment: &str| tag::find(comment) == Some(tag);
+    let ours = |comment: &str| comment.ends_with(tag);
     let deal = snapshot.deals.iter().find(|deal| ours(&deal.comment));
     if let Some(order) = snapshot.history.iter().find(|order| ours(&order.comment)) {
         return Some(of_order(order, true, snapshot));

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::desk::{Shared, now_msc};
+use super::journal::Journal;
 use super::reconcile::{Claims, Finding, Snapshot, decide};
 use super::trade::{State, Trade, TradeResult};
 use crate::pool::{Account, Context};
@@ -102,13 +103,9 @@ impl Watch {
         trades.retain(|trade| {
             !shared.is_live(&trade.trade_id) && is_open_still(&shared.present(trade.clone()).state)
         });
-        for trade in trades.iter_mut().filter(|trade| trade.state == State::Sending) {
-            // Its task is gone: the gateway ended between intent and result.
-            trade.state = State::Unknown;
-            trade.detail = Some("the gateway ended before the answer came".to_owned());
-            trade.updated_msc = now_msc();
-            *trade = shared.finish(&self.account, trade.clone(), OWN).await;
-        }
+        let Some(mut trades) = self.adopt(shared, journal, trades).await else {
+            return LONGEST_INTERVAL;
+        };
         if memory.inherited.is_none() {
             let unknown = trades.iter().filter(|trade| trade.state == State::Unknown);
             let inherited: HashSet<String> = unknown.map(|trade| trade.trade_id.clone()).collect();
@@ -138,7 +135,36 @@ impl Watch {
             return soon;
         };
         self.settle(memory, &left, patience);
-        if left.iter().any(|trade| trade.state == State::Unknown) { soon } else { later }
+        let urgent = left.iter().any(|trade| {
+            let stuck = memory.ambiguous.get(&trade.trade_id);
+            trade.state == State::Unknown && stuck.is_none_or(|since| since.elapsed() < patience)
+        });
+        if urgent { soon } else { later }
+    }
+
+    /// Makes unknown what was being sent when its task, or the gateway, ended.
+    /// `None` if the journal cannot be written.
+    async fn adopt(
+        &self,
+        shared: &Shared,
+        journal: &Journal,
+        found: Vec<Trade>,
+    ) -> Option<Vec<Trade>> {
+        let mut trades = vec![];
+        for mut trade in found {
+            if trade.state == State::Sending {
+                trade.state = State::Unknown;
+                trade.detail = Some("the gateway ended before the answer came".to_owned());
+                trade.updated_msc = now_msc();
+                // Its task may have ended in good order since the journal was asked.
+                if !journal.orphan(&trade).await.ok()? {
+                    continue;
+                }
+                trade = shared.finish(&self.account, trade, OWN).await;
+            }
+            trades.push(trade);
+        }
+        Some(trades)
     }
 
     /// Leaves alone what was traded under another login: this terminal cannot know.

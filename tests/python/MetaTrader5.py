@@ -9,6 +9,8 @@ far side of mt5linux. Environment variables make it misbehave:
     FAKE_MT5_HANG      name of a function that never returns, once the file
                        FAKE_MT5_SWITCH exists (or at once without that variable)
     FAKE_MT5_OFFLINE   a file; while it exists the terminal has lost its broker
+    FAKE_MT5_SWITCHED  a file; while it exists somebody has logged in to another account
+    FAKE_MT5_KEYWORDS  order_check and order_send take keywords only, as some builds do
 """
 
 import os
@@ -51,6 +53,8 @@ def _make(record, types, /, **given):
 LOGIN = 5001
 TIME = 1_700_000_000
 SYMBOLS = ["EURUSD", "GBPUSD", "EURGBP", "Gold ☃"]
+# One that can be traded: its steps and digits make sense. It is in no list.
+TRADED = "TRADED"
 
 RATES = np.array(
     [(TIME + 60 * i, 1.1 + i / 1000, 1.2 + i / 1000, 1.0, 1.15, 7 + i, 3, 2**60 + i) for i in range(50)],
@@ -143,6 +147,9 @@ def terminal_info():
 
 
 def account_info():
+    switched = os.environ.get("FAKE_MT5_SWITCHED")
+    if switched and os.path.exists(switched):
+        return _done(_make("AccountInfo", ACCOUNT, login=LOGIN + 1))
     return _done(_make("AccountInfo", ACCOUNT, login=int(os.environ.get("FAKE_MT5_LOGIN", LOGIN)),
                        margin_level=NAN, name="Ünï ☃ имя"))
 
@@ -162,6 +169,9 @@ def _info(name):
 
 
 def symbol_info(symbol):
+    if symbol == TRADED:
+        return _done(_info(TRADED)._replace(select=True, digits=5, volume_min=0.01, volume_max=100.0,
+                                            volume_step=0.01, filling_mode=2))
     return _done(_info(symbol)) if symbol in SYMBOLS else _fail(-4, "Terminal: Not found")
 
 
@@ -175,6 +185,8 @@ def symbol_select(symbol, enable=True):
 
 def symbol_info_tick(symbol):
     _hang("symbol_info_tick")
+    if symbol == TRADED:
+        return _done(_make("Tick", TICK, time=TIME, bid=1.1, ask=1.2))
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     return _done(_make("Tick", TICK, time=TIME, last=NAN, volume=0))
@@ -278,3 +290,50 @@ def history_deals_total(date_from, date_to):
 
 def history_deals_get(date_from=None, date_to=None, group=None, ticket=None, position=None):
     return _period(DEALS, "time", date_from, date_to, group, ticket, position, of="order")
+
+
+REQUEST = [
+    ("action", int), ("magic", int), ("order", int), ("symbol", str), ("volume", float), ("price", float),
+    ("stoplimit", float), ("sl", float), ("tp", float), ("deviation", int), ("type", int),
+    ("type_filling", int), ("type_time", int), ("expiration", int), ("comment", str), ("position", int),
+    ("position_by", int),
+]
+TradeRequest = namedtuple("TradeRequest", [field for field, _ in REQUEST])
+OrderSendResult = namedtuple("OrderSendResult", "retcode deal order volume price bid ask comment request_id"
+                             " retcode_external request")
+OrderCheckResult = namedtuple("OrderCheckResult", "retcode balance equity profit margin margin_free"
+                              " margin_level comment request")
+
+
+def _asked(arguments, keywords):
+    """The request, given in the one way that this build takes."""
+    if os.environ.get("FAKE_MT5_KEYWORDS"):
+        if arguments:
+            return _fail(-2, "Unnamed arguments not allowed")
+        given = keywords
+    else:
+        (given,) = arguments
+    return TradeRequest(**{**{field: kind() for field, kind in REQUEST}, **given})
+
+
+def order_send(*arguments, **keywords):
+    request = _asked(arguments, keywords)
+    if request is None:
+        return None
+    print("order_send received", dict(request._asdict()))
+    return _done(OrderSendResult(10009, 71, BIG, request.volume, request.price, 1.1, 1.2, "Ünï ☃", 9, -3, request))
+
+
+def order_check(*arguments, **keywords):
+    request = _asked(arguments, keywords)
+    if request is None:
+        return None
+    return _done(OrderCheckResult(0, 1.5, 2.5, 3.5, 4.5, 5.5, INF, "Done", request))
+
+
+def order_calc_margin(action, symbol, volume, price):
+    return _done(1000.0 * action + volume + price)
+
+
+def order_calc_profit(action, symbol, volume, price_open, price_close):
+    return _done(1000.0 * action + volume + price_close - price_open)

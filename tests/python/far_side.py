@@ -6,7 +6,8 @@ the gateway's own arguments are not looked at.
 What goes wrong with a trade follows from FAR_SIDE_SEED and the trade's magic
 number (or position), so that a run can be repeated. FAR_SIDE_LIST is the file of
 what was received, a JSON line each; it is the broker's memory across restarts.
-FAR_SIDE_LATE is how long a late answer takes, in seconds.
+FAR_SIDE_LATE is how long a late answer, or a late fill, takes, in seconds.
+FAR_SIDE_FAULT, if set, is what goes wrong with every trade.
 """
 
 import json
@@ -67,6 +68,7 @@ class Broker:
 
     def __init__(self):
         self.list = open(os.environ["FAR_SIDE_LIST"], "a+")
+        self.later = os.environ["FAR_SIDE_LIST"] + ".later"
         self.list.seek(0)
         self.orders, self.history, self.deals, self.positions = {}, [], [], {}
         self.received = 0
@@ -80,6 +82,19 @@ class Broker:
         self.list.write(json.dumps(entry) + "\n")
         self.list.flush()
         return self.apply(entry)
+
+    def take_later(self, request):
+        """The broker has the trade, but shows it only when LATE is over."""
+        with open(self.later, "w") as later:
+            json.dump({"due": time.time() + LATE, "request": request}, later)
+
+    def mature(self):
+        if os.path.exists(self.later):
+            with open(self.later) as later:
+                entry = json.load(later)
+            if entry["due"] <= time.time():
+                os.remove(self.later)
+                self.take(entry["request"])
 
     def apply(self, entry):
         self.received += 1
@@ -112,6 +127,8 @@ class Broker:
 
 
 def fault_of(request):
+    if "FAR_SIDE_FAULT" in os.environ:
+        return os.environ["FAR_SIDE_FAULT"]
     draw = random.Random(f"{SEED} {request['magic']} {request.get('position', 0)}").randrange(1000)
     for fault, share in FAULTS.items():
         if draw < share:
@@ -136,6 +153,9 @@ def send(broker, number, request):
     fault = fault_of(request)
     if fault == "refuses":
         return write([number, 0, result(request, NO_MONEY)])
+    if fault == "fills late":
+        broker.take_later(request)
+        os._exit(1)
     if fault.endswith("before"):
         order, deal = 0, 0
     else:
@@ -168,6 +188,7 @@ def main():
     write({"python": "3", "module": "far side", "version": "1"})
     while True:
         number, method, args, kwargs = msgpack.unpackb(read())
+        broker.mature()
         if method == "order_send":
             send(broker, number, args[0])
             continue

@@ -15,8 +15,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::common::Gateway;
-use crate::tools::{modules, python, worker_of};
+use crate::common::{Gateway, Reply};
+use crate::tools::{modules, python, worker, worker_of};
 
 /// One trade in flight for each.
 const CLIENTS: u64 = 8;
@@ -56,6 +56,71 @@ struct Run {
     closed: Mutex<HashMap<u64, Told>>,
     hung_up: AtomicU64,
     retries: AtomicU64,
+}
+
+/// A worker with the test module that trades.
+fn module(environment: &[(&str, &str)]) -> Gateway {
+    let modules = modules().display().to_string();
+    let mut all = vec![("PYTHONPATH", modules.as_str())];
+    all.extend_from_slice(environment);
+    let gateway = Gateway::start_with(&worker("real", "trade = true", ""), &all);
+    gateway.wait_ready();
+    gateway
+}
+
+fn order(gateway: &Gateway) -> Reply {
+    let body =
+        json!({"symbol": "TRADED", "type": "BUY", "volume": 0.1, "magic": -7, "comment": "Ünï"});
+    gateway.send("POST", "/api/v1/accounts/real/orders", Some(&body))
+}
+
+#[test]
+fn the_package_takes_a_dict_or_keywords_and_is_sent_to_once() {
+    for environment in [&[][..], &[("FAKE_MT5_KEYWORDS", "1")]] {
+        let gateway = module(environment);
+        for _ in 0..2 {
+            let placed = order(&gateway);
+            assert_eq!(placed.status, 201, "{}", placed.text());
+            let result = placed.json();
+            let expected = json!({
+                "trade_id": result["trade_id"], "retcode": 10009, "retcode_name": "done", "deal": 71,
+                "order": 9_223_372_036_854_788_153_u64, "volume": 0.1, "price": 1.2, "bid": 1.1, "ask": 1.2,
+                "comment": "Ünï ☃", "request_id": 9, "retcode_external": -3,
+            });
+            assert_eq!(result, expected);
+        }
+        let log = gateway.log();
+        assert_eq!(log.matches("order_send received").count(), 2, "{log}");
+        assert!(log.contains("'magic': -7") && log.contains("'type_filling': 1"), "{log}");
+        let check = json!({"symbol": "TRADED", "type": "SELL", "volume": 0.1});
+        let checked =
+            gateway.send("POST", "/api/v1/accounts/real/orders/check", Some(&check)).json();
+        assert_eq!((&checked["margin"], &checked["margin_level"]), (&json!(4.5), &Value::Null));
+        let margin = gateway
+            .get("/api/v1/accounts/real/calc/margin?action=SELL&symbol=TRADED&volume=1.5&price=2");
+        assert_eq!(margin.json(), json!({"margin": 1003.5}));
+    }
+}
+
+#[test]
+fn nothing_is_traded_on_a_terminal_that_is_logged_in_to_another_account() {
+    let directory = tempfile::tempdir().unwrap();
+    let switch = directory.path().join("switched");
+    let path = switch.display().to_string();
+    let gateway = module(&[("FAKE_MT5_SWITCHED", &path)]);
+    assert_eq!(order(&gateway).status, 201);
+    std::fs::write(&switch, "").unwrap();
+    assert_eq!(order(&gateway).problem(), (503, "not-ready".into()));
+    assert!(
+        gateway.log().contains("logged in to account 5002 instead of 5001"),
+        "{}",
+        gateway.log()
+    );
+    assert_eq!(gateway.log().matches("order_send received").count(), 1);
+    assert_eq!(gateway.get("/api/v1/accounts/real/trades").json().as_array().unwrap().len(), 1);
+    std::fs::remove_file(&switch).unwrap();
+    gateway
+        .eventually("the account trades again", || (order(&gateway).status == 201).then_some(()));
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -178,19 +243,51 @@ impl Run {
     }
 }
 
+/// The settings of an account at the far side, whose list is in a directory.
+fn far_side(account: &str, directory: &Path) -> String {
+    let command = [
+        "env".to_owned(),
+        format!("FAR_SIDE_LIST={}", list(directory, account).display()),
+        python().display().to_string(),
+        modules().join("far_side.py").display().to_string(),
+    ];
+    worker_of(&command, account, "trade = true", "")
+}
+
+#[test]
+fn a_trade_that_was_not_found_is_watched_and_found_when_it_is_filled_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let environment =
+        [("FAR_SIDE_SEED", "1"), ("FAR_SIDE_LATE", "2"), ("FAR_SIDE_FAULT", "fills late")];
+    let settings = SETTINGS.to_owned() + &far_side("late", directory.path());
+    let gateway = Gateway::start_with(&settings, &environment);
+    gateway.wait_ready();
+    let body = json!({"symbol": "EURUSD", "type": "BUY", "volume": 0.1});
+    let place = || {
+        let headers = [("idempotency-key", "late")];
+        gateway.send_with("POST", "/api/v1/accounts/late/orders", Some(&body), &headers)
+    };
+    assert_eq!(place().problem(), (504, "outcome-unknown".into()));
+    gateway
+        .eventually("it is known not to have happened", || (place().status == 409).then_some(()));
+    let told = gateway.eventually("it has happened after all", || {
+        Some(place()).filter(|reply| reply.status == 201)
+    });
+    assert_eq!(told.header("idempotent-replayed"), "true");
+    let ended = |outcome: &str| {
+        gateway.metric(&format!("mt5_trades_total{{account=\"late\",outcome=\"{outcome}\"}}"))
+    };
+    assert_eq!((ended("not_found"), ended("executed")), (1.0, 0.0), "an end is counted once");
+    assert_eq!(std::fs::read_to_string(list(directory.path(), "late")).unwrap().lines().count(), 1);
+}
+
 #[test]
 fn faults_never_lose_repeat_or_invent_a_trade() {
     let (trades, seed) = (number("FAULT_TRADES", 300), number("FAULT_SEED", 1));
-    let far_side =
-        [python().display().to_string(), modules().join("far_side.py").display().to_string()];
     let directory = tempfile::tempdir().unwrap();
     let mut settings = SETTINGS.to_owned();
     for account in ["even", "odd"] {
-        // Each worker's own list comes by an environment of its own.
-        let list = list(directory.path(), account).display().to_string();
-        let command =
-            [vec!["env".to_owned(), format!("FAR_SIDE_LIST={list}")], far_side.to_vec()].concat();
-        settings += &worker_of(&command, account, "trade = true", "");
+        settings += &far_side(account, directory.path());
     }
     let seed_text = seed.to_string();
     let environment = [("FAR_SIDE_SEED", seed_text.as_str()), ("FAR_SIDE_LATE", "0.8")];

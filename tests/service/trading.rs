@@ -547,3 +547,23 @@ fn a_netting_account_holds_one_position_a_symbol() {
     let money = |field: &str| account[field].as_f64().unwrap();
     assert!((money("equity") - money("balance") - money("profit")).abs() < 0.001, "{account}");
 }
+
+#[test]
+fn tickets_and_keys_belong_to_their_account() {
+    let account = |name: &str, login: u32| {
+        format!("[accounts.{name}]\nlogin = {login}\nserver = 'S'\nterminal.kind = 'simulator'\n")
+    };
+    let gateway = Gateway::ready(&(account("demo", 1) + &account("other", 2)));
+    let first = gateway.keyed("same", &buy(0.1));
+    let headers = [("idempotency-key", "same")];
+    let path = "/api/v1/accounts/other";
+    let second = gateway.send_with("POST", &format!("{path}/orders"), Some(&buy(0.2)), &headers);
+    assert_eq!((first.status, second.status), (201, 201), "{}", second.text());
+    assert_eq!(second.header("idempotent-replayed"), "");
+    let ticket = first.json()["order"].as_u64().unwrap();
+    let foreign = format!("{path}/positions/{ticket}");
+    assert_eq!(gateway.send("DELETE", &foreign, None).problem(), (404, "not-found".into()));
+    let trade = first.json()["trade_id"].as_str().unwrap().to_owned();
+    assert_eq!(gateway.get(&format!("{path}/trades/{trade}")).status, 404);
+    assert_eq!(gateway.read("/positions/total"), 1);
+}
