@@ -19,6 +19,7 @@ use tower_service::Service;
 use tracing::{error, info};
 
 use super::App;
+use super::forwarded::client_address;
 use super::problem::{Kind, Problem};
 use super::request::{Exchange, Route};
 use crate::metrics::http::Ended;
@@ -66,7 +67,7 @@ where
         let (mut parts, body) = request.into_parts();
         let exchange = Arc::new(Exchange::new(
             request_id(&parts.headers),
-            self.peer,
+            client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies),
             parts.method.clone(),
             parts.uri.query().unwrap_or_default(),
             parts.headers.clone(),

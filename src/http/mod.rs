@@ -9,6 +9,7 @@
 mod auth;
 mod edge;
 mod fields;
+mod forwarded;
 mod json;
 mod openapi;
 mod parameters;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::gateway::Gateway;
@@ -45,6 +47,8 @@ pub struct Options {
     pub max_body: u64,
     /// Origins that browsers may call from; `*` for all. Empty: no CORS.
     pub cors_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// One log line a request.
     pub access_log: bool,
     /// Scrapes a second that a client address may make.

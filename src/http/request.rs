@@ -34,6 +34,7 @@ impl Route {
 pub struct Exchange {
     pub request_id: Arc<str>,
     pub arrived: Instant,
+    /// The client's address, as far as it is known through trusted proxies.
     pub peer: IpAddr,
     pub method: Method,
     pub query: String,

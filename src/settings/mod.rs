@@ -114,6 +114,8 @@ impl Settings {
         let shutdown_grace = reader.value("server.shutdown_grace", seconds(65));
         let cors_origins: Vec<String> = reader.value("server.cors_origins", vec![]);
 
+        let trusted_proxies = reader.value("server.trusted_proxies", vec![]);
+
         let restart = pool::Policy {
             backoff: positive(reader, "restart.backoff", Duration::from_millis(500)),
             backoff_max: positive(reader, "restart.backoff_max", seconds(30)),
@@ -183,6 +185,7 @@ impl Settings {
                 request_timeout,
                 max_body,
                 cors_origins,
+                trusted_proxies,
                 access_log,
                 scrape_rate: NonZeroU32::new(scrape_rate).unwrap_or(NonZeroU32::MIN),
                 scrape_burst: NonZeroU32::new(scrape_burst).unwrap_or(NonZeroU32::MIN),

@@ -2,12 +2,13 @@
 //! any of them and what they came to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use config::{Value, ValueKind};
+use ipnet::IpNet;
 
 use super::Fault;
 use super::layers::{Layers, Leaf};
@@ -275,6 +276,21 @@ impl Setting for PathBuf {
     }
 }
 
+impl Setting for IpNet {
+    const EXPECTED: &'static str =
+        "an address or a network, such as \"127.0.0.1\" or \"10.0.0.0/8\"";
+
+    fn read(value: &Value) -> Option<Self> {
+        let text = text(value)?;
+        let network = text.parse().ok();
+        network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
 /// A list in a file, or comma-separated in one text.
 fn list<T>(value: &Value, item: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
     match &value.kind {
@@ -308,4 +324,5 @@ macro_rules! setting_list {
 
 setting_list!(String, "a list of texts, or one text with commas");
 setting_list!(f64, "a list of numbers, or one text with commas");
+setting_list!(IpNet, "a list of addresses or networks, or one text with commas");
 setting_list!(PathBuf, "a list of paths, or one text with commas");

@@ -4,7 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod nginx;
 mod prometheus;
+mod readme;
 mod tools;
 mod trading;
 mod worker;
