@@ -88,8 +88,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The account, opened with its deposit. Tickets follow from the time, so
-    /// that an account that is opened anew repeats none.
+    /// The account, opened with its deposit. Tickets follow from the login and
+    /// the time, so that accounts share none and one opened anew repeats none;
+    /// they stay whole numbers for clients that only know doubles.
     pub fn new(options: Arc<Options>, now_msc: i64) -> Broker {
         let feed = |spec: &'static Spec| {
             let replay = options.bars.get(spec.name).cloned();
@@ -107,7 +108,6 @@ impl Broker {
             ..Deal::default()
         };
         Broker {
-            options,
             feeds,
             quotes: BTreeMap::new(),
             balance,
@@ -115,9 +115,11 @@ impl Broker {
             positions: BTreeMap::new(),
             history: vec![],
             deals: vec![deposit],
-            next_ticket: u64::try_from(now_msc).unwrap_or(2).max(2),
+            next_ticket: options.login % 900 * 10_000_000_000_000
+                + u64::try_from(now_msc).unwrap_or_default(),
             requests: 0,
             now_msc,
+            options,
         }
     }
 
