@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod monitoring;
 mod nginx;
 mod prometheus;
 mod readme;

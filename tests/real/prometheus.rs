@@ -48,34 +48,60 @@ fn promtool_finds_nothing() {
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
+/// A running Prometheus.
+pub struct Prometheus {
+    _server: Server,
+    _directory: tempfile::TempDir,
+    port: u16,
+}
+
+impl Prometheus {
+    /// Starts one with a configuration, beside which these files lie.
+    pub fn start(configuration: &str, files: &[(&str, &str)]) -> Prometheus {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("prometheus.yml"), configuration).unwrap();
+        for (name, content) in files {
+            std::fs::write(at(name), content).unwrap();
+        }
+        let port = free_port();
+        let server = Server::start(
+            Command::new(program("prometheus/usr/bin/prometheus"))
+                .arg(format!("--config.file={}", at("prometheus.yml").display()))
+                .arg(format!("--storage.tsdb.path={}", at("data").display()))
+                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
+            port,
+        );
+        Prometheus { _server: server, _directory: directory, port }
+    }
+
+    /// The values of a query.
+    ///
+    /// # Errors
+    /// What Prometheus finds wrong with it.
+    pub fn query(&self, expression: &str) -> Result<Vec<f64>, String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut reply =
+            agent.get(url).query("query", expression).call().map_err(|error| error.to_string())?;
+        let body = reply.body_mut().read_to_vec().map_err(|error| error.to_string())?;
+        let answer: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let result = answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?;
+        let values = result.iter().filter_map(|one| one["value"][1].as_str()?.parse().ok());
+        Ok(values.collect())
+    }
+}
+
 #[test]
 fn prometheus_scrapes_what_the_traffic_moved() {
     let gateway = busy();
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("prometheus.yml");
     let target = gateway.address;
-    std::fs::write(
-        &config,
-        format!(
-            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: mt5-gateway\n    \
-             static_configs: [{{ targets: ['{target}'] }}]\n"
-        ),
-    )
-    .unwrap();
-    let port = free_port();
-    let _server = Server::start(
-        Command::new(program("prometheus/usr/bin/prometheus"))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}")),
-        port,
+    let configuration = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: mt5-gateway\n    \
+         static_configs: [{{ targets: ['{target}'] }}]\n"
     );
-    let query = |expression: &str| -> Option<f64> {
-        let url = format!("http://127.0.0.1:{port}/api/v1/query");
-        let reply = ureq::get(url).query("query", expression).call().ok()?.body_mut().read_to_vec();
-        let answer: Value = serde_json::from_slice(&reply.ok()?).ok()?;
-        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
-    };
+    let prometheus = Prometheus::start(&configuration, &[]);
     for (expression, expected) in [
         ("up", 1.0),
         (r#"mt5_logins_total{account="real",outcome="success"}"#, 1.0),
@@ -87,6 +113,8 @@ fn prometheus_scrapes_what_the_traffic_moved() {
         (r#"mt5_errors_total{account="sim",method="version",type="terminal_died"}"#, 1.0),
         (r#"sum(mt5_pool_sessions{state="ready"})"#, 2.0),
     ] {
-        gateway.eventually(expression, || (query(expression) == Some(expected)).then_some(()));
+        gateway.eventually(expression, || {
+            (prometheus.query(expression) == Ok(vec![expected])).then_some(())
+        });
     }
 }
