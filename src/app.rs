@@ -17,6 +17,7 @@ use crate::metrics::http::HttpInstruments;
 use crate::metrics::{Catalog, Metrics};
 use crate::pool::{Directory, Pool};
 use crate::settings::Settings;
+use crate::telemetry::Events;
 use crate::trading::{self, Journal, JournalError, Trading};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
@@ -50,7 +51,7 @@ pub enum Error {
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
     raise_file_descriptors();
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -97,6 +98,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         metrics,
         instruments,
         sampled,
+        events,
     });
     let address = listener.local_addr().map_err(|error| Error::Listen(settings.listen, error))?;
     info!(

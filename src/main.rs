@@ -58,8 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> ExitCode {
-    let _log = match telemetry::start(&settings.log) {
-        Ok(guard) => guard,
+    let (_log, events) = match telemetry::start(&settings.log) {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("log.filter: {error}");
             return ExitCode::from(MISUSED);
@@ -72,7 +72,7 @@ fn serve(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(app::run(settings));
+    let result = runtime.block_on(app::run(settings, events));
     // What hangs on a blocking thread must not keep the process.
     runtime.shutdown_background();
     match result {

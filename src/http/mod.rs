@@ -31,6 +31,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::metrics::http::HttpInstruments;
 use crate::pool::{Directory, Pool};
+use crate::telemetry::Events;
 use crate::trading::Trading;
 
 pub use self::auth::{Key, Keys, Scope};
@@ -69,6 +70,7 @@ pub struct App {
     instruments: Option<HttpInstruments>,
     scrape_limit: DefaultKeyedRateLimiter<IpAddr>,
     sampled: watch::Receiver<bool>,
+    events: Events,
 }
 
 /// What the service stands on.
@@ -91,6 +93,8 @@ pub struct Parts {
     pub instruments: Option<HttpInstruments>,
     /// Whether the machine was measured.
     pub sampled: watch::Receiver<bool>,
+    /// The last events of each actor.
+    pub events: Events,
 }
 
 impl App {
@@ -106,6 +110,7 @@ impl App {
             metrics,
             instruments,
             sampled,
+            events,
         } = parts;
         let quota = Quota::per_second(options.scrape_rate).allow_burst(options.scrape_burst);
         let scrape_limit = RateLimiter::keyed(quota);
@@ -120,6 +125,7 @@ impl App {
             instruments,
             scrape_limit,
             sampled,
+            events,
         })
     }
 }

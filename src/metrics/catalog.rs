@@ -1,5 +1,6 @@
 //! Every metric family: its name, labels, buckets and help, in one place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -251,11 +252,18 @@ impl Catalog {
         self.queues[account.0].clone()
     }
 
+    /// Calls that wait or are under way, by account.
+    pub fn queue_depths(&self) -> BTreeMap<String, f64> {
+        let queues = self.accounts.iter().zip(&self.queues);
+        queues
+            .map(|(account, queue)| (account.clone(), queue.load(Ordering::Relaxed) as f64))
+            .collect()
+    }
+
     /// Every family's samples as of now.
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        for (account, queue) in self.accounts.iter().zip(&self.queues) {
-            let depth = queue.load(Ordering::Relaxed);
-            self.mt5_session_queue_depth.with_label_values(&[account]).set(depth);
+        for (account, depth) in self.queue_depths() {
+            self.mt5_session_queue_depth.with_label_values(&[&account]).set(depth as i64);
         }
         self.registry.gather()
     }

@@ -10,7 +10,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{AccountId, Catalog, Event, Outcome, Sample};
+use super::overview::{self, History};
+use super::{AccountId, Catalog, Event, Outcome, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Role};
 use crate::mt5::Method;
 
@@ -22,6 +23,10 @@ pub enum Msg {
     Render(oneshot::Sender<Bytes>),
     /// A rendering is done.
     Rendered(Bytes),
+    /// Somebody wants to know where everything stands.
+    Overview(oneshot::Sender<Overview>),
+    /// Time for the next point of the history.
+    Tick,
     /// Answers that it lives.
     Ping(oneshot::Sender<()>),
 }
@@ -59,6 +64,13 @@ impl Metrics {
         rendered.await.ok()
     }
 
+    /// Where everything stands. `None` while the actor is being restarted.
+    pub async fn overview(&self) -> Option<Overview> {
+        let (reply, overview) = oneshot::channel();
+        self.address.send(Msg::Overview(reply)).ok()?;
+        overview.await.ok()
+    }
+
     /// Whether the actor answers.
     pub async fn ping(&self) -> bool {
         let (reply, answer) = oneshot::channel();
@@ -89,6 +101,7 @@ pub struct State {
     /// Those who came after it began, and wait for the next.
     waiting: Vec<oneshot::Sender<Bytes>>,
     rendering: bool,
+    history: History,
 }
 
 impl Actor for Collector {
@@ -102,6 +115,7 @@ impl Actor for Collector {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         args.metrics.address.assign(myself);
+        let _ = args.metrics.address.send(Msg::Tick);
         info!(actor = Role::Metrics.name(), "actor started");
         Ok(State {
             args,
@@ -110,6 +124,7 @@ impl Actor for Collector {
             served: vec![],
             waiting: vec![],
             rendering: false,
+            history: History::default(),
         })
     }
 
@@ -132,6 +147,13 @@ impl Actor for Collector {
                 }
                 state.rendering = false;
                 state.render();
+            }
+            Msg::Overview(reply) => {
+                let _ = reply.send(state.history.overview(&state.args.catalog));
+            }
+            Msg::Tick => {
+                state.history.tick(&state.args.catalog);
+                state.args.metrics.address.send_after(overview::INTERVAL, Msg::Tick);
             }
             Msg::Ping(reply) => {
                 let _ = reply.send(());

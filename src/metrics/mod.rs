@@ -1,7 +1,8 @@
 //! What the gateway tells Prometheus.
 //!
 //! [`catalog`] declares every family; the [`collector`] actor owns them, takes
-//! events about terminals and the machine, and renders snapshots; [`http`] are
+//! events about terminals and the machine, and renders snapshots; [`overview`] is
+//! what the console shows of them; [`http`] are
 //! the handles that the HTTP room moves itself, because a message a request
 //! would cost more than it tells. This room must never wait for a terminal, and
 //! never take a label value from a client.
@@ -10,6 +11,7 @@ pub mod catalog;
 pub mod collector;
 pub mod event;
 pub mod http;
+mod overview;
 mod sample;
 
 pub use catalog::Catalog;
@@ -17,6 +19,7 @@ pub use collector::{Collector, Metrics};
 pub use event::{
     AccountId, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState, TradeOutcome,
 };
+pub use overview::{Overview, Point};
 pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
 
 /// Which buckets histograms have, and how statuses are written.

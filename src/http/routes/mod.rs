@@ -2,6 +2,7 @@
 //! through them; `/openapi.json` lists them.
 
 mod accounts;
+mod console;
 mod docs;
 mod health;
 mod history;
@@ -28,6 +29,7 @@ use super::problem::Problem;
 use super::request::{Call, Exchange, Route};
 
 pub use self::accounts::{__path_list, __path_one, __path_restart};
+pub use self::console::__path_console;
 pub use self::health::{__path_livez, __path_metrics, __path_readyz};
 pub use self::history::{
     __path_history_deals, __path_history_deals_total, __path_history_orders,
@@ -61,11 +63,21 @@ pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
 /// Every route, and the problem for what is none.
 pub fn all(app: &Arc<App>) -> Routes {
-    let api = warp::path("api").and(warp::path("v1")).and(warp::path("accounts"));
+    let v1 = warp::path("api").and(warp::path("v1"));
     let unmatched = warp::ext::get::<Arc<Exchange>>()
         .map(|exchange: Arc<Exchange>| exchange.unmatched().into_response());
-    let accounts = api.and(accounts::routes(app)).boxed();
-    let outside = health::routes(app).or(docs::routes(app)).unify().boxed();
+    let accounts = v1.and(warp::path("accounts")).and(accounts::routes(app)).boxed();
+    let console = v1.and(warp::path("console")).and(console::data(app)).boxed();
+    let outside = health::routes(app)
+        .or(docs::routes(app))
+        .unify()
+        .boxed()
+        .or(console::routes(app))
+        .unify()
+        .boxed()
+        .or(console)
+        .unify()
+        .boxed();
     accounts.or(outside).unify().boxed().or(unmatched).unify().boxed()
 }
 

@@ -1,10 +1,17 @@
-//! Logs: one line an event, to standard error, as text or JSON.
+//! Logs: one line an event, to standard error, as text or JSON; and the last
+//! events of each actor, for the console.
+
+mod events;
 
 use std::io::IsTerminal;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+pub use self::events::{Events, Noted};
 
 /// Lines that may wait for a slow reader before further ones are lost: a
 /// console that is being selected in must not stop the gateway.
@@ -38,17 +45,18 @@ pub fn check_filter(filter: &str) -> Result<(), ParseError> {
 ///
 /// # Errors
 /// If the filter cannot be read.
-pub fn start(options: &Options) -> Result<WorkerGuard, ParseError> {
+pub fn start(options: &Options) -> Result<(WorkerGuard, Events), ParseError> {
     let filter: EnvFilter = options.filter.parse()?;
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
     let (writer, guard) = builder.finish(std::io::stderr());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal());
-    match options.format {
-        Format::Text => subscriber.init(),
-        Format::Json => subscriber.json().flatten_event(true).init(),
-    }
-    Ok(guard)
+    let lines = match options.format {
+        Format::Text => lines.with_filter(filter).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let events = Events::default();
+    tracing_subscriber::registry().with(lines).with(events.layer()).init();
+    Ok((guard, events))
 }
