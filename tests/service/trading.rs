@@ -417,9 +417,9 @@ fn a_client_that_hangs_up_changes_nothing() {
     let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     gateway.eventually("the trade is under way", || {
-        let reply = gateway.keyed("gone", &buy(0.1));
-        (reply.status == 409).then_some(())
+        (gateway.read("/trades?state=sending") != json!([])).then_some(())
     });
+    assert_eq!(gateway.keyed("gone", &buy(0.1)).problem(), (409, "trade-under-way".into()));
     drop(stream);
     let told = gateway.eventually("the trade has ended", || {
         Some(gateway.keyed("gone", &buy(0.1))).filter(|reply| reply.status != 409)
