@@ -5,6 +5,7 @@
 //! nothing of terminals, pools or HTTP.
 
 mod answer;
+mod clock;
 mod error;
 mod group;
 mod method;
@@ -16,6 +17,7 @@ mod timeframe;
 mod trade;
 
 pub use answer::{Answer, Version};
+pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::Group;
 pub use method::Method;

@@ -99,4 +99,26 @@ impl Request {
             Request::HistoryDealsGet { .. } => Method::HistoryDealsGet,
         }
     }
+
+    /// Converts every time that is asked with.
+    pub fn convert_times(&mut self, convert: impl Fn(i64) -> i64) {
+        match self {
+            Request::CopyRatesFrom { date_from, .. } | Request::CopyTicksFrom { date_from, .. } => {
+                *date_from = convert(*date_from);
+            }
+            Request::CopyRatesRange { date_from, date_to, .. }
+            | Request::CopyTicksRange { date_from, date_to, .. }
+            | Request::HistoryOrdersTotal { date_from, date_to }
+            | Request::HistoryOrdersGet { date_from, date_to, .. }
+            | Request::HistoryDealsTotal { date_from, date_to }
+            | Request::HistoryDealsGet { date_from, date_to, .. } => {
+                *date_from = convert(*date_from);
+                *date_to = convert(*date_to);
+            }
+            Request::OrderCheck { request } | Request::OrderSend { request } => {
+                request.expiration = convert(request.expiration);
+            }
+            _ => {}
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub trait Row: Copy + Serialize {
     fn write(&self, buffer: &mut Vec<u8>);
     /// The row's time in unix seconds.
     fn time(&self) -> i64;
+    /// The same row so many seconds later.
+    fn moved(self, seconds: i64) -> Self;
 }
 
 /// A bar, a row of `copy_rates_*`.
@@ -104,6 +106,10 @@ impl Row for Rate {
     fn time(&self) -> i64 {
         self.time
     }
+
+    fn moved(self, seconds: i64) -> Self {
+        Rate { time: self.time + seconds, ..self }
+    }
 }
 
 impl Row for Tick {
@@ -136,6 +142,11 @@ impl Row for Tick {
 
     fn time(&self) -> i64 {
         self.time
+    }
+
+    fn moved(self, seconds: i64) -> Self {
+        let time_msc = self.time_msc + seconds * 1000;
+        Tick { time: self.time + seconds, time_msc, ..self }
     }
 }
 

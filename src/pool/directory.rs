@@ -16,7 +16,7 @@ use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded
 use super::{AccountOptions, session};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
-use crate::mt5::{Answer, Method, Request, TradeRequest};
+use crate::mt5::{Answer, Method, Request, ServerClock, TradeRequest};
 use crate::terminal::{Launch, Lease, Mode};
 
 /// Every configured account.
@@ -43,6 +43,7 @@ impl Directory {
                 login: options.login,
                 server: options.server,
                 trade: options.trade,
+                clock: options.clock,
                 launcher: options.launcher,
                 slots,
                 primary: Mutex::new(None),
@@ -76,6 +77,9 @@ pub struct Account {
     pub server: String,
     /// Whether it may trade.
     pub trade: bool,
+    /// The clock of its broker's server. Everything above this room is in UTC
+    /// if its zone is known.
+    clock: ServerClock,
     pub(super) launcher: Arc<dyn Launch>,
     pub(super) slots: Vec<Slot>,
     /// The first session that was ready, until it fails.
@@ -163,6 +167,9 @@ pub struct AccountStatus {
     pub trade: bool,
     /// Whether a session is ready.
     pub ready: bool,
+    /// The zone of its server's clock. `null`: times are the server's, as they come; else they
+    /// are UTC, in and out.
+    pub server_time_zone: Option<String>,
     /// Its sessions.
     pub sessions: Vec<SessionStatus>,
 }
@@ -189,6 +196,7 @@ impl Account {
             mode: self.mode(),
             trade: self.trade,
             ready: self.is_ready(),
+            server_time_zone: self.clock.zone().map(str::to_owned),
             sessions: sessions.map(|(index, slot)| slot.report(primary == Some(index))).collect(),
         }
     }
@@ -197,13 +205,20 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(&self, request: Request, context: &Context) -> Result<Answer, CallError> {
+    pub async fn call(&self, mut request: Request, context: &Context) -> Result<Answer, CallError> {
+        if let Some(from_utc) = self.clock.from_utc() {
+            request.convert_times(from_utc);
+        }
         let chosen = if uses_primary(request.method()) {
             *self.primary.lock().expect("no panic under this lock")
         } else {
             self.least_loaded(None)
         };
-        self.call_on(chosen, request, context).await
+        let mut answer = self.call_on(chosen, request, context).await?;
+        if let Some(to_utc) = self.clock.to_utc() {
+            answer.convert_times(to_utc);
+        }
+        Ok(answer)
     }
 
     /// Makes a call on every session that is ready; what is set so is set in
@@ -252,7 +267,10 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no result, and whether the terminal may have taken it.
-    pub async fn trade(&self, request: TradeRequest) -> Traded {
+    pub async fn trade(&self, mut request: TradeRequest) -> Traded {
+        if let Some(from_utc) = self.clock.from_utc() {
+            request.expiration = from_utc(request.expiration);
+        }
         let not_ready = || TradeError::NotSent(self.not_ready());
         let primary = *self.primary.lock().expect("no panic under this lock");
         let slot = primary.map(|index| &self.slots[index]).ok_or_else(not_ready)?;

@@ -16,6 +16,7 @@ pub mod supervisor;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
 pub use self::call::{CallError, Context, TradeError, Traded};
@@ -50,6 +51,8 @@ pub struct AccountOptions {
     pub queue: usize,
     /// Whether it may trade.
     pub trade: bool,
+    /// The clock of its broker's server.
+    pub clock: ServerClock,
     /// Starts its terminals.
     pub launcher: Arc<dyn Launch>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::reader::{Reader, Setting};
 use super::{choice, number, positive};
-use crate::mt5::{Error, Method, Retcode};
+use crate::mt5::{Error, Method, Retcode, ServerClock};
 use crate::pool::AccountOptions;
 use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
 use crate::terminal::{Launch, worker};
@@ -58,6 +58,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
         reader.required::<String>(&kind_key)
     };
     let trade = reader.value(&field("trade"), kind == "simulator");
+    let clock = clock(reader, &field("server_time_zone"));
     let launcher: Arc<dyn Launch> = match kind.as_str() {
         "worker" => {
             if password.is_none() {
@@ -83,7 +84,17 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
             Arc::new(simulator::Launcher::new(options))
         }
     };
-    AccountOptions { name: name.to_owned(), login, server, sessions, queue, trade, launcher }
+    AccountOptions { name: name.to_owned(), login, server, sessions, queue, trade, clock, launcher }
+}
+
+fn clock(reader: &mut Reader, key: &str) -> ServerClock {
+    let Some(name) = reader.optional::<String>(key) else {
+        return ServerClock::RAW;
+    };
+    ServerClock::parse(&name).unwrap_or_else(|fault| {
+        reader.fault(key, fault);
+        ServerClock::RAW
+    })
 }
 
 fn password(reader: &mut Reader, section: &str) -> Option<String> {

@@ -11,3 +11,4 @@ mod metrics;
 mod pool;
 mod reads;
 mod trading;
+mod utc;
