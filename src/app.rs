@@ -18,7 +18,7 @@ use crate::metrics::{Catalog, Metrics};
 use crate::pool::{Directory, Pool};
 use crate::settings::Settings;
 use crate::telemetry::Events;
-use crate::trading::{self, Journal, JournalError, Trading};
+use crate::trading::{self, Journal, JournalError, NoJournal, Trading};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
 #[cfg(unix)]
@@ -61,7 +61,8 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         settings.accounts.iter().map(|account| (account.name.clone(), account.sessions)).collect();
     let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
     let metrics = Metrics::new(&depths, settings.metrics.enabled);
-    let directory = Directory::new(settings.accounts, &catalog, &metrics, &depths);
+    let directory =
+        Directory::new(settings.accounts, settings.share_reads, &catalog, &metrics, &depths);
     let directory = Arc::new(directory);
     let journal = open_journal(&settings.trading, &directory, &metrics)?;
     let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
@@ -135,17 +136,17 @@ fn open_journal(
     options: &trading::Options,
     directory: &Directory,
     metrics: &Metrics,
-) -> Result<Result<Journal, String>, JournalError> {
+) -> Result<Result<Journal, NoJournal>, JournalError> {
     let trades = directory.accounts().any(|account| account.trade);
     if !trades && !options.journal.exists() {
-        return Ok(Err("no account may trade".to_owned()));
+        return Ok(Err(NoJournal::NotNeeded));
     }
     match Journal::open(&options.journal, metrics.clone()) {
         Ok(journal) => Ok(Ok(journal)),
         Err(in_use @ JournalError::InUse(_)) => Err(in_use),
         Err(unusable) => {
             error!(reason = %unusable, "trading is off, reads go on");
-            Ok(Err(unusable.to_string()))
+            Ok(Err(NoJournal::Unusable(unusable.to_string())))
         }
     }
 }

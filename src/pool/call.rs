@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
+use super::sharing::{Shared, Waiter};
 use crate::mt5::{Answer, OrderSendResult, Request, TradeRequest};
 use crate::terminal::Failure;
 
@@ -66,25 +67,40 @@ impl Drop for Place {
 #[derive(Debug)]
 pub struct Call {
     pub request: Request,
-    pub context: Context,
     pub arrived: Instant,
     pub place: Place,
     /// Whether another session had it before.
     pub moved: bool,
-    pub reply: oneshot::Sender<Result<Answer, CallError>>,
+    /// Everybody who waits for the answer.
+    pub waiters: Vec<Waiter>,
+    /// How others may join, until it is written.
+    pub shared: Option<Shared>,
 }
 
 impl Call {
-    /// Whether nobody waits for the answer any more.
-    pub fn is_abandoned(&self, now: Instant) -> bool {
-        self.reply.is_closed() || self.context.deadline <= now
+    /// Lets nobody join any more, and forgets those who left. Gives whether
+    /// nobody waits for the answer.
+    pub fn is_abandoned(&mut self, now: Instant) -> bool {
+        if let Some(shared) = self.shared.take() {
+            self.waiters.extend(shared.close());
+        }
+        self.waiters.retain(|waiter| !waiter.has_left(now));
+        self.waiters.is_empty()
     }
 
     /// Ends the call.
-    pub fn finish(self, result: Result<Answer, CallError>) {
-        // The place is free before the caller knows, so that its next call finds it so.
+    pub fn finish(mut self, result: Result<Answer, CallError>) {
+        // Those who left need no answer, which saves the copies for them.
+        let _ = self.is_abandoned(Instant::now());
+        // The place is free before the callers know, so that their next call finds it so.
         drop(self.place);
-        let _ = self.reply.send(result);
+        let last = self.waiters.pop();
+        for waiter in self.waiters {
+            let _ = waiter.reply.send(result.clone());
+        }
+        if let Some(last) = last {
+            let _ = last.reply.send(result);
+        }
     }
 }
 

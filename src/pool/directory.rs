@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded};
+use super::sharing::{Joined, Shared, Sharing, Waiter, is_shareable};
 use super::{AccountOptions, session};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
@@ -25,9 +26,11 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of these accounts, none of them ready.
+    /// The directory of these accounts, none of them ready. `share`: whether
+    /// identical reads that wait are one call.
     pub fn new(
         accounts: Vec<AccountOptions>,
+        share: bool,
         catalog: &Catalog,
         metrics: &Metrics,
         depths: &Depths,
@@ -44,6 +47,7 @@ impl Directory {
                 server: options.server,
                 trade: options.trade,
                 clock: options.clock,
+                sharing: share.then(Sharing::default),
                 launcher: options.launcher,
                 slots,
                 primary: Mutex::new(None),
@@ -80,6 +84,8 @@ pub struct Account {
     /// The clock of its broker's server. Everything above this room is in UTC
     /// if its zone is known.
     clock: ServerClock,
+    /// `None`: each read is a call of its own.
+    sharing: Option<Sharing>,
     pub(super) launcher: Arc<dyn Launch>,
     pub(super) slots: Vec<Slot>,
     /// The first session that was ready, until it fails.
@@ -214,7 +220,17 @@ impl Account {
         } else {
             self.least_loaded(None)
         };
-        let mut answer = self.call_on(chosen, request, context).await?;
+        let (waiter, answer) = Waiter::new(context.deadline);
+        let sharing = self.sharing.as_ref().filter(|_| is_shareable(request.method()));
+        let joined = match sharing {
+            Some(sharing) => sharing.join(&request, waiter),
+            None => Joined::Leader(waiter, None),
+        };
+        match joined {
+            Joined::Follower => {}
+            Joined::Leader(waiter, shared) => self.submit(chosen, request, waiter, shared)?,
+        }
+        let mut answer = told(answer, context.deadline).await?;
         if let Some(to_utc) = self.clock.to_utc() {
             answer.convert_times(to_utc);
         }
@@ -240,25 +256,38 @@ impl Account {
         request: Request,
         context: &Context,
     ) -> Result<Answer, CallError> {
+        let (waiter, answer) = Waiter::new(context.deadline);
+        self.submit(chosen, request, waiter, None)?;
+        told(answer, context.deadline).await
+    }
+
+    /// Hands a call to a session; whoever joined it shares its refusal.
+    fn submit(
+        &self,
+        chosen: Option<usize>,
+        request: Request,
+        waiter: Waiter,
+        shared: Option<Shared>,
+    ) -> Result<(), CallError> {
+        let refused = |error: CallError, shared: Option<Shared>| {
+            for follower in shared.map(|shared| shared.close()).unwrap_or_default() {
+                let _ = follower.reply.send(Err(error.clone()));
+            }
+            Err(error)
+        };
         let Some(slot) = chosen.map(|index| &self.slots[index]) else {
-            return Err(self.not_ready());
+            return refused(self.not_ready(), shared);
         };
         let Some(place) = slot.admit() else {
             self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
-            return Err(CallError::QueueFull);
+            return refused(CallError::QueueFull, shared);
         };
-        let (reply, answer) = oneshot::channel();
-        let context = context.clone();
-        let deadline = context.deadline;
         let arrived = Instant::now();
-        let call = Call { request, context, arrived, place, moved: false, reply };
-        if slot.address.send(session::Msg::Call(call)).is_err() {
-            return Err(self.not_ready());
-        }
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
-            Err(_) => Err(CallError::DeadlinePassed),
+        let waiters = vec![waiter];
+        let call = Call { request, arrived, place, moved: false, waiters, shared };
+        match slot.address.send(session::Msg::Call(call)) {
+            Err(session::Msg::Call(call)) => refused(self.not_ready(), call.shared),
+            _ => Ok(()),
         }
     }
 
@@ -460,6 +489,18 @@ impl Account {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+/// Waits for an answer until a deadline.
+async fn told(
+    answer: oneshot::Receiver<Result<Answer, CallError>>,
+    deadline: Instant,
+) -> Result<Answer, CallError> {
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
+        Err(_) => Err(CallError::DeadlinePassed),
     }
 }
 

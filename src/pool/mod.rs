@@ -2,7 +2,8 @@
 //!
 //! The [`supervisor`] actor owns one [`session`] actor for each configured
 //! terminal. The [`directory`] says who is ready and admits calls, so that the
-//! way of a call goes from HTTP straight to a session. [`restart`] decides when
+//! way of a call goes from HTTP straight to a session; [`sharing`] lets equal calls
+//! that wait be one. [`restart`] decides when
 //! a terminal that failed is started again. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
@@ -11,6 +12,7 @@ mod call;
 mod directory;
 mod restart;
 mod session;
+mod sharing;
 pub mod supervisor;
 
 use std::sync::Arc;

@@ -372,7 +372,7 @@ impl State {
             return;
         }
         while self.in_flight.len() < WINDOW {
-            let Some(call) = self.waiting.pop_front() else {
+            let Some(mut call) = self.waiting.pop_front() else {
                 return;
             };
             // Nobody would get the answer, so it need not cost the terminal anything.
@@ -679,7 +679,7 @@ impl State {
             _ => None,
         });
         let now = Instant::now();
-        for call in behind.chain(std::mem::take(&mut self.waiting)) {
+        for mut call in behind.chain(std::mem::take(&mut self.waiting)) {
             if !call.is_abandoned(now) {
                 account.hand_over(call, self.args.index);
             }

@@ -36,6 +36,17 @@ const REWRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often bodies past their retention are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3_600);
 
+/// Why there is no journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoJournal {
+    /// No account may trade, and none ever did.
+    #[error("no account may trade")]
+    NotNeeded,
+    /// It cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
 /// Why a trade has no fate to show.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -126,7 +137,7 @@ pub struct Trading {
 
 /// What tasks share with the actor.
 pub struct Shared {
-    pub journal: Result<Journal, String>,
+    pub journal: Result<Journal, NoJournal>,
     pub options: Options,
     pub metrics: Metrics,
     tasks: TaskTracker,
@@ -146,7 +157,7 @@ impl Trading {
     /// none, if there is none.
     pub fn new(
         depths: &Depths,
-        journal: Result<Journal, String>,
+        journal: Result<Journal, NoJournal>,
         options: Options,
         directory: &Directory,
         metrics: Metrics,
@@ -229,6 +240,9 @@ impl Trading {
     /// # Errors
     /// If the journal cannot be read.
     pub async fn find(&self, account: &str, trade_id: &str) -> Result<Option<Trade>, Error> {
+        if self.shared.was_never_needed() {
+            return Ok(None);
+        }
         let begun = locked(&self.shared.live).get(trade_id).cloned();
         let begun = begun.filter(|trade| trade.account == account);
         let trade = self.shared.journal()?.by_id(account, trade_id).await?;
@@ -245,6 +259,9 @@ impl Trading {
         state: Option<Fated>,
         limit: u32,
     ) -> Result<Vec<Trade>, Error> {
+        if self.shared.was_never_needed() {
+            return Ok(vec![]);
+        }
         let trades = self.shared.journal()?.list(account, state, limit).await?;
         Ok(trades.into_iter().map(|trade| self.shared.present(trade)).collect())
     }
@@ -412,7 +429,12 @@ pub fn now_msc() -> i64 {
 
 impl Shared {
     pub fn journal(&self) -> Result<&Journal, Error> {
-        self.journal.as_ref().map_err(|reason| Error::NoJournal(reason.clone()))
+        self.journal.as_ref().map_err(|reason| Error::NoJournal(reason.to_string()))
+    }
+
+    /// Whether nothing was ever traded, so that there is nothing to know.
+    fn was_never_needed(&self) -> bool {
+        matches!(self.journal, Err(NoJournal::NotNeeded))
     }
 
     /// A trade as this process knows it, which may be more than is on disk.
@@ -427,7 +449,9 @@ impl Shared {
 
     async fn carry_through(&self, submission: &Submission, fingerprint: [u8; 32]) -> Told {
         let Submission { account, wish, key, trade_id, request_id, .. } = submission;
-        let journal = self.journal()?;
+        let disabled = || Error::Disabled(account.name.clone());
+        let journal =
+            self.journal().map_err(|error| if account.trade { error } else { disabled() })?;
         if let Some(key) = key
             && let Some(trade) = journal.by_key(&account.name, key).await?
         {
@@ -438,7 +462,7 @@ impl Shared {
             };
         }
         if !account.trade {
-            return Err(Error::Disabled(account.name.clone()));
+            return Err(disabled());
         }
         if !self.watches.get(&account.name).is_some_and(|watch| watch.is_settled()) {
             return Err(Error::Reconciling);

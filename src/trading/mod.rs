@@ -20,7 +20,7 @@ mod wish;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::desk::{Args, Desk, Error, Fate, Trading};
+pub use self::desk::{Args, Desk, Error, Fate, NoJournal, Trading};
 pub use self::journal::{Journal, JournalError};
 pub use self::prepare::Refused;
 pub use self::trade::{Operation, State, Trade, TradeResult};

@@ -197,3 +197,38 @@ fn origins_are_allowed_only_as_configured() {
     let reply = open.get_with("/livez", &origin);
     assert_eq!(reply.header("access-control-allow-origin"), "https://app.example");
 }
+
+#[test]
+fn identical_reads_that_wait_share_one_call() {
+    // While the first call of the terminal takes its time, the others wait behind it.
+    let account = |share: bool| {
+        format!(
+            "[reads]\nshare = {share}\n[accounts.demo]\nlogin = 1\nserver = 'S'\n\
+             [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '150ms'\n"
+        )
+    };
+    for share in [true, false] {
+        let gateway = Gateway::ready(&account(share));
+        let path = "/api/v1/accounts/demo/symbols/EURUSD/tick";
+        let series =
+            "mt5_calls_total{account=\"demo\",method=\"symbol_info_tick\",outcome=\"success\"}";
+        let before = gateway.metric(series);
+        std::thread::scope(|scope| {
+            // More calls than are written ahead, so that some wait unwritten.
+            for _ in 0..16 {
+                scope
+                    .spawn(|| assert_eq!(gateway.get("/api/v1/accounts/demo/account").status, 200));
+            }
+            gateway.eventually("they wait", || {
+                let depth = gateway.metric("mt5_session_queue_depth{account=\"demo\"}");
+                (depth >= 14.0).then_some(())
+            });
+            let ticks: Vec<_> = (0..10).map(|_| scope.spawn(|| gateway.get(path))).collect();
+            for tick in ticks {
+                assert_eq!(tick.join().unwrap().status, 200);
+            }
+        });
+        let calls = gateway.metric(series) - before;
+        assert_eq!(calls < 10.0, share, "{calls} calls for 10 reads, share = {share}");
+    }
+}

@@ -493,6 +493,20 @@ fn trading_needs_the_switch_and_the_scope() {
 }
 
 #[test]
+fn where_nobody_trades_there_is_no_journal_and_nothing_in_it() {
+    let gateway = Gateway::ready(
+        "[accounts.demo]\nlogin = 1\nserver = 'S'\ntrade = false\nterminal.kind = 'simulator'",
+    );
+    assert_eq!(
+        gateway.trade("POST", "/orders", buy(0.1)).problem(),
+        (403, "trading-disabled".into())
+    );
+    assert_eq!(gateway.read("/trades"), json!([]));
+    assert_eq!(gateway.get(&format!("{ACCOUNT}/trades/x")).status, 404);
+    assert!(!gateway.directory.path().join("data").exists());
+}
+
+#[test]
 fn without_a_journal_nothing_is_traded_and_reads_go_on() {
     let file = |content: &str| {
         let gateway = tempfile::NamedTempFile::new().unwrap();

@@ -1,0 +1,110 @@
+//! Identical reads that wait at the same moment share one call. A read joins
+//! only while the call has not been written to its terminal, so that what it is
+//! told is never older than its question.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::call::CallError;
+use crate::mt5::{Answer, Method, Request};
+
+/// Somebody who waits for an answer.
+#[derive(Debug)]
+pub struct Waiter {
+    pub reply: oneshot::Sender<Result<Answer, CallError>>,
+    pub deadline: Instant,
+}
+
+impl Waiter {
+    /// A waiter, and where it is told.
+    pub fn new(deadline: Instant) -> (Waiter, oneshot::Receiver<Result<Answer, CallError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Waiter { reply, deadline }, answer)
+    }
+
+    /// Whether nobody waits any more.
+    pub fn has_left(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.deadline <= now
+    }
+}
+
+type Waiting = HashMap<String, Arc<Mutex<Option<Vec<Waiter>>>>>;
+
+/// An account's calls that others may join.
+#[derive(Debug, Clone, Default)]
+pub struct Sharing(Arc<Mutex<Waiting>>);
+
+/// A call's place among those that others may join.
+#[derive(Debug)]
+pub struct Shared {
+    sharing: Sharing,
+    key: String,
+    followers: Arc<Mutex<Option<Vec<Waiter>>>>,
+}
+
+/// Whether a waiter has joined another's call, or has to make its own.
+pub enum Joined {
+    /// It will be told with the other.
+    Follower,
+    /// It makes the call, which others may join if there is a place for them.
+    Leader(Waiter, Option<Shared>),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sharing {
+    /// Joins a call that waits for the same answer, or opens a new one.
+    pub fn join(&self, request: &Request, waiter: Waiter) -> Joined {
+        let key = format!("{request:?}");
+        let mut waiting = locked(&self.0);
+        if let Some(followers) = waiting.get(&key)
+            && let Some(open) = locked(followers).as_mut()
+        {
+            open.push(waiter);
+            return Joined::Follower;
+        }
+        let followers = Arc::new(Mutex::new(Some(vec![])));
+        waiting.insert(key.clone(), followers.clone());
+        let shared = Shared { sharing: self.clone(), key, followers };
+        Joined::Leader(waiter, Some(shared))
+    }
+}
+
+impl Shared {
+    /// Lets nobody join any more, and gives those who did.
+    pub fn close(&self) -> Vec<Waiter> {
+        let mut waiting = locked(&self.sharing.0);
+        let ours = waiting.get(&self.key).is_some_and(|open| Arc::ptr_eq(open, &self.followers));
+        if ours {
+            waiting.remove(&self.key);
+        }
+        locked(&self.followers).take().unwrap_or_default()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A call that is lost must not be joined; those who did learn that it is lost.
+        drop(self.close());
+    }
+}
+
+/// Whether a method only looks, so that one look may serve several.
+pub fn is_shareable(method: Method) -> bool {
+    !matches!(
+        method,
+        Method::Initialize
+            | Method::Login
+            | Method::Shutdown
+            | Method::LastError
+            | Method::SymbolSelect
+            | Method::MarketBookAdd
+            | Method::MarketBookRelease
+            | Method::OrderSend
+    )
+}
