@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded};
-use super::sharing::{Joined, Shared, Sharing, Waiter, is_shareable};
+use super::sharing::{Sharing, Waiter, is_shareable};
 use super::{AccountOptions, session};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
@@ -222,13 +222,12 @@ impl Account {
         };
         let (waiter, answer) = Waiter::new(context.deadline);
         let sharing = self.sharing.as_ref().filter(|_| is_shareable(request.method()));
-        let joined = match sharing {
+        let alone = match sharing {
             Some(sharing) => sharing.join(&request, waiter),
-            None => Joined::Leader(waiter, None),
+            None => Some(waiter),
         };
-        match joined {
-            Joined::Follower => {}
-            Joined::Leader(waiter, shared) => self.submit(chosen, request, waiter, shared)?,
+        if let Some(waiter) = alone {
+            self.submit(chosen, request, waiter, sharing)?;
         }
         let mut answer = told(answer, context.deadline).await?;
         if let Some(to_utc) = self.clock.to_utc() {
@@ -261,34 +260,29 @@ impl Account {
         told(answer, context.deadline).await
     }
 
-    /// Hands a call to a session; whoever joined it shares its refusal.
+    /// Hands a call to a session, for others to join if they may.
     fn submit(
         &self,
         chosen: Option<usize>,
         request: Request,
         waiter: Waiter,
-        shared: Option<Shared>,
+        sharing: Option<&Sharing>,
     ) -> Result<(), CallError> {
-        let refused = |error: CallError, shared: Option<Shared>| {
-            for follower in shared.map(|shared| shared.close()).unwrap_or_default() {
-                let _ = follower.reply.send(Err(error.clone()));
-            }
-            Err(error)
-        };
         let Some(slot) = chosen.map(|index| &self.slots[index]) else {
-            return refused(self.not_ready(), shared);
+            return Err(self.not_ready());
         };
         let Some(place) = slot.admit() else {
             self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
-            return refused(CallError::QueueFull, shared);
+            return Err(CallError::QueueFull);
         };
-        let arrived = Instant::now();
-        let waiters = vec![waiter];
+        let shared = sharing.map(|sharing| sharing.open(&request));
+        let (arrived, waiters) = (Instant::now(), vec![waiter]);
         let call = Call { request, arrived, place, moved: false, waiters, shared };
-        match slot.address.send(session::Msg::Call(call)) {
-            Err(session::Msg::Call(call)) => refused(self.not_ready(), call.shared),
-            _ => Ok(()),
+        if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
+            let error = self.not_ready();
+            call.finish(Err(error));
         }
+        Ok(())
     }
 
     /// Sends a trade on the primary session, once it is idle and its login was

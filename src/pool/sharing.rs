@@ -45,34 +45,34 @@ pub struct Shared {
     followers: Arc<Mutex<Option<Vec<Waiter>>>>,
 }
 
-/// Whether a waiter has joined another's call, or has to make its own.
-pub enum Joined {
-    /// It will be told with the other.
-    Follower,
-    /// It makes the call, which others may join if there is a place for them.
-    Leader(Waiter, Option<Shared>),
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sharing {
-    /// Joins a call that waits for the same answer, or opens a new one.
-    pub fn join(&self, request: &Request, waiter: Waiter) -> Joined {
-        let key = format!("{request:?}");
-        let mut waiting = locked(&self.0);
-        if let Some(followers) = waiting.get(&key)
-            && let Some(open) = locked(followers).as_mut()
-        {
-            open.push(waiter);
-            return Joined::Follower;
+    /// Joins a call that waits for the same answer. Gives the waiter back if there is none.
+    pub fn join(&self, request: &Request, waiter: Waiter) -> Option<Waiter> {
+        let waiting = locked(&self.0);
+        let followers = waiting.get(&key_of(request)).cloned();
+        match followers.as_deref().map(locked).as_deref_mut() {
+            Some(Some(open)) => {
+                open.push(waiter);
+                None
+            }
+            _ => Some(waiter),
         }
-        let followers = Arc::new(Mutex::new(Some(vec![])));
-        waiting.insert(key.clone(), followers.clone());
-        let shared = Shared { sharing: self.clone(), key, followers };
-        Joined::Leader(waiter, Some(shared))
     }
+
+    /// Opens a call for others to join.
+    pub fn open(&self, request: &Request) -> Shared {
+        let (key, followers) = (key_of(request), Arc::new(Mutex::new(Some(vec![]))));
+        locked(&self.0).insert(key.clone(), followers.clone());
+        Shared { sharing: self.clone(), key, followers }
+    }
+}
+
+fn key_of(request: &Request) -> String {
+    format!("{request:?}")
 }
 
 impl Shared {

@@ -153,7 +153,7 @@ fn a_refused_login_waits_a_minute() {
 #[test]
 fn impatience_and_overload_kill_no_terminal() {
     let gateway = Gateway::ready(&format!(
-        "{}\n",
+        "reads.share = false\n{}\n",
         simulator("demo", 1, "latency = '20ms'").replace("sessions", "queue = 8\nsessions")
     ));
     let path = "/api/v1/accounts/demo/symbols/EURUSD/tick";
