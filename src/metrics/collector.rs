@@ -1,7 +1,7 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -101,6 +101,7 @@ pub struct State {
     /// Those who came after it began, and wait for the next.
     waiting: Vec<oneshot::Sender<Bytes>>,
     rendering: bool,
+    renderer: mpsc::Sender<()>,
     history: History,
 }
 
@@ -117,7 +118,9 @@ impl Actor for Collector {
         args.metrics.address.assign(myself);
         let _ = args.metrics.address.send(Msg::Tick);
         info!(actor = Role::Metrics.name(), "actor started");
+        let (catalog, address) = (args.catalog.clone(), args.metrics.address.clone());
         Ok(State {
+            renderer: start_renderer(catalog, address)?,
             args,
             calls: vec![],
             methods: vec![None; Method::ALL.len()],
@@ -275,22 +278,48 @@ impl State {
         }
         self.rendering = true;
         self.served = std::mem::take(&mut self.waiting);
-        let catalog = self.args.catalog.clone();
+        let catalog = &self.args.catalog;
         for role in Role::ALL {
             catalog
                 .gateway_actor_mailbox_depth
                 .with_label_values(&[role.name()])
                 .set(self.args.depths.get(*role));
         }
-        let address = self.args.metrics.address.clone();
-        tokio::task::spawn_blocking(move || {
-            // An actor that was restarted meanwhile has forgotten who waits.
-            // Without an answer everybody would wait for ever.
-            let text = std::panic::catch_unwind(AssertUnwindSafe(|| render(&catalog)));
-            let _ = address.send(Msg::Rendered(text.unwrap_or_default()));
-        });
+        if self.renderer.send(()).is_err() {
+            error!("metrics are not rendered any more");
+        }
     }
 }
+
+/// Starts the thread that renders when it is told to, until nobody can tell it any more.
+fn start_renderer(
+    catalog: Arc<Catalog>,
+    address: Address<Msg>,
+) -> std::io::Result<mpsc::Sender<()>> {
+    let (renderer, asked) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+        give_way();
+        while asked.recv().is_ok() {
+            // Without an answer everybody would wait for ever.
+            let text = std::panic::catch_unwind(AssertUnwindSafe(|| render(&catalog)));
+            // An actor that was restarted meanwhile has forgotten who waits.
+            let _ = address.send(Msg::Rendered(text.unwrap_or_default()));
+        }
+    })?;
+    Ok(renderer)
+}
+
+/// Lets threads that answer requests go first: a scrape can wait a millisecond.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // On Linux this is about the calling thread alone.
+    if let Err(fault) = rustix::process::setpriority_process(None, 10) {
+        info!(%fault, "rendering keeps its priority");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
 
 fn render(catalog: &Catalog) -> Bytes {
     let begun = Instant::now();

@@ -249,3 +249,21 @@ fn the_shell_needs_no_key_and_asks_for_one() {
     gateway.eventually("the page is live", || (browser.text("#status") == "Live").then_some(()));
     assert_eq!(gateway.get("/api/v1/console").status, 401);
 }
+
+#[test]
+fn hostile_texts_stay_text() {
+    let message = "<img src=x onerror=document.title='owned'><script>alert(1)</script>";
+    let gateway = Gateway::start(&format!(
+        "[accounts.hostile]\nlogin = 1\nserver = 'S'\n[accounts.hostile.terminal]\nkind = 'simulator'\n\
+         faults.initialize = {{ kind = 'code', code = -6, message = \"{message}\" }}"
+    ));
+    let browser = Browser::start();
+    browser.open(&gateway.url("/console"));
+    gateway.eventually("the message is shown", || {
+        browser.text("#sessions").contains(message).then_some(())
+    });
+    assert!(browser.text("#events").contains(message));
+    assert_eq!(browser.run("return document.querySelectorAll('main img, main script').length"), 0);
+    assert_eq!(browser.run("return document.title"), "mt5-gateway console");
+    assert!(browser.log("browser").is_empty());
+}

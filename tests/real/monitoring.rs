@@ -60,7 +60,8 @@ fn names(rules: &str, prefix: &str) -> Vec<String> {
 
 /// The expressions of a dashboard's panels, with the panels' titles.
 fn panels(dashboard: &str) -> Vec<(String, String)> {
-    let dashboard: Value = serde_json::from_str(&text(dashboard)).unwrap();
+    let dashboard: Value = serde_json::from_str(&text(dashboard))
+        .unwrap_or_else(|error| panic!("docs/operations/{dashboard}: {error}"));
     let panels = dashboard["panels"].as_array().unwrap();
     panels
         .iter()
