@@ -146,10 +146,10 @@ impl Journal {
                 .prepare_cached(
                     "INSERT INTO trades (trade_id, account, login, operation, idempotency_key,
                         fingerprint, tag, state, created_msc, updated_msc, server_time,
-                        position_id, request)
+                        position_id, detail, request)
                      VALUES (:trade_id, :account, :login, :operation, :idempotency_key,
                         :fingerprint, :tag, :state, :created_msc, :updated_msc, :server_time,
-                        :position_id, :request)",
+                        :position_id, :detail, :request)",
                 )?
                 .execute(named_params! {
                     ":trade_id": trade.trade_id,
@@ -164,6 +164,7 @@ impl Journal {
                     ":updated_msc": trade.updated_msc,
                     ":server_time": trade.server_time,
                     ":position_id": stored(trade.position_id),
+                    ":detail": trade.detail,
                     ":request": json(&trade.request),
                 })?;
             Ok(())

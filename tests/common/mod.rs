@@ -242,6 +242,13 @@ impl Gateway {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Waits until the log says something; it may arrive after the answer it belongs to.
+    pub fn logs(&self, what: &str) {
+        self.eventually(&format!("the log says {what}"), || {
+            self.log().contains(what).then_some(())
+        });
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::Gateway;
+use crate::common::{Gateway, PATIENCE};
 use crate::tools::{Server, free_port, modules, program, worker};
 
 /// A gateway with a worker and a simulator, after traffic of every kind.
@@ -72,6 +73,13 @@ impl Prometheus {
                 .arg(format!("--web.listen-address=127.0.0.1:{port}")),
             port,
         );
+        // It listens before it has read its storage, and answers "Service Unavailable" until then.
+        let ready = format!("http://127.0.0.1:{port}/-/ready");
+        let begun = Instant::now();
+        while ureq::get(&ready).call().is_err() {
+            assert!(begun.elapsed() < PATIENCE, "prometheus is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Prometheus { _server: server, _directory: directory, port }
     }
 

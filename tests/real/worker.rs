@@ -49,9 +49,8 @@ fn assert_reads(gateway: &Gateway) {
 fn every_read_route_gives_the_values_of_the_module() {
     let gateway = ready(&worker("real", "", ""), &[]);
     assert_reads(&gateway);
-    let log = gateway.log();
-    assert!(log.contains("the package prints to standard output"), "{log}");
-    assert!(!log.contains("correct horse"));
+    gateway.logs("the package prints to standard output");
+    assert!(!gateway.log().contains("correct horse"));
 }
 
 #[test]
@@ -233,7 +232,7 @@ fn workers_that_never_say_hello_are_restarted() {
     });
     // A command that does not exist is no different.
     let nothing = start(&worker_of(&["/no/such/python".to_owned()], "real", "", ""), &[]);
-    nothing.eventually("it is said", || nothing.log().contains("cannot be started").then_some(()));
+    nothing.logs("cannot be started");
 }
 
 #[test]

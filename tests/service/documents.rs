@@ -95,7 +95,7 @@ fn a_problem_is_written_as_reviewed() {
     let reply =
         gateway.get_with("/api/v1/accounts/demo/symbols/NOPE/tick", &[("x-request-id", "mine-1")]);
     insta::assert_snapshot!("problem", reply.text());
-    assert!(gateway.log().contains("request_id=mine-1"));
+    gateway.logs("request_id=mine-1");
 }
 
 #[test]

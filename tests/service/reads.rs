@@ -220,8 +220,8 @@ fn identical_reads_that_wait_share_one_call() {
                     .spawn(|| assert_eq!(gateway.get("/api/v1/accounts/demo/account").status, 200));
             }
             gateway.eventually("they wait", || {
-                let depth = gateway.metric("mt5_session_queue_depth{account=\"demo\"}");
-                (depth >= 14.0).then_some(())
+                let status = gateway.get("/api/v1/accounts/demo").json();
+                (status["sessions"][0]["queue_depth"].as_u64().unwrap() >= 14).then_some(())
             });
             let ticks: Vec<_> = (0..10).map(|_| scope.spawn(|| gateway.get(path))).collect();
             for tick in ticks {
