@@ -61,8 +61,7 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         settings.accounts.iter().map(|account| (account.name.clone(), account.sessions)).collect();
     let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
     let metrics = Metrics::new(&depths, settings.metrics.enabled);
-    let directory =
-        Directory::new(settings.accounts, settings.share_reads, &catalog, &metrics, &depths);
+    let directory = Directory::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
     let directory = Arc::new(directory);
     let journal = open_journal(&settings.trading, &directory, &metrics)?;
     let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());

@@ -12,8 +12,8 @@ use super::problem::{Kind, Problem};
 use super::request::Call;
 use crate::mt5::Answer;
 
-/// Rows from which on writing them takes long enough to keep it off the async threads.
-const MANY_ROWS: usize = 2_000;
+/// Records from which on writing them takes long enough to keep it off the async threads.
+const MANY_RECORDS: usize = 2_000;
 
 const JSON: &str = "application/json";
 
@@ -31,15 +31,13 @@ pub fn json(call: &Call, value: &impl Serialize) -> Result<Response, Problem> {
 /// # Errors
 /// 406, or 500 if it cannot be written.
 pub async fn answer(call: &Call, answer: Answer) -> Result<Response, Problem> {
-    let rows = match &answer {
-        Answer::Rates(rows) => rows.len(),
-        Answer::Ticks(rows) => rows.len(),
+    let records = match &answer {
         Answer::Symbols(symbols) => symbols.len() * 10,
         Answer::Orders(orders) => orders.len(),
-        Answer::Deals(deals) => deals.len(),
+        Answer::Positions(positions) => positions.len(),
         _ => 1,
     };
-    if rows < MANY_ROWS {
+    if records < MANY_RECORDS {
         return json(call, &answer);
     }
     call.accepts(JSON)?;

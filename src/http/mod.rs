@@ -3,7 +3,7 @@
 //! A request passes, from the outside in: [`server`] (connections), [`edge`]
 //! (request id, log line, instruments, problems), CORS and compression, and the
 //! warp filters of [`routes`], whose handlers answer with a reply or a
-//! [`problem`]. Domain errors become statuses in `problem` and nowhere else.
+//! [`problem`]; [`table`] writes rows. Domain errors become statuses in `problem` and nowhere else.
 //! This room never talks to a terminal but through the pool's directory.
 
 mod auth;
@@ -17,6 +17,7 @@ mod problem;
 mod request;
 mod routes;
 mod server;
+mod table;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

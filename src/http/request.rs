@@ -185,31 +185,52 @@ impl Call {
         Ok(answer)
     }
 
+    /// The same with a deadline that begins now, for each part of an answer that
+    /// comes in parts.
+    pub fn renewed_context(&self) -> Context {
+        let deadline = Instant::now() + (self.context.deadline - self.exchange.arrived);
+        Context { deadline, ..self.context.clone() }
+    }
+
     /// # Errors
     /// 406 if the client takes no such type.
     pub fn accepts(&self, media_type: &str) -> Result<(), Problem> {
-        let accepted = self.exchange.headers.get_all(ACCEPT);
-        let mut ranges = accepted.iter().filter_map(|value| value.to_str().ok()).peekable();
-        if ranges.peek().is_none() || ranges.any(|value| accepts(value, media_type)) {
+        if self.quality(media_type) > 0.0 {
             return Ok(());
         }
         Err(Problem::new(ProblemKind::NotAcceptable, format!("this route answers {media_type}")))
     }
+
+    /// How much the client likes a type, from 0 (not at all) to 1 (RFC 9110, 12.5.1).
+    pub fn quality(&self, media_type: &str) -> f32 {
+        let mut accepted = self.exchange.headers.get_all(ACCEPT).iter().peekable();
+        if accepted.peek().is_none() {
+            return 1.0;
+        }
+        let ranges = accepted.filter_map(|value| value.to_str().ok());
+        let ranges = ranges.flat_map(|value| value.split(','));
+        // The most specific range counts.
+        let matching = ranges.filter_map(|range| matching(range, media_type));
+        matching.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality)
+    }
 }
 
-fn accepts(accept: &str, media_type: &str) -> bool {
+/// How precisely a media range names a type, and its quality; `None` if it does not.
+fn matching(range: &str, media_type: &str) -> Option<(u8, f32)> {
     let group = media_type.split('/').next().unwrap_or_default();
-    accept.split(',').any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let refused = parts.any(|parameter| {
-            parameter.strip_prefix("q=").is_some_and(|quality| quality.parse() == Ok(0.0))
-        });
-        let matches = name == "*/*"
-            || name.eq_ignore_ascii_case(media_type)
-            || name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(group));
-        matches && !refused
-    })
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let precision = if name == "*/*" {
+        0
+    } else if name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(group)) {
+        1
+    } else if name.eq_ignore_ascii_case(media_type) {
+        2
+    } else {
+        return None;
+    };
+    let quality = parts.find_map(|parameter| parameter.strip_prefix("q="));
+    Some((precision, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
 }
 
 /// The beginning of a client's text, for an error message.

@@ -7,8 +7,37 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+/// What a field of a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowField {
+    /// A time in unix seconds, 8 bytes.
+    Seconds,
+    /// A time in unix milliseconds, 8 bytes.
+    Milliseconds,
+    /// 8 bytes.
+    F64,
+    /// 8 bytes.
+    U64,
+    /// 4 bytes.
+    I32,
+    /// 4 bytes.
+    U32,
+}
+
+impl RowField {
+    /// Bytes that a field takes.
+    pub const fn size(self) -> usize {
+        match self {
+            RowField::Seconds | RowField::Milliseconds | RowField::F64 | RowField::U64 => 8,
+            RowField::I32 | RowField::U32 => 4,
+        }
+    }
+}
+
 /// One packed row of a structured array.
-pub trait Row: Copy + Serialize {
+pub trait Row: Copy + Serialize + Send + 'static {
+    /// Its fields in the order in which they are packed.
+    const FIELDS: &'static [(&'static str, RowField)];
     /// Bytes a row takes.
     const SIZE: usize;
     /// Reads one row.
@@ -77,6 +106,16 @@ impl Fields<'_> {
 }
 
 impl Row for Rate {
+    const FIELDS: &'static [(&'static str, RowField)] = &[
+        ("time", RowField::Seconds),
+        ("open", RowField::F64),
+        ("high", RowField::F64),
+        ("low", RowField::F64),
+        ("close", RowField::F64),
+        ("tick_volume", RowField::U64),
+        ("spread", RowField::I32),
+        ("real_volume", RowField::U64),
+    ];
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
@@ -113,6 +152,16 @@ impl Row for Rate {
 }
 
 impl Row for Tick {
+    const FIELDS: &'static [(&'static str, RowField)] = &[
+        ("time", RowField::Seconds),
+        ("bid", RowField::F64),
+        ("ask", RowField::F64),
+        ("last", RowField::F64),
+        ("volume", RowField::U64),
+        ("time_msc", RowField::Milliseconds),
+        ("flags", RowField::U32),
+        ("volume_real", RowField::F64),
+    ];
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
@@ -187,6 +236,16 @@ impl<R: Row> Rows<R> {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// The packed rows.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same rows in a buffer of their own, which keeps nothing else alive.
+    pub fn detached(&self) -> Self {
+        Rows { bytes: Bytes::copy_from_slice(&self.bytes), row: PhantomData }
     }
 
     /// The rows one after the other.

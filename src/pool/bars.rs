@@ -1,5 +1,9 @@
 //! Histories that the package has no function for: bars forward from a date,
-//! and ticks backward from one.
+//! ticks backward from one, and ranges of more rows than a terminal gives at
+//! once, which come in [`Pieces`].
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::{CallError, Context};
 use super::directory::Account;
@@ -8,6 +12,13 @@ use crate::terminal::Failure;
 
 /// Bars that one piece asks for at most, below what terminals usually allow.
 const PIECE: i64 = 50_000;
+
+/// Bars that every terminal gives at once. Asking for more is worth asking it first how
+/// many it gives.
+const CERTAIN: i64 = 5_000;
+
+/// Seconds of ticks that one piece asks for: a day, which may have half a million.
+const TICKS_PIECE: i64 = 86_400;
 
 /// What a range is padded with: a weekend and a holiday.
 const PAUSE: i64 = 4 * 86_400;
@@ -37,6 +48,147 @@ pub fn ticks(answer: Answer) -> Result<Rows<Tick>, CallError> {
     match answer {
         Answer::Ticks(rows) => Ok(rows),
         _ => Err(unusable("ticks")),
+    }
+}
+
+/// A part of a history.
+#[derive(Debug)]
+pub struct Piece<T> {
+    /// Its rows, oldest first.
+    pub rows: T,
+    /// How long ago the terminal gave it, if it was kept since.
+    pub age: Option<Duration>,
+}
+
+/// A history that comes in parts, without gap or double.
+pub trait Pieces {
+    /// What a part has.
+    type Rows;
+
+    /// The next part; `None` after the last.
+    fn next(
+        &mut self,
+        context: &Context,
+    ) -> impl Future<Output = Result<Option<Piece<Self::Rows>>, CallError>> + Send;
+
+    /// Whether no part is left.
+    fn is_done(&self) -> bool;
+}
+
+/// A range of bars.
+pub struct RateRange {
+    account: Arc<Account>,
+    symbol: String,
+    timeframe: Timeframe,
+    /// The first opening time that is still to be asked for.
+    start: i64,
+    /// The last one.
+    to: i64,
+    /// Seconds that a part asks for; `None`: not known yet.
+    span: Option<i64>,
+}
+
+impl RateRange {
+    /// The bars that open from one moment to another, both included.
+    pub fn new(
+        account: Arc<Account>,
+        symbol: String,
+        timeframe: Timeframe,
+        from: i64,
+        to: i64,
+    ) -> RateRange {
+        let whole = (to - from) / timeframe.seconds() < CERTAIN;
+        let span = whole.then_some(to - from + 1);
+        RateRange { account, symbol, timeframe, start: from, to, span }
+    }
+}
+
+impl Pieces for RateRange {
+    type Rows = Rows<Rate>;
+
+    async fn next(&mut self, context: &Context) -> Result<Option<Piece<Rows<Rate>>>, CallError> {
+        if self.is_done() {
+            return Ok(None);
+        }
+        let span = match self.span {
+            Some(span) => span,
+            None => {
+                let Answer::TerminalInfo(info) =
+                    self.account.call(Request::TerminalInfo, context).await?
+                else {
+                    return Err(unusable("its settings"));
+                };
+                // A terminal without a limit says 0.
+                let most = if info.maxbars > 0 { info.maxbars } else { PIECE };
+                most.clamp(1, PIECE) * self.timeframe.seconds()
+            }
+        };
+        self.span = Some(span);
+        let end = self.to.min(self.start + span - 1);
+        let piece = self
+            .account
+            .rates_range(&self.symbol, self.timeframe, (self.start, end), context)
+            .await?;
+        self.start = end + 1;
+        Ok(Some(piece))
+    }
+
+    fn is_done(&self) -> bool {
+        self.start > self.to
+    }
+}
+
+/// A range of ticks.
+pub struct TickRange {
+    account: Arc<Account>,
+    symbol: String,
+    flags: CopyTicks,
+    /// The first second that is still to be asked for.
+    start: i64,
+    /// The last one, of which only the first millisecond belongs to the range.
+    to: i64,
+}
+
+impl TickRange {
+    /// The ticks from one moment to another, both included.
+    pub fn new(
+        account: Arc<Account>,
+        symbol: String,
+        flags: CopyTicks,
+        from: i64,
+        to: i64,
+    ) -> TickRange {
+        TickRange { account, symbol, flags, start: from, to }
+    }
+}
+
+impl Pieces for TickRange {
+    type Rows = Rows<Tick>;
+
+    async fn next(&mut self, context: &Context) -> Result<Option<Piece<Rows<Tick>>>, CallError> {
+        if self.is_done() {
+            return Ok(None);
+        }
+        let last = self.to - self.start <= TICKS_PIECE;
+        let end = if last { self.to } else { self.start + TICKS_PIECE };
+        let request = Request::CopyTicksRange {
+            symbol: self.symbol.clone(),
+            date_from: self.start,
+            date_to: end,
+            flags: self.flags,
+        };
+        let rows = ticks(self.account.call(request, context).await?)?;
+        // The end of one part is the beginning of the next; only the terminal's own
+        // rule decides what still belongs to the last.
+        let too_late = |tick: &Tick| !last && tick.time_msc >= end * 1000;
+        let late = rows.iter().rev().take_while(too_late).count();
+        let rows = rows.slice(0..rows.len() - late);
+        self.start = if last { self.to + 1 } else { end };
+        Ok(Some(Piece { rows, age: None }))
+    }
+
+    fn is_done(&self) -> bool {
+        self.start > self.to
     }
 }
 

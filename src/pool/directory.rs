@@ -12,13 +12,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::bars::{self, Piece};
+use super::cache::{self, Cache};
 use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded};
 use super::sharing::{Sharing, Waiter, is_shareable};
-use super::{AccountOptions, session};
+use super::{AccountOptions, Savings, session};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
-use crate::mt5::{Answer, Method, Request, ServerClock, TradeRequest};
+use crate::mt5::{Answer, Method, Rate, Request, Rows, ServerClock, Timeframe, TradeRequest};
 use crate::terminal::{Launch, Lease, Mode};
+
+/// A server's clock of an unknown zone runs at most this far behind UTC, seconds.
+const CLOCK_LAG: i64 = 12 * 3600;
+
+/// What clocks may be wrong by, seconds.
+const CLOCK_ERROR: i64 = 60;
 
 /// Every configured account.
 pub struct Directory {
@@ -26,15 +34,15 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of these accounts, none of them ready. `share`: whether
-    /// identical reads that wait are one call.
+    /// The directory of these accounts, none of them ready.
     pub fn new(
         accounts: Vec<AccountOptions>,
-        share: bool,
+        savings: Savings,
         catalog: &Catalog,
         metrics: &Metrics,
         depths: &Depths,
     ) -> Directory {
+        let cache = (savings.cache > 0).then(|| Cache::new(savings.cache));
         let accounts = accounts.into_iter().enumerate().map(|(index, options)| {
             let id = AccountId(index);
             let slots = (0..options.sessions)
@@ -47,7 +55,8 @@ impl Directory {
                 server: options.server,
                 trade: options.trade,
                 clock: options.clock,
-                sharing: share.then(Sharing::default),
+                sharing: savings.share.then(Sharing::default),
+                cache: cache.clone(),
                 launcher: options.launcher,
                 slots,
                 primary: Mutex::new(None),
@@ -86,6 +95,8 @@ pub struct Account {
     clock: ServerClock,
     /// `None`: each read is a call of its own.
     sharing: Option<Sharing>,
+    /// `None`: nothing is kept.
+    cache: Option<Cache>,
     pub(super) launcher: Arc<dyn Launch>,
     pub(super) slots: Vec<Slot>,
     /// The first session that was ready, until it fails.
@@ -234,6 +245,57 @@ impl Account {
             answer.convert_times(to_utc);
         }
         Ok(answer)
+    }
+
+    /// The bars that open within a range, both ends included, in one call or none.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn rates_range(
+        &self,
+        symbol: &str,
+        timeframe: Timeframe,
+        (from, to): (i64, i64),
+        context: &Context,
+    ) -> Result<Piece<Rows<Rate>>, CallError> {
+        let key =
+            || cache::Key { account: self.id, symbol: symbol.to_owned(), timeframe, from, to };
+        let closed = self.has_closed(to, timeframe);
+        let cache = self.cache.as_ref().filter(|_| closed).map(|cache| (cache, key()));
+        if let Some((cache, key)) = &cache
+            && let Some(kept) = cache.get(key)
+        {
+            return Ok(kept);
+        }
+        let asked = Instant::now();
+        let request = Request::CopyRatesRange {
+            symbol: symbol.to_owned(),
+            timeframe,
+            date_from: from,
+            date_to: to,
+        };
+        let rows = bars::rates(self.call(request, context).await?)?;
+        if let Some((cache, key)) = cache {
+            cache.keep(key, &rows, asked);
+        }
+        Ok(Piece { rows, age: None })
+    }
+
+    /// Whether a bar that opens at a moment has certainly closed.
+    pub fn has_closed(&self, opened: i64, timeframe: Timeframe) -> bool {
+        // A month may be longer than its period says.
+        self.is_past(opened + timeframe.seconds() + timeframe.seconds() / 16)
+    }
+
+    /// Whether a moment has certainly passed on the server's clock.
+    pub fn is_past(&self, moment: i64) -> bool {
+        let behind = if self.clock.zone().is_some() { 0 } else { CLOCK_LAG };
+        moment + behind + CLOCK_ERROR < Timestamp::now().as_second()
+    }
+
+    /// Whether times are UTC, and not the server's as they come.
+    pub fn is_utc(&self) -> bool {
+        self.clock.zone().is_some()
     }
 
     /// Makes a call on every session that is ready; what is set so is set in

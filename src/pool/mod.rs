@@ -3,11 +3,12 @@
 //! The [`supervisor`] actor owns one [`session`] actor for each configured
 //! terminal. The [`directory`] says who is ready and admits calls, so that the
 //! way of a call goes from HTTP straight to a session; [`sharing`] lets equal calls
-//! that wait be one. [`restart`] decides when
+//! that wait be one, and [`cache`] keeps bars that have closed. [`restart`] decides when
 //! a terminal that failed is started again. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
 pub mod bars;
+mod cache;
 mod call;
 mod directory;
 mod restart;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
+pub use self::cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallError, Context, TradeError, Traded};
 pub use self::directory::{Account, AccountStatus, Directory, SessionStatus};
 pub use self::restart::Policy;
@@ -37,6 +39,15 @@ pub struct Options {
     pub probe_interval: Duration,
     /// When a terminal that failed is started again.
     pub restart: Policy,
+}
+
+/// How reads are saved.
+#[derive(Debug, Clone, Copy)]
+pub struct Savings {
+    /// Whether identical reads that wait are one call.
+    pub share: bool,
+    /// Bytes of closed bars that are kept; 0: none.
+    pub cache: u64,
 }
 
 /// A configured account.

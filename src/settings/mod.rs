@@ -45,8 +45,8 @@ pub struct Settings {
     pub keys: Keys,
     /// How sessions treat their terminals.
     pub pool: pool::Options,
-    /// Whether identical reads that wait at the same moment are one call.
-    pub share_reads: bool,
+    /// How reads are saved.
+    pub reads: pool::Savings,
     /// How trades are kept.
     pub trading: trading::Options,
     /// What is measured.
@@ -137,7 +137,10 @@ impl Settings {
             );
         }
 
-        let share_reads = reader.value("reads.share", true);
+        let reads = pool::Savings {
+            share: reader.value("reads.share", true),
+            cache: reader.value("reads.cache", ByteSize::mib(64)).as_u64(),
+        };
         let trading = trading::Options {
             journal: reader.value("trading.journal", PathBuf::from("data/journal.sqlite")),
             retention: positive(reader, "trading.retention", seconds(90 * 86_400)),
@@ -195,7 +198,7 @@ impl Settings {
             },
             keys: Keys::new(keys),
             pool: pool::Options { call_timeout, trade_timeout, probe_interval, restart },
-            share_reads,
+            reads,
             trading,
             metrics: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
             sampler_interval,

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bulk;
 mod console;
 mod monitoring;
 mod nginx;

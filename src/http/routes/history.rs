@@ -12,6 +12,7 @@ use crate::http::json::answer;
 use crate::http::parameters::{Moment, Parameters};
 use crate::http::problem::Problem;
 use crate::http::request::Call;
+use crate::http::table::{self, Facts, Format};
 use crate::mt5::{Answer, Deal, Group, Order, Request, Selection};
 
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
@@ -43,14 +44,12 @@ struct Filtered {
 }
 
 impl Filtered {
-    fn take(call: &Call) -> Result<Filtered, Problem> {
-        let mut parameters = Parameters::parse(&call.exchange.query)?;
+    fn take(parameters: &mut Parameters) -> Result<Filtered, Problem> {
         let Moment(from) = parameters.required("from")?;
         let Moment(to) = parameters.required("to")?;
         let group = parameters.optional("group")?;
         let ticket = parameters.optional("ticket")?;
         let position = parameters.optional("position")?;
-        parameters.finish()?;
         if from > to {
             let detail = format!("parameter `from` ({from}) is after `to` ({to})");
             return Err(Problem::invalid(detail));
@@ -118,16 +117,25 @@ async fn history_of(
     Ok(found)
 }
 
-async fn list(call: Call, account: &str, deals: bool) -> Outcome {
-    call.account(account)?;
-    let filtered = Filtered::take(&call)?;
-    let found = history_of(&call, account, &filtered, deals).await?;
-    answer(&call, found).await
+async fn list(call: Call, name: &str, deals: bool) -> Outcome {
+    let account = call.account(name)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let filtered = Filtered::take(&mut parameters)?;
+    let format = Format::take(&call, &mut parameters)?;
+    parameters.finish()?;
+    let facts = Facts { utc: account.is_utc(), closed: account.is_past(filtered.to) };
+    match history_of(&call, name, &filtered, deals).await? {
+        Answer::Orders(orders) => table::answer(&call, format, facts, orders).await,
+        Answer::Deals(deals) => table::answer(&call, format, facts, deals).await,
+        other => answer(&call, other).await,
+    }
 }
 
 async fn total(call: Call, account: &str, deals: bool) -> Outcome {
     call.account(account)?;
-    let filtered = Filtered::take(&call)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let filtered = Filtered::take(&mut parameters)?;
+    parameters.finish()?;
     let (date_from, date_to) = (filtered.from, filtered.to);
     let total = if !filtered.is_whole() {
         match history_of(&call, account, &filtered, deals).await? {
@@ -153,8 +161,17 @@ async fn total(call: Call, account: &str, deals: bool) -> Outcome {
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("ticket" = Option<u64>, Query, description = "Only the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
+        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
-    responses((status = 200, description = "The orders", body = [Order]))
+    responses((
+        status = 200, description = "The orders",
+        content(
+            ([Order] = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"),
+        ),
+    ))
 )]
 pub async fn history_orders(call: Call, account: String) -> Outcome {
     list(call, &account, false).await
@@ -187,8 +204,17 @@ pub async fn history_orders_total(call: Call, account: String) -> Outcome {
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("ticket" = Option<u64>, Query, description = "Only those of the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
+        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
-    responses((status = 200, description = "The deals", body = [Deal]))
+    responses((
+        status = 200, description = "The deals",
+        content(
+            ([Deal] = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"),
+        ),
+    ))
 )]
 pub async fn history_deals(call: Call, account: String) -> Outcome {
     list(call, &account, true).await

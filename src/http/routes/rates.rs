@@ -8,11 +8,11 @@ use warp::filters::BoxedFilter;
 use super::symbols::{SymbolPath, symbol_path};
 use super::{Endpoint, Outcome, Routes};
 use crate::http::App;
-use crate::http::json::answer;
 use crate::http::parameters::{Parameters, Stretch};
 use crate::http::request::Call;
-use crate::mt5::{Answer, CopyTicks, Rate, Request, Tick, Timeframe};
-use crate::pool::bars;
+use crate::http::table::{self, Facts, Format};
+use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
+use crate::pool::bars::{self, RateRange, TickRange};
 
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let one = symbol_path(account);
@@ -38,35 +38,47 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
         ("count" = Option<i64>, Query, description = "Bars, -100000 to 100000, not 0"),
         ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
         ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
-    responses((status = 200, description = "The bars", body = [Rate]))
+    responses((
+        status = 200, description = "The bars",
+        content(
+            ([Rate] = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"),
+        ),
+    ))
 )]
 pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
     let mut parameters = Parameters::parse(&call.exchange.query)?;
     let timeframe: Timeframe = parameters.required("timeframe")?;
     let stretch = Stretch::take(&mut parameters)?;
+    let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
     let symbol = path.name()?;
-    let request = match stretch {
+    let context = call.context();
+    let facts = Facts { utc: account.is_utc(), closed: false };
+    let rows = match stretch {
+        Stretch::Range(from, to) => {
+            let facts = Facts { closed: account.has_closed(to, timeframe), ..facts };
+            let range = RateRange::new(account.clone(), symbol, timeframe, from, to);
+            return table::stream(&call, format, facts, range).await;
+        }
         Stretch::Backward(None, count) => {
-            Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count }
+            let request = Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
+            bars::rates(account.call(request, context).await?)?
         }
         Stretch::Backward(Some(date_from), count) => {
-            Request::CopyRatesFrom { symbol, timeframe, date_from, count }
-        }
-        Stretch::Range(date_from, date_to) => {
-            Request::CopyRatesRange { symbol, timeframe, date_from, date_to }
+            let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
+            bars::rates(account.call(request, context).await?)?
         }
         Stretch::Forward(from, count) => {
-            let rows =
-                bars::rates_forward(account, call.context(), &symbol, timeframe, from, count)
-                    .await?;
-            return answer(&call, Answer::Rates(rows)).await;
+            bars::rates_forward(account, context, &symbol, timeframe, from, count).await?
         }
     };
-    let found = account.call(request, call.context()).await?;
-    answer(&call, found).await
+    table::answer(&call, format, facts, rows).await
 }
 
 /// Ticks, oldest first. `count`, `from` and `to` as for bars.
@@ -79,29 +91,41 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
         ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
         ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
         ("flags" = Option<String>, Query, description = "ALL (default), INFO or TRADE"),
+        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
-    responses((status = 200, description = "The ticks", body = [Tick]))
+    responses((
+        status = 200, description = "The ticks",
+        content(
+            ([Tick] = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"),
+        ),
+    ))
 )]
 pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
     let mut parameters = Parameters::parse(&call.exchange.query)?;
     let stretch = Stretch::take(&mut parameters)?;
     let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
+    let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
     let symbol = path.name()?;
     let context = call.context();
-    let found = match stretch {
+    let facts = Facts { utc: account.is_utc(), closed: false };
+    let rows = match stretch {
+        Stretch::Range(from, to) => {
+            let facts = Facts { closed: account.is_past(to), ..facts };
+            let range = TickRange::new(account.clone(), symbol, flags, from, to);
+            return table::stream(&call, format, facts, range).await;
+        }
         Stretch::Forward(date_from, count) => {
             let request = Request::CopyTicksFrom { symbol, date_from, count, flags };
-            account.call(request, context).await?
-        }
-        Stretch::Range(date_from, date_to) => {
-            let request = Request::CopyTicksRange { symbol, date_from, date_to, flags };
-            account.call(request, context).await?
+            bars::ticks(account.call(request, context).await?)?
         }
         Stretch::Backward(to, count) => {
-            Answer::Ticks(bars::ticks_backward(account, context, &symbol, to, count, flags).await?)
+            bars::ticks_backward(account, context, &symbol, to, count, flags).await?
         }
     };
-    answer(&call, found).await
+    table::answer(&call, format, facts, rows).await
 }

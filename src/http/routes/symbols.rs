@@ -14,6 +14,7 @@ use crate::http::json::{answer, json, read};
 use crate::http::parameters::Parameters;
 use crate::http::problem::Problem;
 use crate::http::request::{Call, shorten};
+use crate::http::table::{self, Facts, Format};
 use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, Tick};
 
 /// The longest name that is looked up; MT5's are shorter.
@@ -77,21 +78,35 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
         .boxed()
 }
 
-/// Names of the symbols that the terminal knows.
+/// Names of the symbols that the terminal knows; as CSV, Arrow or Parquet with
+/// all their properties.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols", tag = "symbols",
     params(
         ("account" = String, Path, description = "Name of a configured account"),
         ("group" = Option<String>, Query, description = "Filter, such as `*USD*,!EUR*`"),
+        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
-    responses((status = 200, description = "Names", body = [String]))
+    responses((
+        status = 200, description = "Names, or a table of properties",
+        content(
+            ([String] = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"),
+        ),
+    ))
 )]
 pub async fn symbols(call: Call, account: String) -> Outcome {
-    call.account(&account)?;
+    let utc = call.account(&account)?.is_utc();
     let mut parameters = Parameters::parse(&call.exchange.query)?;
     let group = parameters.optional("group")?;
+    let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
     match call.ask(&account, Request::SymbolsGet { group }).await? {
+        Answer::Symbols(symbols) if format != Format::Json => {
+            table::answer(&call, format, Facts { utc, closed: false }, symbols).await
+        }
         Answer::Symbols(symbols) => {
             let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
             json(&call, &names)

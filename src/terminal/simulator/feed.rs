@@ -94,14 +94,16 @@ impl Feed {
         let (high, low, open) = day.map_or((0.0, 0.0, 0.0), |day| (day.high, day.low, day.open));
         let spread = tick.ask - tick.bid;
         let tick_value = self.spec.tick_value(tick.bid);
+        let scale = 10f64.powi(self.spec.digits as i32);
+        let asked = |bid: f64| ((bid + spread) * scale).round() / scale;
         SymbolInfo {
             time: tick.time,
             bid: tick.bid,
             bidhigh: high,
             bidlow: low,
             ask: tick.ask,
-            askhigh: high + spread,
-            asklow: low + spread,
+            askhigh: asked(high),
+            asklow: asked(low),
             session_open: open,
             price_change: if open == 0.0 { 0.0 } else { (tick.bid / open - 1.0) * 100.0 },
             trade_tick_value: tick_value,

@@ -1,0 +1,195 @@
+//! Rows as Arrow columns. Packed rows are taken apart column by column, without
+//! a struct for each; records go through their serde description. Every time is
+//! a timestamp in milliseconds: Parquet and some readers have none in seconds.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, TimestampMillisecondArray,
+    UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
+use arrow::error::ArrowError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_arrow::schema::{SchemaLike, TracingOptions};
+
+use super::Table;
+use crate::mt5::{Deal, Order, Row, RowField, Rows, SymbolInfo};
+
+/// The type of a time.
+fn timestamp(zone: Option<&str>) -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into))
+}
+
+/// A column of times, of the type that the schema has for it.
+fn times(milliseconds: TimestampMillisecondArray, described: &Field) -> ArrayRef {
+    let zone = match described.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    Arc::new(milliseconds.with_timezone_opt(zone))
+}
+
+fn in_milliseconds(seconds: i64) -> i64 {
+    seconds.saturating_mul(1000)
+}
+
+/// The fields of one place in the rows.
+fn values<const N: usize, T>(
+    rows: &[u8],
+    size: usize,
+    offset: usize,
+    read: impl Fn([u8; N]) -> T,
+) -> Vec<T> {
+    let field = |row: &[u8]| {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&row[offset..offset + N]);
+        read(bytes)
+    };
+    rows.chunks_exact(size).map(field).collect()
+}
+
+impl<R: Row> Table for Rows<R> {
+    fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError> {
+        let fields = R::FIELDS.iter().map(|(name, field)| {
+            let data_type = match field {
+                RowField::Seconds | RowField::Milliseconds => timestamp(zone),
+                RowField::F64 => DataType::Float64,
+                RowField::U64 => DataType::UInt64,
+                RowField::I32 => DataType::Int32,
+                RowField::U32 => DataType::UInt32,
+            };
+            Field::new(*name, data_type, false)
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn len(&self) -> usize {
+        Rows::len(self)
+    }
+
+    fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {
+        let rows = self.slice(rows);
+        let bytes = rows.as_bytes();
+        let mut offset = 0;
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(R::FIELDS.len());
+        for ((_, field), described) in R::FIELDS.iter().zip(schema.fields()) {
+            columns.push(match field {
+                RowField::Seconds => {
+                    let read = |bytes| in_milliseconds(i64::from_le_bytes(bytes));
+                    times(values(bytes, R::SIZE, offset, read).into(), described)
+                }
+                RowField::Milliseconds => {
+                    times(values(bytes, R::SIZE, offset, i64::from_le_bytes).into(), described)
+                }
+                RowField::F64 => {
+                    Arc::new(Float64Array::from(values(bytes, R::SIZE, offset, f64::from_le_bytes)))
+                }
+                RowField::U64 => {
+                    Arc::new(UInt64Array::from(values(bytes, R::SIZE, offset, u64::from_le_bytes)))
+                }
+                RowField::I32 => {
+                    Arc::new(Int32Array::from(values(bytes, R::SIZE, offset, i32::from_le_bytes)))
+                }
+                RowField::U32 => {
+                    Arc::new(UInt32Array::from(values(bytes, R::SIZE, offset, u32::from_le_bytes)))
+                }
+            });
+            offset += field.size();
+        }
+        RecordBatch::try_new(schema.clone(), columns)
+    }
+
+    fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        write_json(self.slice(rows).iter(), to)
+    }
+}
+
+fn write_json<T: Serialize>(
+    rows: impl Iterator<Item = T>,
+    to: &mut Vec<u8>,
+) -> serde_json::Result<()> {
+    for (index, row) in rows.enumerate() {
+        if index > 0 {
+            to.push(b',');
+        }
+        serde_json::to_writer(&mut *to, &row)?;
+    }
+    Ok(())
+}
+
+/// A record of MT5's that lists are made of.
+pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Its fields that are times in unix seconds.
+    const SECONDS: &'static [&'static str];
+    /// Its fields that are times in unix milliseconds.
+    const MILLISECONDS: &'static [&'static str];
+}
+
+impl Record for Order {
+    const SECONDS: &'static [&'static str] = &["time_setup", "time_done", "time_expiration"];
+    const MILLISECONDS: &'static [&'static str] = &["time_setup_msc", "time_done_msc"];
+}
+
+impl Record for Deal {
+    const SECONDS: &'static [&'static str] = &["time"];
+    const MILLISECONDS: &'static [&'static str] = &["time_msc"];
+}
+
+impl Record for SymbolInfo {
+    const SECONDS: &'static [&'static str] = &["time", "start_time", "expiration_time"];
+    const MILLISECONDS: &'static [&'static str] = &[];
+}
+
+fn arrow(error: serde_arrow::Error) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
+}
+
+/// The fields as serde describes them: times are numbers still.
+fn plain_fields<T: Record>() -> Result<Vec<FieldRef>, ArrowError> {
+    let options = TracingOptions::default().strings_as_large_utf8(false);
+    Vec::<FieldRef>::from_type::<T>(options).map_err(arrow)
+}
+
+impl<T: Record> Table for Vec<T> {
+    fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError> {
+        let fields = plain_fields::<T>()?.into_iter().map(|field| {
+            let name = field.name().as_str();
+            if T::SECONDS.contains(&name) || T::MILLISECONDS.contains(&name) {
+                Arc::new(Field::new(name, timestamp(zone), false))
+            } else {
+                field
+            }
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {
+        let plain = serde_arrow::to_record_batch(&plain_fields::<T>()?, &&self[rows]);
+        let plain = plain.map_err(arrow)?;
+        let columns = plain.columns().iter().zip(schema.fields()).map(|(column, described)| {
+            let name = described.name().as_str();
+            let Some(numbers) = column.as_primitive_opt::<Int64Type>() else {
+                return column.clone();
+            };
+            if T::SECONDS.contains(&name) {
+                times(numbers.unary(in_milliseconds), described)
+            } else if T::MILLISECONDS.contains(&name) {
+                times(numbers.unary(|milliseconds| milliseconds), described)
+            } else {
+                column.clone()
+            }
+        });
+        RecordBatch::try_new(schema.clone(), columns.collect())
+    }
+
+    fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        write_json(self[rows].iter(), to)
+    }
+}

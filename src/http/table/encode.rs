@@ -1,0 +1,134 @@
+//! Writes rows in a format, piece by piece.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::csv;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use super::{Format, Table};
+
+/// Why rows cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+}
+
+/// Rows of a Parquet row group; what is not in a whole one is kept in memory.
+const ROW_GROUP: usize = 65_536;
+
+enum Writer {
+    /// Whether a row was written.
+    Json(bool),
+    /// Whether the names were written.
+    Csv(bool),
+    Arrow(Box<StreamWriter<Vec<u8>>>),
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
+}
+
+/// Writes the rows of one answer.
+pub struct Encoder<T> {
+    writer: Writer,
+    schema: Arc<Schema>,
+    table: PhantomData<fn() -> T>,
+}
+
+impl<T: Table> Encoder<T> {
+    /// An answer that has no row yet.
+    ///
+    /// # Errors
+    /// If the rows do not fit the format.
+    pub fn new(format: Format, utc: bool) -> Result<Encoder<T>, Fault> {
+        let schema = match format {
+            Format::Json => Arc::new(Schema::empty()),
+            // What writes CSV knows zones by their offset only.
+            Format::Csv => T::schema(utc.then_some("+00:00"))?,
+            Format::Arrow | Format::Parquet => T::schema(utc.then_some("UTC"))?,
+        };
+        let writer = match format {
+            Format::Json => Writer::Json(false),
+            Format::Csv => Writer::Csv(false),
+            Format::Arrow => Writer::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &schema)?)),
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                    .set_max_row_group_row_count(Some(ROW_GROUP))
+                    .build();
+                let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
+                Writer::Parquet(Box::new(writer))
+            }
+        };
+        Ok(Encoder { writer, schema, table: PhantomData })
+    }
+
+    /// Writes some rows and gives what is to be sent now.
+    ///
+    /// # Errors
+    /// If they do not fit the format.
+    pub fn write(&mut self, table: &T, rows: Range<usize>) -> Result<Vec<u8>, Fault> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        match &mut self.writer {
+            Writer::Json(begun) => {
+                // A bar takes about 120 bytes.
+                let mut chunk = Vec::with_capacity(rows.len() * 128);
+                chunk.push(if std::mem::replace(begun, true) { b',' } else { b'[' });
+                table.json(rows, &mut chunk)?;
+                Ok(chunk)
+            }
+            Writer::Csv(named) => {
+                let mut chunk = Vec::new();
+                let names = !std::mem::replace(named, true);
+                let batch = table.columns(rows, &self.schema)?;
+                csv::WriterBuilder::new().with_header(names).build(&mut chunk).write(&batch)?;
+                Ok(chunk)
+            }
+            Writer::Arrow(writer) => {
+                writer.write(&table.columns(rows, &self.schema)?)?;
+                Ok(std::mem::take(writer.get_mut()))
+            }
+            Writer::Parquet(writer) => {
+                writer.write(&table.columns(rows, &self.schema)?)?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
+        }
+    }
+
+    /// Ends the answer and gives what is still to be sent.
+    ///
+    /// # Errors
+    /// If the format's end cannot be written.
+    pub fn finish(self) -> Result<Vec<u8>, Fault> {
+        match self.writer {
+            Writer::Json(true) => Ok(b"]".to_vec()),
+            Writer::Json(false) => Ok(b"[]".to_vec()),
+            Writer::Csv(true) => Ok(Vec::new()),
+            Writer::Csv(false) => {
+                let names: Vec<&str> =
+                    self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+                Ok(format!("{}\n", names.join(",")).into_bytes())
+            }
+            Writer::Arrow(mut writer) => {
+                writer.finish()?;
+                Ok(std::mem::take(writer.get_mut()))
+            }
+            Writer::Parquet(mut writer) => {
+                writer.finish()?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Rows in the format that the client takes: JSON, CSV, Arrow or Parquet.
+//!
+//! [`Format`] says which; a [`Table`] is something with rows; the [`encode`]r
+//! writes them piece by piece, so that an answer is never in memory as a whole.
+//! What is short goes out with its length; what is long is sent while it is
+//! made, and a failure in the middle breaks the connection, so that a cut
+//! answer never looks complete.
+
+mod columns;
+mod encode;
+mod format;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, StatusCode};
+use tokio::sync::mpsc;
+use tracing::warn;
+use warp::Reply;
+use warp::reply::Response;
+
+use self::encode::Encoder;
+use super::problem::{Kind, Problem};
+use super::request::Call;
+use crate::pool::Context;
+use crate::pool::bars::{Piece, Pieces};
+
+pub use self::format::Format;
+
+/// Rows that are written at once: about a millisecond of work.
+const CHUNK: usize = 4_096;
+
+/// Rows up to which an answer goes out in one, with its length.
+const WHOLE: usize = 2_000;
+
+/// Something with rows.
+pub trait Table: Send + Sync + 'static {
+    /// The columns. `zone`: that of the times, where it is known.
+    ///
+    /// # Errors
+    /// If the records have no columns.
+    fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError>;
+    /// Number of rows.
+    fn len(&self) -> usize;
+    /// Some rows as columns.
+    ///
+    /// # Errors
+    /// If they do not fit the schema.
+    fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError>;
+    /// Appends some rows as JSON objects, separated by commas.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()>;
+}
+
+/// What is known of an answer beside its rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// Whether times are UTC.
+    pub utc: bool,
+    /// Whether the rows are of a past that does not change any more.
+    pub closed: bool,
+}
+
+/// Answers with rows that are all there.
+///
+/// # Errors
+/// If they cannot be written.
+pub async fn answer<T: Table>(
+    call: &Call,
+    format: Format,
+    facts: Facts,
+    rows: T,
+) -> Result<Response, Problem> {
+    stream(call, format, facts, Done(Some(rows))).await
+}
+
+/// Rows that came in one piece.
+struct Done<T>(Option<T>);
+
+impl<T: Table> Pieces for Done<T> {
+    type Rows = T;
+
+    async fn next(&mut self, _: &Context) -> Result<Option<Piece<T>>, crate::pool::CallError> {
+        Ok(self.0.take().map(|rows| Piece { rows, age: None }))
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Answers with rows that come in pieces, the first of them before the status
+/// is sent.
+///
+/// # Errors
+/// If the first piece cannot be had.
+pub async fn stream<P>(
+    call: &Call,
+    format: Format,
+    facts: Facts,
+    mut pieces: P,
+) -> Result<Response, Problem>
+where
+    P: Pieces + Send + 'static,
+    P::Rows: Table,
+{
+    let first = pieces.next(call.context()).await?;
+    let (rows, age) = first.map_or((None, None), |piece| (Some(piece.rows), piece.age));
+    let whole = pieces.is_done();
+    let length = rows.as_ref().map_or(0, Table::len);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    if whole && facts.closed {
+        let tag = tag(format, facts, rows.as_ref()).map_err(unwritable)?;
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        let unchanged = call.exchange.headers.get_all(IF_NONE_MATCH).iter().any(|given| {
+            given.to_str().is_ok_and(|given| {
+                given
+                    .split(',')
+                    .map(|one| one.trim().trim_start_matches("W/"))
+                    .any(|one| one == tag || one == "*")
+            })
+        });
+        headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(unwritable)?);
+        if let Some(age) = age {
+            headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        }
+        if unchanged {
+            let mut response = Response::new(Vec::new().into());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            headers.remove(CONTENT_TYPE);
+            *response.headers_mut() = headers;
+            return Ok(response);
+        }
+    }
+    let mut encoder = Encoder::<P::Rows>::new(format, facts.utc).map_err(unwritable)?;
+    let mut response = if whole && length <= WHOLE {
+        let mut body = match &rows {
+            Some(rows) => encoder.write(rows, 0..length).map_err(unwritable)?,
+            None => Vec::new(),
+        };
+        body.extend(encoder.finish().map_err(unwritable)?);
+        Response::new(body.into())
+    } else {
+        let (chunks, mut arriving) = mpsc::channel(2);
+        let call = call.clone();
+        tokio::spawn(async move {
+            if let Err(fault) = pour(&call, encoder, rows, pieces, &chunks).await {
+                warn!(request_id = %call.exchange.request_id, %fault, "answer broken off");
+                let _ = chunks.send(Err(fault)).await;
+            }
+        });
+        let body = futures_util::stream::poll_fn(move |context| arriving.poll_recv(context));
+        warp::reply::stream(body).into_response()
+    };
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Why an answer ends in the middle.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Unwritable(String),
+    #[error("a later piece has no answer: {0}")]
+    Call(#[from] crate::pool::CallError),
+}
+
+/// Writes pieces as they come, for as long as the client takes them.
+async fn pour<P: Pieces>(
+    call: &Call,
+    mut encoder: Encoder<P::Rows>,
+    mut rows: Option<P::Rows>,
+    mut pieces: P,
+    chunks: &mpsc::Sender<Result<Bytes, Broken>>,
+) -> Result<(), Broken>
+where
+    P::Rows: Table,
+{
+    let broken = |error: encode::Fault| Broken::Unwritable(error.to_string());
+    while let Some(piece) = rows {
+        let length = piece.len();
+        for start in (0..length).step_by(CHUNK) {
+            let range = start..(start + CHUNK).min(length);
+            // Compressing may take a while, and others have answers to send.
+            let chunk =
+                tokio::task::block_in_place(|| encoder.write(&piece, range)).map_err(broken)?;
+            if !chunk.is_empty() && chunks.send(Ok(chunk.into())).await.is_err() {
+                return Ok(());
+            }
+        }
+        drop(piece);
+        rows = pieces.next(&call.renewed_context()).await?.map(|piece| piece.rows);
+    }
+    let end = tokio::task::block_in_place(|| encoder.finish()).map_err(broken)?;
+    let _ = chunks.send(Ok(end.into())).await;
+    Ok(())
+}
+
+/// Names the content, so that a client can ask whether it is still the same.
+fn tag<T: Table>(format: Format, facts: Facts, rows: Option<&T>) -> serde_json::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    let mut json = Vec::new();
+    if let Some(rows) = rows {
+        for start in (0..rows.len()).step_by(CHUNK) {
+            json.clear();
+            rows.json(start..(start + CHUNK).min(rows.len()), &mut json)?;
+            json.hash(&mut hasher);
+        }
+    }
+    facts.utc.hash(&mut hasher);
+    Ok(format!("\"{}-{:016x}\"", format.name(), hasher.finish()))
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Kind::Internal, format!("the answer could not be written: {error}"))
+}

@@ -1,0 +1,173 @@
+//! Rows in bulk: formats, ranges in pieces, answers that break off, and what
+//! is kept.
+
+use std::io::{Read, Write};
+
+use serde_json::Value;
+
+use crate::common::Gateway;
+
+const EURUSD: &str = "/api/v1/accounts/demo/symbols/EURUSD";
+
+/// A range of 120,001 minutes, more than a simulated terminal gives at once.
+const LONG: &str = "timeframe=M1&from=1700000040&to=1707200040";
+
+fn simulator(more: &str) -> Gateway {
+    Gateway::ready(&format!(
+        "{more}\n[accounts.demo]\nlogin = 1\nserver = 'S'\n[accounts.demo.terminal]\n\
+         kind = 'simulator'\n"
+    ))
+}
+
+fn calls(gateway: &Gateway, method: &str) -> f64 {
+    gateway.metric(&format!(
+        "mt5_calls_total{{account=\"demo\",method=\"{method}\",outcome=\"success\"}}"
+    ))
+}
+
+#[test]
+fn a_format_is_chosen_by_parameter_or_header() {
+    let gateway = simulator("");
+    let rates = format!("{EURUSD}/rates?timeframe=H1&count=3");
+    let types = [
+        ("json", "application/json", "application/json", &b"[{"[..]),
+        ("csv", "text/csv", "text/csv; charset=utf-8; header=present", b"time,open,"),
+        (
+            "arrow",
+            "application/vnd.apache.arrow.stream",
+            "application/vnd.apache.arrow.stream",
+            b"\xff\xff\xff\xff",
+        ),
+        ("parquet", "application/vnd.apache.parquet", "application/vnd.apache.parquet", b"PAR1"),
+    ];
+    for (name, accept, content_type, beginning) in types {
+        let by_name = gateway.get(&format!("{rates}&format={name}"));
+        let by_type = gateway.get_with(&rates, &[("accept", accept)]);
+        for reply in [&by_name, &by_type] {
+            assert_eq!((reply.status, reply.header("content-type")), (200, content_type));
+            assert!(reply.body.starts_with(beginning), "{name}");
+            assert!(reply.header("vary").contains("accept"));
+        }
+        let refused = gateway.get_with(&format!("{rates}&format={name}"), &[("accept", "image/*")]);
+        assert_eq!(refused.problem(), (406, "not-acceptable".into()));
+    }
+    let preferred = [
+        ("*/*", "application/json"),
+        ("text/*", "text/csv; charset=utf-8; header=present"),
+        (
+            "application/json;q=0.1, application/vnd.apache.parquet",
+            "application/vnd.apache.parquet",
+        ),
+        ("*/*;q=0.5, application/json;q=0", "application/vnd.apache.arrow.stream"),
+    ];
+    for (accept, content_type) in preferred {
+        let reply = gateway.get_with(&rates, &[("accept", accept)]);
+        assert_eq!((reply.status, reply.header("content-type")), (200, content_type), "{accept}");
+    }
+    assert_eq!(gateway.get(&format!("{rates}&format=xml")).problem().0, 406);
+    assert_eq!(gateway.get_with(&rates, &[("accept", "text/html")]).problem().0, 406);
+    for encoding in ["gzip", "zstd"] {
+        let reply = gateway.get_with(
+            &format!("{EURUSD}/rates?timeframe=M1&count=5000&format=csv"),
+            &[("accept-encoding", encoding)],
+        );
+        assert_eq!(reply.header("content-encoding"), encoding);
+    }
+}
+
+#[test]
+fn a_range_beyond_what_a_terminal_gives_comes_without_gap_or_double() {
+    let gateway = simulator("[reads]\ncache = '0'");
+    let reply = gateway.get(&format!("{EURUSD}/rates?{LONG}"));
+    let bars = reply.json();
+    let times: Vec<i64> =
+        bars.as_array().unwrap().iter().map(|bar| bar["time"].as_i64().unwrap()).collect();
+    assert_eq!(times, (0..=120_000).map(|minute| 1_700_000_040 + minute * 60).collect::<Vec<_>>());
+    assert_eq!(reply.header("transfer-encoding"), "chunked");
+    assert_eq!(calls(&gateway, "copy_rates_range"), 3.0);
+    let csv = gateway.get(&format!("{EURUSD}/rates?{LONG}&format=csv")).text();
+    assert_eq!(csv.lines().count(), 120_002);
+    // Two days of ticks, of which one call gives one.
+    let (from, middle, to) = (1_700_000_000, 1_700_086_400, 1_700_172_800);
+    let ticks = |from: i64, to: i64| {
+        let ticks = gateway.get(&format!("{EURUSD}/ticks?from={from}&to={to}")).json();
+        ticks.as_array().unwrap().clone()
+    };
+    let both = ticks(from, to);
+    let times: Vec<i64> = both.iter().map(|tick| tick["time_msc"].as_i64().unwrap()).collect();
+    assert!(times.is_sorted() && times.len() > 1000);
+    let mut joined = ticks(from, middle);
+    let second = ticks(middle, to);
+    joined.retain(|tick| tick["time_msc"].as_i64().unwrap() < middle * 1000);
+    joined.extend(second);
+    assert_eq!(both, joined);
+}
+
+/// What a client sees of an answer, without the help of a library that hides its end.
+fn raw(gateway: &Gateway, path: &str) -> (String, Vec<u8>) {
+    let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    (String::from_utf8_lossy(&answer[..head]).into_owned(), answer.split_off(head + 4))
+}
+
+#[test]
+fn an_answer_that_breaks_off_never_looks_complete() {
+    let gateway = simulator(
+        "[reads]\ncache = '0'\n[accounts.demo.terminal.faults.copy_rates_range]\nkind = 'code'\ncode = -1\nevery = 3",
+    );
+    let broken = raw(&gateway, &format!("{EURUSD}/rates?{LONG}&format=csv"));
+    assert!(broken.0.starts_with("HTTP/1.1 200"), "{}", broken.0);
+    assert!(broken.1.len() > 1_000_000 && !broken.1.ends_with(b"0\r\n\r\n"));
+    gateway.logs("answer broken off");
+    // Two more calls, and the next fails before anything was sent.
+    let whole = format!("{EURUSD}/rates?timeframe=M1&from=1600000000&to=1600000600");
+    assert_eq!(gateway.get(&whole).status, 200);
+    let whole = format!("{EURUSD}/rates?timeframe=M1&from=1500000000&to=1500000600");
+    assert_eq!(gateway.get(&whole).status, 200);
+    let failed = gateway.get(&format!("{EURUSD}/rates?{LONG}&format=parquet"));
+    assert_eq!(failed.problem(), (502, "terminal-error".into()));
+}
+
+#[test]
+fn closed_bars_are_kept_and_named() {
+    for (cache, expected) in [("64 MiB", 1.0), ("0", 4.0)] {
+        let gateway = simulator(&format!("[reads]\ncache = '{cache}'"));
+        let range = format!("{EURUSD}/rates?timeframe=M1&from=1700000000&to=1700060000");
+        let first = gateway.get(&range);
+        let tag = first.header("etag").to_owned();
+        assert!(tag.starts_with("\"json-") && first.header("age").is_empty());
+        let again = gateway.get(&range);
+        assert_eq!((&again.body, again.header("etag")), (&first.body, tag.as_str()));
+        assert_eq!(again.header("age").is_empty(), cache == "0");
+        let unchanged = gateway.get_with(&range, &[("if-none-match", &tag)]);
+        assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+        assert_eq!(unchanged.header("etag"), tag);
+        let other = gateway.get_with(&format!("{range}&format=csv"), &[("if-none-match", &tag)]);
+        assert_eq!(other.status, 200);
+        assert_eq!(calls(&gateway, "copy_rates_range"), expected, "{cache}");
+    }
+    // A range that may still change is neither kept nor named.
+    let gateway = simulator("");
+    let now = jiff::Timestamp::now().as_second();
+    let open = format!("{EURUSD}/rates?timeframe=M1&from={}&to={now}", now - 600);
+    for expected in [1.0, 2.0] {
+        let reply = gateway.get(&open);
+        assert!(reply.header("etag").is_empty() && reply.header("age").is_empty());
+        assert_eq!(calls(&gateway, "copy_rates_range"), expected);
+    }
+}
+
+#[test]
+fn nothing_is_still_a_table() {
+    let gateway = simulator("");
+    let orders = "/api/v1/accounts/demo/history/orders?from=0&to=100";
+    assert_eq!(gateway.get(orders).json(), Value::Array(vec![]));
+    let csv = gateway.get(&format!("{orders}&format=csv")).text();
+    assert!(csv.starts_with("ticket,time_setup,") && csv.lines().count() == 1, "{csv}");
+    for format in ["arrow", "parquet"] {
+        assert!(gateway.get(&format!("{orders}&format={format}")).body.len() > 100);
+    }
+}
