@@ -14,9 +14,11 @@ use crate::actor::{Depths, Role};
 use crate::gateway::{self, Gateway, Root};
 use crate::http::{self, App};
 use crate::metrics::http::HttpInstruments;
+use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, Metrics};
 use crate::pool::{Directory, Pool};
 use crate::settings::Settings;
+use crate::streams::Streams;
 use crate::telemetry::Events;
 use crate::trading::{self, Journal, JournalError, NoJournal, Trading};
 
@@ -84,6 +86,10 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
     };
     let (root, root_task) = Actor::spawn(None, Root, args).await?;
 
+    let stop = CancellationToken::new();
+    let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
+    let streams = Streams::new(&directory, settings.streams, measured.as_ref(), stop.clone());
+    let streams = Arc::new(streams);
     let instruments = settings
         .metrics
         .enabled
@@ -94,6 +100,7 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         directory,
         pool: pool.clone(),
         trading: trading.clone(),
+        streams: streams.clone(),
         gateway,
         metrics,
         instruments,
@@ -108,7 +115,6 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
-    let stop = CancellationToken::new();
     let serving = tokio::spawn(http::serve(listener, app, stop.clone()));
 
     let mut signals = Signals::new();
@@ -117,7 +123,7 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         Ok(role) = given_up => return Err(Error::GivenUp(role)),
     }
     tokio::select! {
-        () = end(stop, serving, trading, pool, settings.shutdown_grace) => {}
+        () = end(stop, serving, streams, trading, pool, settings.shutdown_grace) => {}
         signal = signals.next() => {
             error!(signal, "stopping at once");
             return Err(Error::StoppedAtOnce);
@@ -150,10 +156,11 @@ fn open_journal(
     }
 }
 
-/// Lets requests finish, then trades, then terminals, all within the grace.
+/// Lets requests finish and streams end, then trades, then terminals, all within the grace.
 async fn end(
     stop: CancellationToken,
     serving: JoinHandle<()>,
+    streams: Arc<Streams>,
     trading: Trading,
     pool: Pool,
     grace: Duration,
@@ -161,6 +168,7 @@ async fn end(
     stop.cancel();
     let orderly = async {
         let _ = serving.await;
+        streams.drain().await;
         trading.drain().await;
         pool.stop().await;
     };

@@ -10,6 +10,7 @@
 //! - [`sampler`]: the actor that measures the machine.
 //! - [`pool`]: who owns terminals, who may use them, when they are replaced.
 //! - [`trading`]: one fate for each trade: journal, sending, reconciliation.
+//! - [`streams`]: what changes, as it changes.
 //! - [`gateway`]: the root actor.
 //! - [`http`]: connections, layers, routes, problems, OpenAPI.
 //! - [`settings`], [`telemetry`], [`app`]: what is configured, logs, start and end.
@@ -25,6 +26,7 @@ pub mod mt5;
 pub mod pool;
 pub mod sampler;
 pub mod settings;
+pub mod streams;
 pub mod telemetry;
 pub mod terminal;
 pub mod trading;

@@ -167,12 +167,11 @@ impl Drop for Record {
     fn drop(&mut self) {
         let exchange = &self.exchange;
         let route = exchange.route().unwrap_or(&self.unmatched);
-        let duration = exchange.arrived.elapsed();
         let received = exchange.received.load(Ordering::Relaxed);
         if let Some(http) = &self.app.instruments {
             let ended = Ended {
                 status: self.status,
-                duration,
+                duration: exchange.duration(),
                 request_bytes: received,
                 response_bytes: self.sent,
             };
@@ -184,7 +183,7 @@ impl Drop for Record {
                 method = log_method(&exchange.method),
                 route = route.template,
                 status = self.status.as_u16(),
-                duration_ms = duration.as_micros() as f64 / 1000.0,
+                duration_ms = exchange.arrived.elapsed().as_micros() as f64 / 1000.0,
                 bytes = self.sent,
                 request_id = %exchange.request_id,
                 account = exchange.account(),

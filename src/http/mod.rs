@@ -32,6 +32,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::metrics::http::HttpInstruments;
 use crate::pool::{Directory, Pool};
+use crate::streams::Streams;
 use crate::telemetry::Events;
 use crate::trading::Trading;
 
@@ -45,6 +46,8 @@ pub use self::server::serve;
 pub struct Options {
     /// How long a client waits at most.
     pub request_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_timeout: Duration,
     /// Bytes that a request's body may have.
     pub max_body: u64,
     /// Origins that browsers may call from; `*` for all. Empty: no CORS.
@@ -66,6 +69,7 @@ pub struct App {
     directory: Arc<Directory>,
     pool: Pool,
     trading: Trading,
+    streams: Arc<Streams>,
     gateway: Gateway,
     metrics: Metrics,
     instruments: Option<HttpInstruments>,
@@ -86,6 +90,8 @@ pub struct Parts {
     pub pool: Pool,
     /// For trades.
     pub trading: Trading,
+    /// For changes as they happen.
+    pub streams: Arc<Streams>,
     /// For health.
     pub gateway: Gateway,
     /// For snapshots.
@@ -107,6 +113,7 @@ impl App {
             directory,
             pool,
             trading,
+            streams,
             gateway,
             metrics,
             instruments,
@@ -121,6 +128,7 @@ impl App {
             directory,
             pool,
             trading,
+            streams,
             gateway,
             metrics,
             instruments,

@@ -49,7 +49,7 @@ struct Mt5Body {
         routes::list, routes::one, routes::restart,
         routes::ping, routes::error, routes::version, routes::terminal, routes::account,
         routes::symbols, routes::symbols_total, routes::symbol, routes::tick, routes::book, routes::select,
-        routes::rates, routes::ticks,
+        routes::rates, routes::ticks, routes::stream,
         routes::positions, routes::positions_total, routes::position,
         routes::orders, routes::orders_total, routes::order,
         routes::history_orders, routes::history_orders_total,

@@ -77,6 +77,7 @@ kinds! {
     AuthFailed 503 "auth-failed" "The terminal is not logged in",
     JournalUnavailable 503 "journal-unavailable" "Trading is off without a journal",
     Reconciling 503 "reconciling" "Earlier trades are still being looked for",
+    TooManyStreams 503 "too-many-streams" "As many streams as allowed are open",
     TerminalTimeout 504 "terminal-timeout" "The terminal did not answer in time",
     DeadlinePassed 504 "deadline-passed" "The deadline passed",
     OutcomeUnknown 504 "outcome-unknown" "The outcome of the trade is not known yet",
@@ -154,8 +155,8 @@ impl Problem {
         response
     }
 
-    /// Writes the body and the headers.
-    pub fn render(self, response: &mut http::response::Parts, request_id: &str) -> Vec<u8> {
+    /// The body.
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
         let body = Body {
             r#type: format!("/problems/{}", self.kind.slug()),
             title: self.kind.title(),
@@ -164,7 +165,12 @@ impl Problem {
             request_id,
             extra: &self.extra,
         };
-        let written = serde_json::to_vec(&body).unwrap_or_default();
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// Writes the body and the headers.
+    pub fn render(self, response: &mut http::response::Parts, request_id: &str) -> Vec<u8> {
+        let written = self.body(request_id);
         response.headers.extend(self.headers);
         response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         written

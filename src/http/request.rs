@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Method};
@@ -46,6 +47,8 @@ pub struct Exchange {
     /// Methods of routes whose path matched while theirs did not.
     allowed: Mutex<Vec<Method>>,
     account: OnceLock<String>,
+    /// How long its answer took, if that is a stream without end.
+    begun_after: OnceLock<Duration>,
 }
 
 impl Exchange {
@@ -67,6 +70,7 @@ impl Exchange {
             route: OnceLock::new(),
             allowed: Mutex::default(),
             account: OnceLock::new(),
+            begun_after: OnceLock::new(),
         }
     }
 
@@ -82,6 +86,16 @@ impl Exchange {
     /// The route whose path matched.
     pub fn route(&self) -> Option<&Arc<Route>> {
         self.route.get().map(|(route, _)| route)
+    }
+
+    /// Notes that the answer is a stream, whose length says nothing of its speed.
+    pub fn begin_stream(&self) {
+        self.begun_after.get_or_init(|| self.arrived.elapsed());
+    }
+
+    /// How long the answer took; of a stream, until it began.
+    pub fn duration(&self) -> Duration {
+        self.begun_after.get().copied().unwrap_or_else(|| self.arrived.elapsed())
     }
 
     /// Notes a method that the path would take.

@@ -10,9 +10,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tracing::{debug, warn};
@@ -32,7 +34,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
     let routes = warp::service(routes::all(&app));
     let unmatched = Arc::new(Route::new("none"));
-    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    // Parquet is compressed by itself.
+    let compressed =
+        DefaultPredicate::new().and(NotForContentType::const_new("application/vnd.apache.parquet"));
+    let compression =
+        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressed);
     let cors = cors(&app.options.cors_origins);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -45,6 +51,9 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
             accepted = accept(&listener) => accepted,
         };
         let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(app.options.write_timeout));
+        let stream = Box::pin(stream);
         let active = app.instruments.as_ref().map(|http| http.connection());
         let (app, unmatched) = (app.clone(), unmatched.clone());
         let inner = cors.layer(compression.layer(routes.clone()));

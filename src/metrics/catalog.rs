@@ -8,6 +8,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use super::streams::EVENTS;
 use super::{
     AccountId, ErrorLabel, Group, Options, Outcome, Rejection, RestartReason, SessionState,
     TradeOutcome,
@@ -139,6 +140,15 @@ catalog! { options;
     counter mt5_calls_rejected_total [account, reason]
         "Calls that were not admitted, by reason.";
 
+    gauge gateway_stream_subscribers [account]
+        "Readers of the account's streams.";
+    counter gateway_stream_events_sent_total [account, event]
+        "Events given to readers of streams.";
+    counter gateway_stream_events_dropped_total [account]
+        "Events that readers of streams were too slow for; each was told of the gap.";
+    histogram gateway_stream_poll_duration_seconds [event] (options.call_buckets)
+        "Time that a look for changes took, over every topic that is read.";
+
     ratio system_cpu_usage_ratio []
         "Share of all processors' time that is used, 0 to 1.";
     gauge system_memory_used_bytes []
@@ -205,6 +215,12 @@ impl Catalog {
             for outcome in TradeOutcome::ALL {
                 catalog.mt5_trades_total.with_label_values(&[account, outcome.name()]);
             }
+            catalog.gateway_stream_subscribers.with_label_values(&[account]);
+            catalog.gateway_stream_events_dropped_total.with_label_values(&[account]);
+            for event in EVENTS {
+                let sent = &catalog.gateway_stream_events_sent_total;
+                sent.with_label_values(&[account.as_str(), event]);
+            }
             for outcome in ["success", "failure"] {
                 catalog.mt5_logins_total.with_label_values(&[account.as_str(), outcome]);
             }
@@ -221,6 +237,9 @@ impl Catalog {
         for role in Role::ALL {
             catalog.gateway_actor_mailbox_depth.with_label_values(&[role.name()]);
             catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]);
+        }
+        for event in EVENTS {
+            catalog.gateway_stream_poll_duration_seconds.with_label_values(&[event]);
         }
         for group in Group::ALL {
             catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]);

@@ -13,6 +13,7 @@ pub mod event;
 pub mod http;
 mod overview;
 mod sample;
+pub mod streams;
 
 pub use catalog::Catalog;
 pub use collector::{Collector, Metrics};

@@ -560,8 +560,8 @@ async fn told(
     }
 }
 
-/// Whether a method's answer depends on what was traded, so that all of them
-/// come from one terminal; and those that speak about that terminal itself.
+/// Whether a method's answer depends on what was traded or subscribed to, so that
+/// all of them come from one terminal; and those that speak about that terminal itself.
 fn uses_primary(method: Method) -> bool {
     !matches!(
         method,
@@ -570,9 +570,6 @@ fn uses_primary(method: Method) -> bool {
             | Method::SymbolInfo
             | Method::SymbolInfoTick
             | Method::SymbolSelect
-            | Method::MarketBookAdd
-            | Method::MarketBookGet
-            | Method::MarketBookRelease
             | Method::CopyRatesFrom
             | Method::CopyRatesFromPos
             | Method::CopyRatesRange

@@ -18,6 +18,7 @@ use self::reader::{Effective, Reader, Setting};
 use crate::http::{self, Key, Keys, Scope};
 use crate::metrics::{self, StatusLabels};
 use crate::pool::{self, AccountOptions};
+use crate::streams;
 use crate::telemetry;
 use crate::trading;
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub pool: pool::Options,
     /// How reads are saved.
     pub reads: pool::Savings,
+    /// How changes are looked for and kept.
+    pub streams: streams::Options,
     /// How trades are kept.
     pub trading: trading::Options,
     /// What is measured.
@@ -112,6 +115,7 @@ impl Settings {
         let call_timeout = positive(reader, "server.call_timeout", request_timeout);
         let trade_timeout = positive(reader, "server.trade_timeout", seconds(60));
         let probe_interval = positive(reader, "server.probe_interval", seconds(10));
+        let write_timeout = positive(reader, "server.write_timeout", seconds(60));
         let max_body = reader.value("server.max_body", ByteSize::mib(1)).as_u64();
         let shutdown_grace = reader.value("server.shutdown_grace", seconds(65));
         let cors_origins: Vec<String> = reader.value("server.cors_origins", vec![]);
@@ -140,6 +144,14 @@ impl Settings {
         let reads = pool::Savings {
             share: reader.value("reads.share", true),
             cache: reader.value("reads.cache", ByteSize::mib(64)).as_u64(),
+        };
+        let streams = streams::Options {
+            max: usize::try_from(reader.value("streams.max", 1_000_u64)).unwrap_or(usize::MAX),
+            tick_interval: positive(reader, "streams.tick_interval", Duration::from_millis(100)),
+            state_interval: positive(reader, "streams.state_interval", Duration::from_millis(500)),
+            heartbeat: positive(reader, "streams.heartbeat", seconds(15)),
+            buffer: reader.value("streams.buffer", ByteSize::mib(4)).as_u64(),
+            timeout: call_timeout,
         };
         let trading = trading::Options {
             journal: reader.value("trading.journal", PathBuf::from("data/journal.sqlite")),
@@ -189,6 +201,7 @@ impl Settings {
             shutdown_grace,
             http: http::Options {
                 request_timeout,
+                write_timeout,
                 max_body,
                 cors_origins,
                 trusted_proxies,
@@ -199,6 +212,7 @@ impl Settings {
             keys: Keys::new(keys),
             pool: pool::Options { call_timeout, trade_timeout, probe_interval, restart },
             reads,
+            streams,
             trading,
             metrics: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
             sampler_interval,

@@ -61,6 +61,9 @@ impl Reply {
     }
 }
 
+/// A body that is read as it arrives.
+pub type Body = BufReader<ureq::BodyReader<'static>>;
+
 /// The gateway's command in a directory of its own, without this machine's settings.
 pub fn command(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mt5-gateway"));
@@ -161,6 +164,17 @@ impl Gateway {
             request = request.header(*name, *value);
         }
         receive(|| request.call())
+    }
+
+    /// The head of an answer, and its body as it arrives.
+    pub fn open(&self, path: &str, headers: &[(&str, &str)]) -> (ureq::http::HeaderMap, Body) {
+        let mut request = self.agent.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, body) = request.call().unwrap().into_parts();
+        assert_eq!(parts.status, 200);
+        (parts.headers, BufReader::new(body.into_reader()))
     }
 
     pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> Reply {

@@ -11,6 +11,12 @@ far side of mt5linux. Environment variables make it misbehave:
     FAKE_MT5_OFFLINE   a file; while it exists the terminal has lost its broker
     FAKE_MT5_SWITCHED  a file; while it exists somebody has logged in to another account
     FAKE_MT5_KEYWORDS  order_check and order_send take keywords only, as some builds do
+
+and these make it a market:
+
+    FAKE_MT5_TICKS     ticks a second that each symbol has from now on; the volume_real of
+                       each is that of the one before and one more
+    FAKE_MT5_BARS      how many bars each symbol has
 """
 
 import os
@@ -57,7 +63,8 @@ SYMBOLS = ["EURUSD", "GBPUSD", "EURGBP", "Gold ☃"]
 TRADED = "TRADED"
 
 RATES = np.array(
-    [(TIME + 60 * i, 1.1 + i / 1000, 1.2 + i / 1000, 1.0, 1.15, 7 + i, 3, 2**60 + i) for i in range(50)],
+    [(TIME + 60 * i, 1.1 + i / 1000, 1.2 + i / 1000, 1.0, 1.15, 7 + i, 3, 2**60 + i)
+     for i in range(int(os.environ.get("FAKE_MT5_BARS", 50)))],
     dtype=[("time", "<i8"), ("open", "<f8"), ("high", "<f8"), ("low", "<f8"), ("close", "<f8"),
            ("tick_volume", "<u8"), ("spread", "<i4"), ("real_volume", "<u8")],
 )
@@ -66,6 +73,7 @@ TICKS = np.array(
     dtype=[("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
            ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8")],
 )
+TICK_RATE = int(os.environ.get("FAKE_MT5_TICKS", 0))
 ORDERS = (
     _make("TradeOrder", ORDER, ticket=BIG, symbol="EURUSD", time_done=0, magic=-7),
     _make("TradeOrder", ORDER, ticket=22, symbol="GBPUSD", comment="naïve ☃ комментарий"),
@@ -189,7 +197,8 @@ def symbol_info_tick(symbol):
         return _done(_make("Tick", TICK, time=TIME, bid=1.1, ask=1.2))
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
-    return _done(_make("Tick", TICK, time=TIME, last=NAN, volume=0))
+    last = int(_time.time()) if TICK_RATE else TIME
+    return _done(_make("Tick", TICK, time=last, last=NAN, volume=0))
 
 
 def market_book_add(symbol):
@@ -230,7 +239,21 @@ def copy_rates_range(symbol, timeframe, date_from, date_to):
     return _rates(symbol, RATES[inside])
 
 
+def _made(first, last):
+    """Ticks of a market that never rests, by their numbers since 1970."""
+    number = np.arange(first, last, dtype="<i8")
+    ticks = np.zeros(len(number), TICKS.dtype)
+    ticks["time_msc"] = number * 1000 // TICK_RATE
+    ticks["time"] = ticks["time_msc"] // 1000
+    ticks["bid"], ticks["ask"], ticks["flags"] = 1.1, 1.2, 6
+    ticks["volume_real"] = number
+    return ticks
+
+
 def copy_ticks_from(symbol, date_from, count, flags):
+    if TICK_RATE:
+        first = _seconds(date_from) * TICK_RATE
+        return _rates(symbol, _made(first, min(first + count, int(_time.time() * TICK_RATE))))
     return _rates(symbol, TICKS[TICKS["time"] >= _seconds(date_from)][:count])
 
 

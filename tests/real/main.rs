@@ -10,6 +10,7 @@ mod monitoring;
 mod nginx;
 mod prometheus;
 mod readme;
+mod streams;
 mod tools;
 mod trading;
 mod worker;

@@ -131,6 +131,45 @@ fn an_answer_that_breaks_off_never_looks_complete() {
     assert_eq!(failed.problem(), (502, "terminal-error".into()));
 }
 
+/// The most memory that the gateway has had, in bytes.
+fn peak(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_million_bars_take_little_memory() {
+    let gateway = simulator("server.request_timeout = '30s'");
+    let before = peak(&gateway);
+    let million = format!("{EURUSD}/rates?timeframe=M1&from=1600000020&to=1660000020&format=arrow");
+    let (_, mut body) = gateway.open(&million, &[]);
+    let length = std::io::copy(&mut body, &mut std::io::sink()).unwrap();
+    assert!(length > 60_000_000, "{length} bytes");
+    let more = peak(&gateway) - before;
+    assert!(more < 3 * length, "{more} bytes for an answer of {length}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_vanishes_ends_its_download() {
+    let gateway = simulator("[reads]\ncache = '0'");
+    let before = peak(&gateway);
+    // Some 250 MB.
+    let path = format!("{EURUSD}/rates?timeframe=M1&from=1500000000&to=1640000000");
+    let (_, mut body) = gateway.open(&path, &[]);
+    body.read_exact(&mut vec![0; 1_000_000]).unwrap();
+    drop(body);
+    gateway.eventually("the request has ended", || {
+        let ended = "http_requests_total{handler=\"/api/v1/accounts/{account}/symbols/{symbol}/rates\",method=\"GET\",status=\"200\"}";
+        (gateway.metric(ended) == 1.0).then_some(())
+    });
+    assert!(calls(&gateway, "copy_rates_range") < 10.0);
+    let more = peak(&gateway) - before;
+    assert!(more < 100_000_000, "{more} bytes for a client that was gone");
+}
+
 #[test]
 fn closed_bars_are_kept_and_named() {
     for (cache, expected) in [("64 MiB", 1.0), ("0", 4.0)] {

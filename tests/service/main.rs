@@ -11,5 +11,6 @@ mod documents;
 mod metrics;
 mod pool;
 mod reads;
+mod streams;
 mod trading;
 mod utc;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use warp::Filter;
 
 use super::{
-    Endpoint, Outcome, Routes, history, orders, rates, segment, symbols, terminal, trades,
+    Endpoint, Outcome, Routes, history, orders, rates, segment, stream, symbols, terminal, trades,
 };
 use crate::http::App;
 use crate::http::auth::Scope;
@@ -39,6 +39,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .unify()
         .boxed()
         .or(history::routes(app, &account))
+        .unify()
+        .boxed()
+        .or(stream::routes(app, &account))
         .unify()
         .boxed()
         .or(restarts)

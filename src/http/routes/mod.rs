@@ -8,6 +8,7 @@ mod health;
 mod history;
 mod orders;
 mod rates;
+mod stream;
 mod symbols;
 mod terminal;
 mod trades;
@@ -40,6 +41,7 @@ pub use self::orders::{
     __path_positions_total,
 };
 pub use self::rates::{__path_rates, __path_ticks};
+pub use self::stream::__path_stream;
 pub use self::symbols::{
     __path_book, __path_select, __path_symbol, __path_symbols, __path_symbols_total, __path_tick,
 };

@@ -1,0 +1,331 @@
+//! Streams of changes, as Server-Sent Events and over WebSocket.
+//!
+//! Both are written by a task of their own that takes from a [`Reader`] no
+//! faster than the client reads; what a client is too slow for is told as a gap.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+use warp::ws::{Message, WebSocket, Ws};
+use warp::{Filter, Reply};
+
+use super::symbols::SymbolPath;
+use super::{Endpoint, Outcome, Routes};
+use crate::http::App;
+use crate::http::parameters::{Parameter, Parameters};
+use crate::http::problem::{Kind as ProblemKind, Problem};
+use crate::http::request::Call;
+use crate::mt5::Request;
+use crate::streams::{Content, Item, Kind, Reader, Topic};
+
+/// Symbols that one stream may have.
+const MOST_SYMBOLS: usize = 100;
+
+/// Bytes of a message that a client may send. It has nothing to say.
+const MOST_SENT: usize = 4_096;
+
+/// Events that are written ahead of the connection.
+const WRITTEN_AHEAD: usize = 16;
+
+/// How long a client may take to hear that its WebSocket is closed.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The status codes of RFC 6455, 7.4.1.
+const GOING_AWAY: u16 = 1001;
+const POLICY_VIOLATION: u16 = 1008;
+
+pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
+    let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
+    let path = account.clone().and(warp::path("stream")).and(upgrade);
+    let path = path.map(|account, upgrade| (account, upgrade));
+    Endpoint::get(app, "/api/v1/accounts/{account}/stream").to(path, stream)
+}
+
+/// The kinds of event that are asked for.
+struct Kinds(BTreeSet<Kind>);
+
+impl Parameter for Kinds {
+    const EXPECTED: &'static str = "some of ticks, book, positions, orders, account, with commas";
+
+    fn parse(text: &str) -> Option<Self> {
+        let known = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
+        text.split(',').map(known).collect::<Option<_>>().map(Kinds)
+    }
+}
+
+/// Changes as they happen: Server-Sent Events, or a WebSocket if the request is
+/// for one.
+///
+/// Each event has an `id`. `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer
+/// kept, and what the client was too slow for, is told by an event `gap`. `ticks` has every
+/// tick of each symbol, the last one first; `book`, `positions`, `orders` and `account` tell how things stand, at
+/// first and whenever they have changed. `problem` says that the terminal cannot be asked, once until it can.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/stream", tag = "streams",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("symbols" = Option<String>, Query, description = "Names with commas, at most 100; for `ticks` and `book`", example = "EURUSD,XAUUSD"),
+        ("events" = Option<String>, Query, description = "Some of ticks (default), book, positions, orders, account, with commas"),
+        ("last_event_id" = Option<String>, Query, description = "As the header `Last-Event-ID`, for clients that cannot send it"),
+    ),
+    responses(
+        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 101, description = "The events follow as WebSocket messages: `{\"id\", \"event\", \"data\"}`"),
+    )
+)]
+pub async fn stream(call: Call, (name, upgrade): (String, Option<Ws>)) -> Outcome {
+    let account = call.account(&name)?;
+    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let symbols = parameters.optional::<String>("symbols")?.unwrap_or_default();
+    let kinds = parameters.optional::<Kinds>("events")?;
+    let kinds = kinds.map_or_else(|| BTreeSet::from([Kind::Ticks]), |Kinds(kinds)| kinds);
+    let last_event_id = parameters.optional::<String>("last_event_id")?;
+    parameters.finish()?;
+    if upgrade.is_none() {
+        call.accepts("text/event-stream")?;
+    }
+    let header = call.exchange.headers.get("last-event-id");
+    let header = header.and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let last_event_id = header.or(last_event_id).filter(|id| !id.is_empty());
+
+    let symbols = symbols_of(&call, &name, &symbols, &kinds).await?;
+    let topics = kinds.iter().flat_map(|kind| {
+        let of_symbol = symbols.iter().filter(|_| kind.is_of_symbol());
+        let of_symbol = of_symbol.map(|symbol| Topic { kind: *kind, symbol: Some(symbol.clone()) });
+        let alone = (!kind.is_of_symbol()).then_some(Topic { kind: *kind, symbol: None });
+        of_symbol.chain(alone)
+    });
+    let streams = &call.app.streams;
+    let admission = streams.admit().ok_or_else(|| {
+        let detail = format!("{} streams are open, as many as `streams.max`", streams.options.max);
+        Problem::new(ProblemKind::TooManyStreams, detail).retry_after(streams.options.heartbeat)
+    })?;
+    let hub = streams.hub(&account.name).ok_or(ProblemKind::Internal)?;
+    let reader = hub.subscribe(topics.collect(), last_event_id.as_deref(), admission);
+    call.exchange.begin_stream();
+    Ok(match upgrade {
+        Some(upgrade) => upgraded(call, upgrade, reader),
+        None => server_sent(&call, reader),
+    })
+}
+
+/// The symbols of a stream, each known to the terminal.
+async fn symbols_of(
+    call: &Call,
+    account: &str,
+    symbols: &str,
+    kinds: &BTreeSet<Kind>,
+) -> Result<Vec<Arc<str>>, Problem> {
+    let names: BTreeSet<&str> =
+        symbols.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let needed = kinds.iter().find(|kind| kind.is_of_symbol());
+    match needed {
+        Some(kind) if names.is_empty() => {
+            let detail =
+                format!("parameter `symbols` is missing: events `{}` need one", kind.name());
+            return Err(Problem::invalid(detail));
+        }
+        None if !names.is_empty() => {
+            return Err(Problem::invalid(
+                "parameter `symbols`: only the events `ticks` and `book` are of symbols",
+            ));
+        }
+        _ if names.len() > MOST_SYMBOLS => {
+            let detail = format!(
+                "parameter `symbols`: expected at most {MOST_SYMBOLS}, got {}; open more streams",
+                names.len()
+            );
+            return Err(Problem::invalid(detail));
+        }
+        _ => {}
+    }
+    let mut known = Vec::with_capacity(names.len());
+    for name in names {
+        let path = SymbolPath { account: account.to_owned(), symbol: name.to_owned() };
+        call.ask(account, Request::SymbolInfo { symbol: path.name()? }).await?;
+        known.push(Arc::from(name));
+    }
+    Ok(known)
+}
+
+/// An event as clients get it.
+struct Told {
+    id: String,
+    event: &'static str,
+    /// JSON, on one line.
+    data: Bytes,
+}
+
+/// The same as a message.
+#[derive(Serialize)]
+struct Framed<'a> {
+    id: &'a str,
+    event: &'static str,
+    data: Option<&'a RawValue>,
+}
+
+fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
+    match item {
+        Item::Event(event) => {
+            let id = reader.id(Some(event.sequence));
+            let (kind, symbol) = (event.topic.kind.name(), event.topic.symbol.as_deref());
+            let (event, data) = match &event.content {
+                Content::Data(data) => (kind, data.clone()),
+                Content::Failed(error) => {
+                    let problem = Problem::from(error.clone())
+                        .with("events", kind.into())
+                        .with("symbol", symbol.into());
+                    ("problem", problem.body(request_id).into())
+                }
+                Content::Gap => {
+                    let data = json!({ "events": kind, "symbol": symbol });
+                    ("gap", data.to_string().into())
+                }
+            };
+            Told { id, event, data }
+        }
+        Item::Gap { from, to } => {
+            let id = reader.id(Some(to));
+            let from = from.map(|from| reader.id(Some(from)));
+            let data = json!({ "from": from, "to": id }).to_string();
+            Told { id, event: "gap", data: data.into() }
+        }
+    }
+}
+
+/// What happens next on a stream.
+enum Next {
+    Told(Told),
+    /// Nothing happened for a while.
+    Quiet,
+    /// The gateway stops.
+    Stopping,
+}
+
+async fn next(call: &Call, reader: &mut Reader, stopping: &CancellationToken) -> Next {
+    let heartbeat = call.app.streams.options.heartbeat;
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => Next::Stopping,
+        item = tokio::time::timeout(heartbeat, reader.next()) => match item {
+            Ok(item) => Next::Told(told(reader, item, &call.exchange.request_id)),
+            Err(_) => Next::Quiet,
+        },
+    }
+}
+
+fn server_sent(call: &Call, mut reader: Reader) -> warp::reply::Response {
+    let (chunks, mut arriving) = mpsc::channel::<Result<Bytes, Infallible>>(WRITTEN_AHEAD);
+    let (call, stopping) = (call.clone(), call.app.streams.stopping());
+    call.app.streams.spawn({
+        let call = call.clone();
+        async move {
+            // Browsers come back after this time, and say what they had last.
+            let mut chunk = format!("retry: 1000\nid: {}\n\n", reader.id(None));
+            let mut over = false;
+            loop {
+                let sent = tokio::select! {
+                    sent = chunks.send(Ok(chunk.into())) => sent.is_ok(),
+                    () = stopping.cancelled(), if !over => true,
+                };
+                if !sent || over {
+                    return;
+                }
+                chunk = tokio::select! {
+                    next = next(&call, &mut reader, &stopping) => match next {
+                        Next::Told(Told { id, event, data }) => {
+                            let data = String::from_utf8_lossy(&data);
+                            format!("id: {id}\nevent: {event}\ndata: {data}\n\n")
+                        }
+                        // An id without data is remembered, and no event.
+                        Next::Quiet => format!(": quiet\nid: {}\n\n", reader.id(None)),
+                        Next::Stopping => {
+                            over = true;
+                            "event: end\ndata: {\"reason\":\"the gateway stops\"}\n\n".to_owned()
+                        }
+                    },
+                    () = chunks.closed() => return,
+                };
+            }
+        }
+    });
+    let body = futures_util::stream::poll_fn(move |context| arriving.poll_recv(context));
+    let mut response = warp::reply::stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would keep events until its buffer is full.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn upgraded(call: Call, upgrade: Ws, reader: Reader) -> warp::reply::Response {
+    upgrade
+        .max_message_size(MOST_SENT)
+        .max_frame_size(MOST_SENT)
+        .on_upgrade(move |socket| async move {
+            let app = call.app.clone();
+            app.streams.spawn(converse(call, socket, reader));
+        })
+        .into_response()
+}
+
+/// Writes events to a WebSocket until one side ends it.
+async fn converse(call: Call, socket: WebSocket, mut reader: Reader) {
+    let (mut sink, mut source) = socket.split();
+    let stopping = call.app.streams.stopping();
+    let mut closing = None;
+    while closing.is_none() {
+        let message = tokio::select! {
+            next = next(&call, &mut reader, &stopping) => match next {
+                Next::Told(Told { id, event, data }) => {
+                    let data = serde_json::from_slice(&data).ok();
+                    let message = Framed { id: &id, event, data };
+                    Message::text(serde_json::to_string(&message).unwrap_or_default())
+                }
+                Next::Quiet => Message::ping(Bytes::new()),
+                Next::Stopping => {
+                    closing = Some((GOING_AWAY, "the gateway stops"));
+                    continue;
+                }
+            },
+            received = source.next() => match received {
+                Some(Ok(message)) if message.is_ping() || message.is_pong() => continue,
+                Some(Ok(message)) if message.is_close() => break,
+                Some(Ok(_)) => {
+                    closing = Some((POLICY_VIOLATION, "this stream takes no messages"));
+                    continue;
+                }
+                // Garbage, a message that is too large, or a client that left.
+                Some(Err(_)) | None => return,
+            },
+        };
+        // A client that reads nothing is cut by the limit on writing.
+        let sent = tokio::select! {
+            biased;
+            sent = sink.send(message) => sent,
+            () = stopping.cancelled() => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+    let goodbye = async {
+        if let Some((code, reason)) = closing {
+            let _ = sink.send(Message::close_with(code, reason)).await;
+        }
+        let _ = sink.close().await;
+    };
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+}
