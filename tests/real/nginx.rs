@@ -1,12 +1,11 @@
 //! The nginx of `docs/operations/nginx.conf`, with the real program.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::Gateway;
-use crate::tools::{Server, free_port, program};
+use crate::tools::{Server, free_port, program, python};
 
 /// A running nginx, and where it listens for TLS.
 struct Nginx {
@@ -138,23 +137,28 @@ fn too_many_requests_of_one_client_are_refused() {
 
 #[test]
 fn streams_are_not_buffered() {
-    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nginx = Nginx::start(upstream.local_addr().unwrap().port());
+    let gateway =
+        Gateway::ready("[accounts.demo]\nlogin = 1\nserver = 'S'\nterminal.kind = 'simulator'\n");
+    let nginx = Nginx::start(gateway.address.port());
+    let path = "api/v1/accounts/demo/stream?events=orders";
     let mut client = Command::new("curl")
-        .args(["-skN", &format!("https://127.0.0.1:{}/stream", nginx.tls)])
+        .args(["-skN", &format!("https://127.0.0.1:{}/{path}", nginx.tls)])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (mut server, _) = upstream.accept().unwrap();
-    let mut head = [0; 2_048];
-    assert!(server.read(&mut head).unwrap() > 0);
-    let begin =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    server.write_all(format!("{begin}6\r\nfirst\n\r\n").as_bytes()).unwrap();
-    // The second piece is not sent before the first has come through.
-    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "first");
-    server.write_all(b"7\r\nsecond\n\r\n0\r\n\r\n").unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "second");
-    assert!(client.wait().unwrap().success());
+    let lines = BufReader::new(client.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut data = lines.filter(|line| line.starts_with("data: "));
+    assert_eq!(data.next().unwrap(), "data: []");
+    // The second event does not happen before the first has come through.
+    let order =
+        serde_json::json!({"symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.5});
+    gateway.send("POST", "/api/v1/accounts/demo/orders", Some(&order));
+    assert!(data.next().unwrap().contains("EURUSD"));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let script = "import sys; from websockets.sync.client import connect; import ssl\n\
+                  context = ssl._create_unverified_context()\n\
+                  with connect(sys.argv[1], ssl=context) as socket: print(socket.recv())";
+    let url = format!("wss://127.0.0.1:{}/{path}", nginx.tls);
+    assert!(run(Command::new(python()).args(["-c", script, &url])).contains("EURUSD"));
 }
