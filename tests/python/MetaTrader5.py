@@ -34,26 +34,30 @@ INF = float("inf")
 BIG = 2**63 + 12345  # fits an unsigned 64-bit ticket only
 
 
+RECORDS = {
+    "TerminalInfo": TERMINAL, "AccountInfo": ACCOUNT, "SymbolInfo": SYMBOL, "Tick": TICK,
+    "BookInfo": BOOK, "TradeOrder": ORDER, "TradePosition": POSITION, "TradeDeal": DEAL,
+}
 CLASSES = {
-    name: namedtuple(name, [field for field, _ in types])
-    for name, types in [
-        ("TerminalInfo", TERMINAL), ("AccountInfo", ACCOUNT), ("SymbolInfo", SYMBOL), ("Tick", TICK),
-        ("BookInfo", BOOK), ("TradeOrder", ORDER), ("TradePosition", POSITION), ("TradeDeal", DEAL),
-    ]
+    name: namedtuple(name, [field for field, _ in types]) for name, types in RECORDS.items()
 }
 # namedtuple classes are pickled and proxied by their module's names.
 globals().update(CLASSES)
 
 
-def _make(record, types, /, **given):
-    """A record whose every field has a value of its own, so that none can be mistaken."""
-    values = {}
-    for index, (field, kind) in enumerate(types, start=1):
-        values[field] = {
-            bool: index % 2 == 1, int: 1000 + index, float: index + 0.125, str: f"{field} Ünï ☃ {index}",
-        }[kind]
-    values.update(given)
-    return CLASSES[record](**values)
+# A value of its own for every field, so that none can be mistaken for another.
+DEFAULTS = {
+    record: {
+        field: {bool: index % 2 == 1, int: 1000 + index, float: index + 0.125,
+                str: f"{field} Ünï ☃ {index}"}[kind]
+        for index, (field, kind) in enumerate(types, start=1)
+    }
+    for record, types in RECORDS.items()
+}
+
+
+def _make(record, /, **given):
+    return CLASSES[record](**{**DEFAULTS[record], **given})
 
 
 LOGIN = 5001
@@ -73,22 +77,23 @@ TICKS = np.array(
     dtype=[("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
            ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8")],
 )
+HANGING = os.environ.get("FAKE_MT5_HANG")
 TICK_RATE = int(os.environ.get("FAKE_MT5_TICKS", 0))
 ORDERS = (
-    _make("TradeOrder", ORDER, ticket=BIG, symbol="EURUSD", time_done=0, magic=-7),
-    _make("TradeOrder", ORDER, ticket=22, symbol="GBPUSD", comment="naïve ☃ комментарий"),
+    _make("TradeOrder", ticket=BIG, symbol="EURUSD", time_done=0, magic=-7),
+    _make("TradeOrder", ticket=22, symbol="GBPUSD", comment="naïve ☃ комментарий"),
 )
 POSITIONS = (
-    _make("TradePosition", POSITION, ticket=BIG, symbol="EURUSD", swap=NAN, magic=2**62),
-    _make("TradePosition", POSITION, ticket=33, symbol="EURGBP"),
+    _make("TradePosition", ticket=BIG, symbol="EURUSD", swap=NAN, magic=2**62),
+    _make("TradePosition", ticket=33, symbol="EURGBP"),
 )
 HISTORY_ORDERS = (
-    _make("TradeOrder", ORDER, ticket=BIG, symbol="EURUSD", time_done=TIME, position_id=9),
-    _make("TradeOrder", ORDER, ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10),
+    _make("TradeOrder", ticket=BIG, symbol="EURUSD", time_done=TIME, position_id=9),
+    _make("TradeOrder", ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10),
 )
 DEALS = (
-    _make("TradeDeal", DEAL, ticket=1, order=BIG, symbol="EURUSD", time=TIME, position_id=9, profit=-INF),
-    _make("TradeDeal", DEAL, ticket=2, order=44, symbol="GBPUSD", time=TIME + 100, position_id=10),
+    _make("TradeDeal", ticket=1, order=BIG, symbol="EURUSD", time=TIME, position_id=9, profit=-INF),
+    _make("TradeDeal", ticket=2, order=44, symbol="GBPUSD", time=TIME + 100, position_id=10),
 )
 
 _error = (1, "Success")
@@ -110,7 +115,7 @@ def _done(value):
 
 
 def _hang(name):
-    if os.environ.get("FAKE_MT5_HANG") == name:
+    if HANGING == name:
         switch = os.environ.get("FAKE_MT5_SWITCH")
         if switch is None or os.path.exists(switch):
             if switch is not None:
@@ -151,14 +156,14 @@ def last_error():
 def terminal_info():
     offline = os.environ.get("FAKE_MT5_OFFLINE")
     connected = not (offline and os.path.exists(offline))
-    return _done(_make("TerminalInfo", TERMINAL, connected=connected, retransmission=INF))
+    return _done(_make("TerminalInfo", connected=connected, retransmission=INF))
 
 
 def account_info():
     switched = os.environ.get("FAKE_MT5_SWITCHED")
     if switched and os.path.exists(switched):
-        return _done(_make("AccountInfo", ACCOUNT, login=LOGIN + 1))
-    return _done(_make("AccountInfo", ACCOUNT, login=int(os.environ.get("FAKE_MT5_LOGIN", LOGIN)),
+        return _done(_make("AccountInfo", login=LOGIN + 1))
+    return _done(_make("AccountInfo", login=int(os.environ.get("FAKE_MT5_LOGIN", LOGIN)),
                        margin_level=NAN, name="Ünï ☃ имя"))
 
 
@@ -172,7 +177,7 @@ def symbols_get(group=None):
 
 
 def _info(name):
-    return _make("SymbolInfo", SYMBOL, name=name, select=name in _selected, price_change=NAN, bid=-INF,
+    return _make("SymbolInfo", name=name, select=name in _selected, price_change=NAN, bid=-INF,
                  volume_max=1.7976931348623157e308)
 
 
@@ -194,11 +199,11 @@ def symbol_select(symbol, enable=True):
 def symbol_info_tick(symbol):
     _hang("symbol_info_tick")
     if symbol == TRADED:
-        return _done(_make("Tick", TICK, time=TIME, bid=1.1, ask=1.2))
+        return _done(_make("Tick", time=TIME, bid=1.1, ask=1.2))
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     last = int(_time.time()) if TICK_RATE else TIME
-    return _done(_make("Tick", TICK, time=last, last=NAN, volume=0))
+    return _done(_make("Tick", time=last, last=NAN, volume=0))
 
 
 def market_book_add(symbol):
@@ -209,7 +214,7 @@ def market_book_add(symbol):
 def market_book_get(symbol):
     if symbol not in _books:
         return _fail(-1, "Terminal: Call failed")
-    return _done((_make("BookInfo", BOOK, type=1), _make("BookInfo", BOOK, type=2, price=NAN)))
+    return _done((_make("BookInfo", type=1), _make("BookInfo", type=2, price=NAN)))
 
 
 def market_book_release(symbol):

@@ -1,0 +1,34 @@
+"""What people use today: MetaTrader5 behind FastAPI, one process and one lock, because
+the package has one global connection.
+
+    PYTHONPATH=tests/python uvicorn --app-dir benches fastapi_stack:app --loop uvloop --http httptools
+"""
+
+import threading
+
+import MetaTrader5 as mt5
+from fastapi import FastAPI, HTTPException
+from prometheus_fastapi_instrumentator import Instrumentator
+
+app = FastAPI()
+Instrumentator().instrument(app).expose(app)
+lock = threading.Lock()
+mt5.initialize(login=5001, password="p", server="S")
+
+
+@app.get("/symbols/{symbol}/tick")
+def tick(symbol: str):
+    with lock:
+        tick = mt5.symbol_info_tick(symbol)
+    if tick is None:
+        raise HTTPException(404, mt5.last_error()[1])
+    return {name: None if value != value else value for name, value in tick._asdict().items()}
+
+
+@app.get("/symbols/{symbol}/rates")
+def rates(symbol: str, count: int):
+    with lock:
+        rates = mt5.copy_rates_from_pos(symbol, 1, 0, count)
+    if rates is None:
+        raise HTTPException(404, mt5.last_error()[1])
+    return [dict(zip(rates.dtype.names, row)) for row in rates.tolist()]

@@ -1,0 +1,175 @@
+"""What the scripts here measure with: servers on one core, the load on another.
+
+Needs Linux, wrk and taskset (Debian: wrk, util-linux). Python packages are installed below
+target/bench on first use. Timings are printed and never asserted.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+GATEWAY = os.path.join(ROOT, "target/release/mt5-gateway")
+HELLO = os.path.join(ROOT, "target/release/examples/hello")
+REQUIREMENTS = os.path.join(ROOT, "benches/requirements.txt")
+VENV = os.path.join(ROOT, "target/bench/venv")
+PYTHON = os.path.join(VENV, "bin/python")
+SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+SERVER_CORE, LOAD_CORE = "0", "1"
+CONNECTIONS = 16
+
+SIMULATOR = "[accounts.demo]\nlogin = 5001\nserver = 'S'\nterminal.kind = 'simulator'\n"
+TICK = "/api/v1/accounts/demo/symbols/EURUSD/tick"
+
+
+def worker(sessions=1, call_timeout=None):
+    """Settings of an account behind Python workers."""
+    head = f"server.call_timeout = '{call_timeout}'\n" if call_timeout else ""
+    return (
+        f"{head}[accounts.demo]\nlogin = 5001\nserver = 'S'\npassword = 'p'\nsessions = {sessions}\n"
+        f"[accounts.demo.terminal]\nkind = 'worker'\npython = '{PYTHON}'\n"
+    )
+
+
+def prepare(*binaries):
+    """Installs the Python packages, and says what is missing."""
+    for program in ["wrk", "taskset"]:
+        shutil.which(program) or sys.exit(f"{program} is missing (Debian: wrk, util-linux)")
+    for binary in binaries:
+        os.path.exists(binary) or sys.exit(
+            f"{binary} is missing: cargo build --release --bins --example hello"
+        )
+    with open(REQUIREMENTS) as file:
+        wanted = file.read()
+    marker = os.path.join(VENV, "installed")
+    if not os.path.exists(marker) or open(marker).read() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", REQUIREMENTS], check=True)
+        with open(marker, "w") as file:
+            file.write(wanted)
+
+
+class Server:
+    """A server on its core and a free port, quiet, with an empty working directory."""
+
+    def __init__(self, command, ready, core=SERVER_CORE, **environment):
+        self.directory = tempfile.mkdtemp()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {**os.environ, "PYTHONPATH": os.path.join(ROOT, "tests/python"), **environment}
+        pinned = ["taskset", "-c", core] if core else []
+        begun = time.monotonic()
+        self.process = subprocess.Popen(
+            pinned + command(self.port, self.directory), cwd=self.directory, env=environment,
+        )
+        while True:
+            try:
+                urllib.request.urlopen(self.url + ready).read()
+                break
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() - begun > 60:
+                    sys.exit("a server does not get ready")
+                time.sleep(0.005)
+        self.started_after = time.monotonic() - begun
+
+    def get(self, path):
+        return urllib.request.urlopen(self.url + path).read()
+
+    def load(self, path=TICK, connections=CONNECTIONS, seconds=SECONDS):
+        """Requests a second, and the median and the 99th percentile in milliseconds."""
+        output = subprocess.run(
+            ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}",
+             "--timeout", "60", "--latency", self.url + path],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        if "Non-2xx" in output:
+            sys.exit(f"not every answer was 200:\n{output}")
+        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
+        units = {"us": 0.001, "ms": 1, "s": 1000}
+        percentile = lambda which: re.search(rf"{which}%\s+([\d.]+)(us|ms|s)", output).groups()
+        half, most = (float(value) * units[unit] for value, unit in map(percentile, [50, 99]))
+        return rate, half, most
+
+    def memory(self):
+        """Resident bytes of the server itself."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory)
+
+
+class Gateway(Server):
+    """The release binary. Reads are neither shared nor kept, and no line is logged for a request."""
+
+    QUIET = (
+        "log.access = false\nlog.filter = 'error'\nreads.share = false\nreads.cache = '0'\n"
+        "metrics.rate_limit_per_second = 1000000\nmetrics.rate_limit_burst = 1000000\n"
+    )
+
+    def __init__(self, settings, head=QUIET, **options):
+        def command(port, directory):
+            path = os.path.join(directory, "gateway.toml")
+            with open(path, "w") as file:
+                file.write(f"server.listen = '127.0.0.1:{port}'\n{head}{settings}")
+            return [GATEWAY, "--config", path]
+
+        super().__init__(command, "/readyz", **options)
+
+    def metric(self, name):
+        text = self.get("/metrics").decode()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def fast_api(**environment):
+    """MetaTrader5 behind FastAPI, as `fastapi_stack.py` describes it."""
+    return Server(
+        lambda port, _: [
+            PYTHON, "-m", "uvicorn", "--app-dir", os.path.join(ROOT, "benches"), "fastapi_stack:app",
+            "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log",
+            "--log-level", "error",
+        ],
+        "/metrics", **environment,
+    )
+
+
+def hello():
+    """A warp filter that answers with a word."""
+    return Server(lambda port, _: [HELLO, f"127.0.0.1:{port}"], "/hello")
+
+
+def medians(runs):
+    return [statistics.median(column) for column in zip(*runs)]
+
+
+def in_turn(*loads):
+    """Measures several loads in turn, so that the machine's moods hit all: rounds of their results."""
+    for load in loads:
+        load()
+    return [[load() for load in loads] for _ in range(ROUNDS)]
+
+
+def ratio(rounds, one, other, figure=0):
+    """The median over the rounds of one load's figure to another's."""
+    return statistics.median(each[one][figure] / each[other][figure] for each in rounds)
