@@ -89,9 +89,14 @@ impl Call {
     }
 
     /// Ends the call.
-    pub fn finish(mut self, result: Result<Answer, CallError>) {
+    pub fn finish(self, result: Result<Answer, CallError>) {
+        self.finish_at(Instant::now(), result);
+    }
+
+    /// Ends the call, when the time is known.
+    pub fn finish_at(mut self, now: Instant, result: Result<Answer, CallError>) {
         // Those who left need no answer, which saves the copies for them.
-        let _ = self.is_abandoned(Instant::now());
+        let _ = self.is_abandoned(now);
         // The place is free before the callers know, so that their next call finds it so.
         drop(self.place);
         let last = self.waiters.pop();

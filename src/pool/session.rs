@@ -371,13 +371,17 @@ impl State {
             }
             return;
         }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
         while self.in_flight.len() < WINDOW {
             let Some(mut call) = self.waiting.pop_front() else {
                 return;
             };
             // Nobody would get the answer, so it need not cost the terminal anything.
-            if !call.is_abandoned(Instant::now()) {
-                self.submit(call.request.clone(), Whose::Call(call));
+            if !call.is_abandoned(now) {
+                self.submit_at(now, call.request.clone(), Whose::Call(call));
             }
         }
     }
@@ -387,13 +391,17 @@ impl State {
     }
 
     fn submit(&mut self, request: Request, whose: Whose) {
+        self.submit_at(Instant::now(), request, whose);
+    }
+
+    fn submit_at(&mut self, written: Instant, request: Request, whose: Whose) {
         let Some(terminal) = &self.terminal else {
             return;
         };
         let (id, method) = (self.next_id, request.method());
         self.next_id += 1;
         terminal.submit(id, request);
-        self.in_flight.push_back(InFlight { id, method, written: Instant::now(), whose });
+        self.in_flight.push_back(InFlight { id, method, written, whose });
         self.arm_limit();
     }
 
@@ -433,12 +441,13 @@ impl State {
             Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
             Err(Failure::Unusable(_)) => (Outcome::Error, Some(ErrorType::Other)),
         };
-        self.record_call(&entry, outcome, error.map(ErrorLabel::Mt5));
-        self.last_answer = Instant::now();
+        let now = Instant::now();
+        self.record_call(&entry, now, outcome, error.map(ErrorLabel::Mt5));
+        self.last_answer = now;
         let own = matches!(entry.whose, Whose::Own);
         match entry.whose {
             Whose::Own => self.own_answered(entry.method, result),
-            Whose::Call(call) => call.finish(result.map_err(CallError::Failed)),
+            Whose::Call(call) => call.finish_at(now, result.map_err(CallError::Failed)),
             Whose::Check(trade) => self.checked(trade, result),
             Whose::Trade(trade) => trade.finish(sent(result)),
         }
@@ -534,7 +543,13 @@ impl State {
         self.probe_after(self.args.options.probe_interval.min(RECONNECT_INTERVAL));
     }
 
-    fn record_call(&self, entry: &InFlight, outcome: Outcome, error: Option<ErrorLabel>) {
+    fn record_call(
+        &self,
+        entry: &InFlight,
+        now: Instant,
+        outcome: Outcome,
+        error: Option<ErrorLabel>,
+    ) {
         let began = entry.written.max(self.last_answer);
         let arrived = entry.whose.arrived().unwrap_or(began);
         self.record(Event::Call {
@@ -542,7 +557,7 @@ impl State {
             method: entry.method,
             outcome,
             error,
-            duration: began.elapsed(),
+            duration: now.saturating_duration_since(began),
             queued: began.saturating_duration_since(arrived),
         });
     }
@@ -653,7 +668,7 @@ impl State {
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // A failed login was counted when its answer came.
         if let Some(current) = in_flight.pop_front() {
-            self.record_call(&current, outcome, Some(error));
+            self.record_call(&current, Instant::now(), outcome, Some(error));
             let error = || {
                 if hung {
                     CallError::TimedOut(self.args.options.call_timeout)

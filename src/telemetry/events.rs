@@ -9,7 +9,9 @@ use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 use utoipa::ToSchema;
 
 use crate::actor::Role;
@@ -47,8 +49,13 @@ impl Events {
         latest
     }
 
-    pub(super) fn layer<S: Subscriber>(&self) -> impl Layer<S> {
-        Recorder(self.clone())
+    pub(super) fn layer<S>(&self) -> impl Layer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Spans, of which ractor makes one an actor, are nothing to be kept.
+        let wanted = filter_fn(|metadata| metadata.is_event() && *metadata.level() <= Level::INFO);
+        Recorder(self.clone()).with_filter(wanted)
     }
 
     fn note(&self, role: Role, noted: Noted) {

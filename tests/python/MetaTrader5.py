@@ -78,6 +78,7 @@ TICKS = np.array(
            ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8")],
 )
 HANGING = os.environ.get("FAKE_MT5_HANG")
+LAST_TICK = _make("Tick", last=NAN, volume=0)[1:]
 TICK_RATE = int(os.environ.get("FAKE_MT5_TICKS", 0))
 ORDERS = (
     _make("TradeOrder", ticket=BIG, symbol="EURUSD", time_done=0, magic=-7),
@@ -203,7 +204,7 @@ def symbol_info_tick(symbol):
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     last = int(_time.time()) if TICK_RATE else TIME
-    return _done(_make("Tick", time=last, last=NAN, volume=0))
+    return _done(CLASSES["Tick"](last, *LAST_TICK))
 
 
 def market_book_add(symbol):

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use warp::Filter;
 
 use super::{
-    Endpoint, Outcome, Routes, history, orders, rates, segment, stream, symbols, terminal, trades,
+    Endpoint, Outcome, Routes, first_of, history, orders, rates, segment, stream, symbols,
+    terminal, trades,
 };
 use crate::http::App;
 use crate::http::auth::Scope;
@@ -25,34 +26,18 @@ pub fn routes(app: &Arc<App>) -> Routes {
     let of_account = Endpoint::get(app, "/api/v1/accounts/{account}").to(account.clone(), one);
     let restarts = Endpoint::post(app, "/api/v1/accounts/{account}/restart", Scope::Admin)
         .to(account.clone().and(warp::path("restart")), restart);
-    symbols::routes(app, &account)
-        .or(rates::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(terminal::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(orders::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(trades::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(history::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(stream::routes(app, &account))
-        .unify()
-        .boxed()
-        .or(restarts)
-        .unify()
-        .boxed()
-        .or(of_account)
-        .unify()
-        .boxed()
-        .or(list_all)
-        .unify()
-        .boxed()
+    first_of([
+        symbols::routes(app, &account),
+        rates::routes(app, &account),
+        terminal::routes(app, &account),
+        orders::routes(app, &account),
+        trades::routes(app, &account),
+        history::routes(app, &account),
+        stream::routes(app, &account),
+        restarts,
+        of_account,
+        list_all,
+    ])
 }
 
 /// Every configured account with the state of its sessions.

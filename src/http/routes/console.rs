@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes, segment};
+use super::{Endpoint, Outcome, Routes, first_of, segment};
 use crate::http::App;
 use crate::http::json::json;
 use crate::http::parameters::Parameters;
@@ -39,7 +39,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .to(warp::path("console").and(segment()), |_call: Call, name: String| async move {
             file(&name)
         });
-    page.or(files).unify().boxed()
+    first_of([page, files])
 }
 
 /// What the page shows, below `/api/v1`.

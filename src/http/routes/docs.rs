@@ -8,7 +8,7 @@ use utoipa_swagger_ui::Config;
 use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes, segment};
+use super::{Endpoint, Outcome, Routes, first_of, segment};
 use crate::http::App;
 use crate::http::openapi;
 use crate::http::problem::{Kind, Problem};
@@ -43,7 +43,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
             async move { file(&name, config) }
         },
     );
-    openapi.or(page).unify().boxed().or(files).unify().boxed()
+    first_of([openapi, page, files])
 }
 
 /// The page's own links are relative to `/docs/`.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes};
+use super::{Endpoint, Outcome, Routes, first_of};
 use crate::http::App;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Call;
@@ -27,14 +27,11 @@ const REMEMBERED: usize = 1_024;
 
 pub fn routes(app: &Arc<App>) -> Routes {
     let leaf = |name: &'static str| warp::path(name).map(|| ());
-    Endpoint::open(app, "/metrics")
-        .to(leaf("metrics"), metrics)
-        .or(Endpoint::open(app, "/livez").to(leaf("livez"), livez))
-        .unify()
-        .boxed()
-        .or(Endpoint::open(app, "/readyz").to(leaf("readyz"), readyz))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::open(app, "/metrics").to(leaf("metrics"), metrics),
+        Endpoint::open(app, "/livez").to(leaf("livez"), livez),
+        Endpoint::open(app, "/readyz").to(leaf("readyz"), readyz),
+    ])
 }
 
 /// Whether the process and its root actors answer.

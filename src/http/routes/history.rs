@@ -6,7 +6,7 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use super::{Endpoint, Outcome, Routes};
+use super::{Endpoint, Outcome, Routes, first_of};
 use crate::http::App;
 use crate::http::json::answer;
 use crate::http::parameters::{Moment, Parameters};
@@ -18,20 +18,16 @@ use crate::mt5::{Answer, Deal, Group, Order, Request, Selection};
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let all = |name: &'static str| account.clone().and(warp::path("history")).and(warp::path(name));
     let total = |name: &'static str| all(name).and(warp::path("total"));
-    Endpoint::get(app, "/api/v1/accounts/{account}/history/orders")
-        .to(all("orders"), history_orders)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/history/orders/total")
-            .to(total("orders"), history_orders_total))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/history/deals")
-            .to(all("deals"), history_deals))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/history/deals/total")
-            .to(total("deals"), history_deals_total))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/history/orders")
+            .to(all("orders"), history_orders),
+        Endpoint::get(app, "/api/v1/accounts/{account}/history/orders/total")
+            .to(total("orders"), history_orders_total),
+        Endpoint::get(app, "/api/v1/accounts/{account}/history/deals")
+            .to(all("deals"), history_deals),
+        Endpoint::get(app, "/api/v1/accounts/{account}/history/deals/total")
+            .to(total("deals"), history_deals_total),
+    ])
 }
 
 /// What part of the history is asked for.

@@ -70,17 +70,21 @@ pub fn all(app: &Arc<App>) -> Routes {
         .map(|exchange: Arc<Exchange>| exchange.unmatched().into_response());
     let accounts = v1.and(warp::path("accounts")).and(accounts::routes(app)).boxed();
     let console = v1.and(warp::path("console")).and(console::data(app)).boxed();
-    let outside = health::routes(app)
-        .or(docs::routes(app))
-        .unify()
-        .boxed()
-        .or(console::routes(app))
-        .unify()
-        .boxed()
-        .or(console)
-        .unify()
-        .boxed();
-    accounts.or(outside).unify().boxed().or(unmatched).unify().boxed()
+    first_of([
+        accounts,
+        health::routes(app),
+        docs::routes(app),
+        console::routes(app),
+        console,
+        unmatched.boxed(),
+    ])
+}
+
+/// The first of these routes that takes a request: one level deep for the first, one deeper for
+/// each that follows, so what is asked for most comes first.
+fn first_of<const N: usize>(routes: [Routes; N]) -> Routes {
+    let nested = |later: Routes, earlier: Routes| earlier.or(later).unify().boxed();
+    routes.into_iter().rev().reduce(nested).expect("a group has routes")
 }
 
 /// A piece of the path, decoded.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use super::{Endpoint, Outcome, Routes, segment};
+use super::{Endpoint, Outcome, Routes, first_of, segment};
 use crate::http::App;
 use crate::http::json::{answer, json};
 use crate::http::parameters::{Parameter, Parameters};
@@ -41,27 +41,18 @@ pub fn one(account: &BoxedFilter<(String,)>, name: &'static str) -> BoxedFilter<
 
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let all = |name: &'static str| account.clone().and(warp::path(name));
-    Endpoint::get(app, "/api/v1/accounts/{account}/positions/total")
-        .to(all("positions").and(warp::path("total")), positions_total)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions/{ticket}")
-            .to(one(account, "positions"), position))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/positions")
-            .to(all("positions"), positions))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders/total")
-            .to(all("orders").and(warp::path("total")), orders_total))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders/{ticket}")
-            .to(one(account, "orders"), order))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/orders").to(all("orders"), orders))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/positions/total")
+            .to(all("positions").and(warp::path("total")), positions_total),
+        Endpoint::get(app, "/api/v1/accounts/{account}/positions/{ticket}")
+            .to(one(account, "positions"), position),
+        Endpoint::get(app, "/api/v1/accounts/{account}/positions").to(all("positions"), positions),
+        Endpoint::get(app, "/api/v1/accounts/{account}/orders/total")
+            .to(all("orders").and(warp::path("total")), orders_total),
+        Endpoint::get(app, "/api/v1/accounts/{account}/orders/{ticket}")
+            .to(one(account, "orders"), order),
+        Endpoint::get(app, "/api/v1/accounts/{account}/orders").to(all("orders"), orders),
+    ])
 }
 
 /// What to ask the terminal for, and what to leave out of its answer: the

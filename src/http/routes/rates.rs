@@ -6,7 +6,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 
 use super::symbols::{SymbolPath, symbol_path};
-use super::{Endpoint, Outcome, Routes};
+use super::{Endpoint, Outcome, Routes, first_of};
 use crate::http::App;
 use crate::http::parameters::{Parameters, Stretch};
 use crate::http::request::Call;
@@ -16,12 +16,12 @@ use crate::pool::bars::{self, RateRange, TickRange};
 
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let one = symbol_path(account);
-    Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/rates")
-        .to(one.clone().and(warp::path("rates")), rates)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/ticks")
-            .to(one.and(warp::path("ticks")), ticks))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/rates")
+            .to(one.clone().and(warp::path("rates")), rates),
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/ticks")
+            .to(one.and(warp::path("ticks")), ticks),
+    ])
 }
 
 /// Bars, oldest first.

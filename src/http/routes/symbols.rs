@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use super::{Body, Endpoint, Outcome, Routes, segment};
+use super::{Body, Endpoint, Outcome, Routes, first_of, segment};
 use crate::http::App;
 use crate::http::auth::Scope;
 use crate::http::json::{answer, json, read};
@@ -56,26 +56,18 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let all = account.clone().and(warp::path("symbols")).boxed();
     let one = symbol_path(account);
     let leaf = |name: &'static str| one.clone().and(warp::path(name));
-    Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/tick")
-        .to(leaf("tick"), tick)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/book")
-            .to(leaf("book"), book))
-        .unify()
-        .boxed()
-        .or(Endpoint::post(app, "/api/v1/accounts/{account}/symbols/{symbol}/select", Scope::Read)
-            .with_body(leaf("select"), select))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/total")
-            .to(all.clone().and(warp::path("total")), symbols_total))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}").to(one, symbol))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/symbols").to(all, symbols))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/tick")
+            .to(leaf("tick"), tick),
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/book")
+            .to(leaf("book"), book),
+        Endpoint::post(app, "/api/v1/accounts/{account}/symbols/{symbol}/select", Scope::Read)
+            .with_body(leaf("select"), select),
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/total")
+            .to(all.clone().and(warp::path("total")), symbols_total),
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}").to(one, symbol),
+        Endpoint::get(app, "/api/v1/accounts/{account}/symbols").to(all, symbols),
+    ])
 }
 
 /// Names of the symbols that the terminal knows; as CSV, Arrow or Parquet with

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
-use super::{Endpoint, Outcome, Routes};
+use super::{Endpoint, Outcome, Routes, first_of};
 use crate::http::App;
 use crate::http::json::{answer, json};
 use crate::http::parameters::Parameters;
@@ -17,22 +17,13 @@ use crate::terminal::Mode;
 
 pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let leaf = |name: &'static str| account.clone().and(warp::path(name));
-    Endpoint::get(app, "/api/v1/accounts/{account}/ping")
-        .to(leaf("ping"), ping)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/error").to(leaf("error"), error))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/version").to(leaf("version"), version))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/terminal")
-            .to(leaf("terminal"), terminal))
-        .unify()
-        .boxed()
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/account")
-            .to(leaf("account"), self::account))
-        .unify()
-        .boxed()
+    first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/ping").to(leaf("ping"), ping),
+        Endpoint::get(app, "/api/v1/accounts/{account}/error").to(leaf("error"), error),
+        Endpoint::get(app, "/api/v1/accounts/{account}/version").to(leaf("version"), version),
+        Endpoint::get(app, "/api/v1/accounts/{account}/terminal").to(leaf("terminal"), terminal),
+        Endpoint::get(app, "/api/v1/accounts/{account}/account").to(leaf("account"), self::account),
+    ])
 }
 
 async fn plain(call: Call, account: &str, request: Request) -> Outcome {

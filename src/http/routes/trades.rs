@@ -14,7 +14,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 
 use super::orders::{TicketPath, one};
-use super::{Body, Endpoint, Outcome, Routes, segment};
+use super::{Body, Endpoint, Outcome, Routes, first_of, segment};
 use crate::http::App;
 use crate::http::auth::Scope;
 use crate::http::fields::Fields;
@@ -40,52 +40,34 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
     let orders = account.clone().and(warp::path("orders")).boxed();
     let calc = |name: &'static str| account.clone().and(warp::path("calc")).and(warp::path(name));
     let trades = account.clone().and(warp::path("trades")).boxed();
-    let in_orders = Endpoint::post(app, "/api/v1/accounts/{account}/orders/check", Scope::Read)
-        .with_body(orders.clone().and(warp::path("check")), check_order)
-        .or(Endpoint::trade(app, Method::PUT, "/api/v1/accounts/{account}/orders/{ticket}")
-            .with_body(one(account, "orders"), modify_order))
-        .unify()
-        .boxed()
-        .or(Endpoint::trade(app, Method::DELETE, "/api/v1/accounts/{account}/orders/{ticket}")
-            .with_body(one(account, "orders"), cancel_order))
-        .unify()
-        .boxed()
-        .or(Endpoint::trade(app, Method::POST, "/api/v1/accounts/{account}/orders")
-            .with_body(orders, place_order))
-        .unify()
-        .boxed();
-    let in_positions =
+    let in_orders = first_of([
+        Endpoint::post(app, "/api/v1/accounts/{account}/orders/check", Scope::Read)
+            .with_body(orders.clone().and(warp::path("check")), check_order),
+        Endpoint::trade(app, Method::PUT, "/api/v1/accounts/{account}/orders/{ticket}")
+            .with_body(one(account, "orders"), modify_order),
+        Endpoint::trade(app, Method::DELETE, "/api/v1/accounts/{account}/orders/{ticket}")
+            .with_body(one(account, "orders"), cancel_order),
+        Endpoint::trade(app, Method::POST, "/api/v1/accounts/{account}/orders")
+            .with_body(orders, place_order),
+    ]);
+    let in_positions = first_of([
         Endpoint::trade(app, Method::PUT, "/api/v1/accounts/{account}/positions/{ticket}")
-            .with_body(one(account, "positions"), modify_position)
-            .or(Endpoint::trade(
-                app,
-                Method::DELETE,
-                "/api/v1/accounts/{account}/positions/{ticket}",
-            )
-            .with_body(one(account, "positions"), close_position))
-            .unify()
-            .boxed();
-    let in_calc = Endpoint::get(app, "/api/v1/accounts/{account}/calc/margin")
-        .to(calc("margin"), calc_margin)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/calc/profit")
-            .to(calc("profit"), calc_profit))
-        .unify()
-        .boxed();
-    let in_trades = Endpoint::get(app, "/api/v1/accounts/{account}/trades/{trade_id}")
-        .to(trades.clone().and(segment()).map(|account, id| (account, id)), trade)
-        .or(Endpoint::get(app, "/api/v1/accounts/{account}/trades").to(trades, self::trades))
-        .unify()
-        .boxed();
-    in_orders
-        .or(in_positions)
-        .unify()
-        .boxed()
-        .or(in_calc)
-        .unify()
-        .boxed()
-        .or(in_trades)
-        .unify()
-        .boxed()
+            .with_body(one(account, "positions"), modify_position),
+        Endpoint::trade(app, Method::DELETE, "/api/v1/accounts/{account}/positions/{ticket}")
+            .with_body(one(account, "positions"), close_position),
+    ]);
+    let in_calc = first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/calc/margin")
+            .to(calc("margin"), calc_margin),
+        Endpoint::get(app, "/api/v1/accounts/{account}/calc/profit")
+            .to(calc("profit"), calc_profit),
+    ]);
+    let in_trades = first_of([
+        Endpoint::get(app, "/api/v1/accounts/{account}/trades/{trade_id}")
+            .to(trades.clone().and(segment()).map(|account, id| (account, id)), trade),
+        Endpoint::get(app, "/api/v1/accounts/{account}/trades").to(trades, self::trades),
+    ]);
+    first_of([in_orders, in_positions, in_calc, in_trades])
 }
 
 /// The client's key: 1 to 255 visible ASCII characters, quotes optional.

@@ -100,7 +100,7 @@ impl Launcher {
 impl Launch for Launcher {
     fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
-        let market = Market::new(&self.options, self.broker.clone());
+        let market = Box::new(Market::new(&self.options, self.broker.clone()));
         let task = tokio::spawn(run(self.options.clone(), market, lease, events, queue));
         Box::new(Handle { calls, task: Some(task.abort_handle()) })
     }
@@ -146,7 +146,7 @@ impl Drop for Handle {
 
 async fn run(
     options: Arc<Options>,
-    mut market: Market,
+    mut market: Box<Market>,
     lease: Lease,
     events: EventSink,
     mut calls: mpsc::UnboundedReceiver<(u64, Request)>,
@@ -205,10 +205,10 @@ fn due_fault<'a>(
     count.is_multiple_of(fault.every).then_some(fault)
 }
 
-type Answered = (Market, Result<crate::mt5::Answer, Error>);
+type Answered = (Box<Market>, Result<Answer, Error>);
 
 /// Answers at once what takes microseconds, and on a thread for long work what may not.
-async fn answer_call(mut market: Market, request: Request) -> Answered {
+async fn answer_call(mut market: Box<Market>, request: Request) -> Answered {
     let long = matches!(
         request.method(),
         Method::CopyRatesFrom

@@ -39,6 +39,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// started itself may keep its standard error open.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// Calls that are written together, roughly.
+const BATCH: usize = 64;
+
 /// The longest line of a worker's standard error that is logged whole.
 const MAX_LOG_LINE: usize = 4096;
 
@@ -198,7 +201,12 @@ async fn write_calls(
     stdin.write_all(&buffer).await?;
 
     let mut batch = Vec::new();
-    while calls.recv_many(&mut batch, 64).await > 0 {
+    while calls.recv_many(&mut batch, BATCH).await > 0 {
+        // Whoever is about to call does so first: a write for each call would cost more than it.
+        tokio::task::yield_now().await;
+        while let Ok(call) = calls.try_recv() {
+            batch.push(call);
+        }
         buffer.clear();
         for (id, request) in batch.drain(..) {
             pending.lock().expect("no panic under this lock").push_back((id, request.method()));

@@ -5,7 +5,7 @@ MessagePack. The first frame in says what to import and how to log in, the first
 frame out says hello with versions. Then each call `[id, method, args, kwargs]`
 is answered, in order, with `[id, status, payload]`:
 
-    0  the answer: a record as a map, bars and ticks as raw bytes
+    0  the answer: a record as a map, the last tick as a list, bars and ticks as raw bytes
     1  the package's error, `[code, message]`, read in the turn of the call
     2  the package raised an exception; its text
 
@@ -67,6 +67,7 @@ TICKS_DTYPE = [
     ("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
     ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8"),
 ]
+TICK_FIELDS = tuple(name for name, _ in TICKS_DTYPE)
 
 
 class Mt5Error(Exception):
@@ -81,12 +82,15 @@ class Worker:
         self.subscriptions = {}
         self.fields = {}
         self.trades_by_keywords = False
+        self.special = {
+            name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
+        }
 
     def call(self, method, args, kwargs):
         index = NEED_SYMBOL.get(method)
         if index is not None and args[index] not in self.selected:
             self.select(args[index])
-        special = getattr(self, "do_" + method, None)
+        special = self.special.get(method)
         if special is not None:
             return special(*args, **kwargs)
         for index in TIMES.get(method, ()):
@@ -94,7 +98,7 @@ class Worker:
                 args[index] = datetime.fromtimestamp(args[index], timezone.utc)
         result = self.take(method, *args, **kwargs)
         if method in ARRAYS:
-            return packed(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
+            return Rows(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
         return self.plain(method, result)
 
     def take(self, method, *args, **kwargs):
@@ -140,6 +144,14 @@ class Worker:
     def do_last_error(self):
         code, message = self.mt5.last_error()
         return {"code": code, "message": message}
+
+    def do_symbol_info_tick(self, symbol):
+        tick = self.take("symbol_info_tick", symbol)
+        values = tuple(tick[:])
+        # What is asked for most: names that are the gateway's own need not be sent.
+        if self.names("symbol_info_tick", tick, values) == TICK_FIELDS:
+            return values
+        return self.record("symbol_info_tick", tick)
 
     def do_symbol_select(self, symbol, enable):
         self.selected.discard(symbol)
@@ -229,24 +241,33 @@ class Worker:
     def record(self, method, value):
         # One slice gives a plain tuple: behind RPyC each attribute would be a round trip.
         values = tuple(value[:])
+        record = dict(zip(self.names(method, value, values), values))
+        if "request" in record:
+            # The one record inside another, in the results of trades.
+            record["request"] = self.plain(method, record["request"])
+        return record
+
+    def names(self, method, value, values):
         names = self.fields.get((method, len(values)))
         if names is None:
             names = self.fields[method, len(values)] = tuple(value._fields)
-        return {
-            name: self.plain(method, item) if isinstance(item, tuple) or hasattr(item, "_fields") else item
-            for name, item in zip(names, values)
-        }
+        return names
 
 
-def packed(array, dtype):
-    """The rows as bytes in the order and sizes that the gateway reads."""
-    names = [name for name, _ in dtype]
-    missing = [name for name in names if name not in (array.dtype.names or ())]
-    if missing:
-        raise TypeError(f"the package's array lacks the field `{missing[0]}`")
-    if array.dtype.descr != dtype:
-        array = array[names].astype(dtype)
-    return array.tobytes()
+class Rows:
+    """The rows of an array, in the order and sizes that the gateway reads."""
+
+    def __init__(self, array, dtype):
+        names = [name for name, _ in dtype]
+        missing = [name for name in names if name not in (array.dtype.names or ())]
+        if missing:
+            raise TypeError(f"the package's array lacks the field `{missing[0]}`")
+        if array.dtype.descr != dtype:
+            array = array[names].astype(dtype)
+        try:
+            self.bytes = memoryview(array.view("u1"))
+        except (TypeError, ValueError):  # not in one piece, or not in this process
+            self.bytes = array.tobytes()
 
 
 def load(settings):
@@ -271,38 +292,52 @@ def main():
         body = source.read(int.from_bytes(header, "big"))
         return msgpack.unpackb(body)
 
-    def write(message):
+    def write(*parts):
+        size = sum(map(len, parts))
+        send(size.to_bytes(4, "big") + parts[0])
+        for part in parts[1:]:
+            send(part)
+
+    def send(data):
+        sent = sink.write(data)
+        while sent < len(data):
+            sent += sink.write(memoryview(data)[sent:])
+
+    pack = msgpack.Packer().pack
+
+    def answer(number, payload):
+        if isinstance(payload, Rows):
+            # As MessagePack would, but without a copy of them.
+            rows = payload.bytes
+            head = b"\x93" + pack(number) + pack(ANSWER) + b"\xc6" + len(rows).to_bytes(4, "big")
+            return write(head, rows)
         try:
-            body = msgpack.packb(message)
+            write(pack([number, ANSWER, payload]))
         except (TypeError, ValueError, OverflowError) as error:
-            if not isinstance(message, list):
-                raise
-            body = msgpack.packb([message[0], RAISED, f"the answer cannot be packed: {error}"])
-        view = memoryview(len(body).to_bytes(4, "big") + body)
-        while view:
-            view = view[sink.write(view):]
+            write(msgpack.packb([number, RAISED, f"the answer cannot be packed: {error}"]))
 
     settings = read()
     if settings is None:
         return
     mt5 = load(settings)
     worker = Worker(mt5, settings)
-    write({
+    write(pack({
         "python": sys.version.split()[0],
         "module": settings["module"],
         "version": str(getattr(mt5, "__version__", "unknown")),
-    })
+    }))
     while (message := read()) is not None:
         number, method, args, kwargs = message
         try:
-            answer = [number, ANSWER, worker.call(method, args, kwargs)]
+            payload = worker.call(method, args, kwargs)
         except Mt5Error as error:
-            answer = [number, MT5_ERROR, list(error.args)]
+            write(pack([number, MT5_ERROR, list(error.args)]))
         except Exception as error:  # whatever the package raises must not end the worker
             traceback.print_exc()
             text = (str(error).splitlines() or [""])[0][:200]
-            answer = [number, RAISED, f"{method} raised {type(error).__name__}: {text}"]
-        write(answer)
+            write(pack([number, RAISED, f"{method} raised {type(error).__name__}: {text}"]))
+        else:
+            answer(number, payload)
     mt5.shutdown()
 
 
