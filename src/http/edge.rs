@@ -30,7 +30,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CLIENT_LEFT: u16 = 499;
 
 /// The layer, on one connection.
-#[derive(Clone)]
 pub struct Edge<S> {
     app: Arc<App>,
     /// What requests that match no route are called.
@@ -47,9 +46,9 @@ impl<S> Edge<S> {
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<S, B> Service<Request<Incoming>> for Edge<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for Edge<S>
 where
-    S: Service<Request<Received>, Response = Response<B>> + Send + 'static,
+    S: Service<Request<Received>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: std::fmt::Display,
     S::Future: Send,
     B: Body + Send + 'static,
@@ -59,17 +58,13 @@ where
     type Error = std::convert::Infallible;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         let exchange = Arc::new(Exchange::new(
             request_id(&parts.headers),
             client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies),
             parts.method.clone(),
-            parts.uri.query().unwrap_or_default(),
+            parts.uri.clone(),
             parts.headers.clone(),
         ));
         let mut record = Record {
@@ -83,7 +78,8 @@ where
         let answer = if refused.is_none() {
             parts.extensions.insert(exchange.clone());
             let body = Received { body, exchange: exchange.clone() };
-            Some(self.inner.call(Request::from_parts(parts, body)))
+            // The layers below are always ready.
+            Some(self.inner.clone().call(Request::from_parts(parts, body)))
         } else {
             None
         };

@@ -10,7 +10,8 @@ use warp::reply::Response;
 
 use super::problem::{Kind, Problem};
 use super::request::Call;
-use crate::mt5::Answer;
+use super::table;
+use crate::mt5::{Answer, Rows};
 
 /// Records from which on writing them takes long enough to keep it off the async threads.
 const MANY_RECORDS: usize = 2_000;
@@ -32,6 +33,12 @@ pub fn json(call: &Call, value: &impl Serialize) -> Result<Response, Problem> {
 /// 406, or 500 if it cannot be written.
 pub async fn answer(call: &Call, answer: Answer) -> Result<Response, Problem> {
     let records = match &answer {
+        Answer::Tick(tick) => {
+            call.accepts(JSON)?;
+            let mut body = Vec::with_capacity(256);
+            table::json::write(&Rows::pack([*tick]), &mut body);
+            return Ok(respond(body));
+        }
         Answer::Symbols(symbols) => symbols.len() * 10,
         Answer::Orders(orders) => orders.len(),
         Answer::Positions(positions) => positions.len(),

@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::ACCEPT;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
 use super::auth::Scope;
@@ -38,14 +38,12 @@ pub struct Exchange {
     /// The client's address, as far as it is known through trusted proxies.
     pub peer: IpAddr,
     pub method: Method,
-    pub query: String,
+    uri: Uri,
     pub headers: HeaderMap,
     /// Body bytes read so far.
     pub received: AtomicU64,
     /// The route whose path matched, and its count of requests under way.
     route: OnceLock<(Arc<Route>, Option<InProgress>)>,
-    /// Methods of routes whose path matched while theirs did not.
-    allowed: Mutex<Vec<Method>>,
     account: OnceLock<String>,
     /// How long its answer took, if that is a stream without end.
     begun_after: OnceLock<Duration>,
@@ -56,7 +54,7 @@ impl Exchange {
         request_id: Arc<str>,
         peer: IpAddr,
         method: Method,
-        query: &str,
+        uri: Uri,
         headers: HeaderMap,
     ) -> Exchange {
         Exchange {
@@ -64,11 +62,10 @@ impl Exchange {
             arrived: Instant::now(),
             peer,
             method,
-            query: query.to_owned(),
+            uri,
             headers,
             received: AtomicU64::new(0),
             route: OnceLock::new(),
-            allowed: Mutex::default(),
             account: OnceLock::new(),
             begun_after: OnceLock::new(),
         }
@@ -98,19 +95,14 @@ impl Exchange {
         self.begun_after.get().copied().unwrap_or_else(|| self.arrived.elapsed())
     }
 
-    /// Notes a method that the path would take.
-    pub fn allow(&self, methods: &[Method]) {
-        self.allowed.lock().expect("no panic under this lock").extend_from_slice(methods);
+    /// The path, as it was sent.
+    pub fn path(&self) -> &str {
+        self.uri.path()
     }
 
-    /// What is wrong with a request that no route took.
-    pub fn unmatched(&self) -> Problem {
-        let allowed = self.allowed.lock().expect("no panic under this lock");
-        if allowed.is_empty() {
-            Problem::not_found("there is no such route; /openapi.json lists them")
-        } else {
-            Problem::method_not_allowed(&allowed)
-        }
+    /// What follows the path behind a `?`.
+    pub fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
     }
 
     /// The account that the request is about, for the log.

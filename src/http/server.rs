@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tracing::{debug, warn};
@@ -29,16 +29,17 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of a body that are not worth compressing: they fit into a packet as they are.
+const SHORT: u64 = 1_024;
+
 /// Serves until `stop`, then refuses new connections and lets the requests that
 /// are under way finish. Returns when the last connection has ended.
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
     let routes = warp::service(routes::all(&app));
     let unmatched = Arc::new(Route::new("none"));
-    // Parquet is compressed by itself.
-    let compressed =
-        DefaultPredicate::new().and(NotForContentType::const_new("application/vnd.apache.parquet"));
+    let worth_it = SizeAbove::new(SHORT).and(is_compressible);
     let compression =
-        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressed);
+        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it);
     let cors = cors(&app.options.cors_origins);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -58,8 +59,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         let (app, unmatched) = (app.clone(), unmatched.clone());
         let inner = cors.layer(compression.layer(routes.clone()));
         let edge = Edge::new(app, unmatched, peer.ip().to_canonical(), inner);
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(edge));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), edge);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(fault) = connection.await {
@@ -71,6 +71,14 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
     // New clients are refused from here on.
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Whether compressing makes an answer shorter without keeping a part of it back: Parquet is
+/// compressed by itself, and events are sent one by one.
+fn is_compressible(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is = |beginning: &str| content_type.starts_with(beginning.as_bytes());
+    !is("text/event-stream") && !is("application/vnd.apache.parquet")
 }
 
 async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, std::net::SocketAddr) {

@@ -92,11 +92,12 @@ pub struct Tick {
     pub volume_real: f64,
 }
 
-/// Reads the little-endian field at an offset that grows with each call.
-struct Fields<'a>(&'a [u8]);
+/// The little-endian fields of a row that were not read yet.
+pub struct RowFields<'a>(pub &'a [u8]);
 
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
+impl RowFields<'_> {
+    /// The bytes of the next field. Panics if there are fewer.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut field = [0; N];
         let (head, tail) = self.0.split_at(N);
         field.copy_from_slice(head);
@@ -119,7 +120,7 @@ impl Row for Rate {
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
-        let mut fields = Fields(bytes);
+        let mut fields = RowFields(bytes);
         Rate {
             time: i64::from_le_bytes(fields.take()),
             open: f64::from_le_bytes(fields.take()),
@@ -165,7 +166,7 @@ impl Row for Tick {
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
-        let mut fields = Fields(bytes);
+        let mut fields = RowFields(bytes);
         Tick {
             time: i64::from_le_bytes(fields.take()),
             bid: f64::from_le_bytes(fields.take()),

@@ -1,18 +1,12 @@
-//! `/api/v1/accounts`: the configured accounts, and everything below one.
+//! `/api/v1/accounts`: the configured accounts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter;
 
-use super::{
-    Endpoint, Outcome, Routes, first_of, history, orders, rates, segment, stream, symbols,
-    terminal, trades,
-};
-use crate::http::App;
+use super::{Body, Outcome, Table};
 use crate::http::auth::Scope;
 use crate::http::json::json;
 use crate::http::parameters::Parameters;
@@ -20,24 +14,10 @@ use crate::http::problem::{Kind, Problem};
 use crate::http::request::Call;
 use crate::pool::AccountStatus;
 
-pub fn routes(app: &Arc<App>) -> Routes {
-    let list_all = Endpoint::get(app, "/api/v1/accounts").to(warp::path::end().map(|| ()), list);
-    let account = segment().boxed();
-    let of_account = Endpoint::get(app, "/api/v1/accounts/{account}").to(account.clone(), one);
-    let restarts = Endpoint::post(app, "/api/v1/accounts/{account}/restart", Scope::Admin)
-        .to(account.clone().and(warp::path("restart")), restart);
-    first_of([
-        symbols::routes(app, &account),
-        rates::routes(app, &account),
-        terminal::routes(app, &account),
-        orders::routes(app, &account),
-        trades::routes(app, &account),
-        history::routes(app, &account),
-        stream::routes(app, &account),
-        restarts,
-        of_account,
-        list_all,
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts", list);
+    table.get("/api/v1/accounts/{account}", one);
+    table.send(Method::POST, "/api/v1/accounts/{account}/restart", Scope::Admin, restart);
 }
 
 /// Every configured account with the state of its sessions.
@@ -46,7 +26,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
     responses((status = 200, description = "The accounts, by name", body = [AccountStatus]))
 )]
 pub async fn list(call: Call, (): ()) -> Outcome {
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let accounts: Vec<AccountStatus> =
         call.app.directory.accounts().map(|account| account.status()).collect();
     json(&call, &accounts)
@@ -60,7 +40,7 @@ pub async fn list(call: Call, (): ()) -> Outcome {
 )]
 pub async fn one(call: Call, account: String) -> Outcome {
     let status = call.account(&account)?.status();
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     json(&call, &status)
 }
 
@@ -80,9 +60,9 @@ pub struct RestartBegun {
     params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 202, description = "The restart has begun", body = RestartBegun))
 )]
-pub async fn restart(call: Call, account: String) -> Outcome {
+pub async fn restart(call: Call, account: String, _: Body) -> Outcome {
     let account = call.account(&account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     match call.app.pool.restart(account.clone()).await {
         Some(true) => {
             let sessions = account.status().sessions.len();

@@ -1,6 +1,5 @@
 //! The operator's console: a page from the binary, and what it shows.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -9,11 +8,9 @@ use http::header::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes, first_of, segment};
-use crate::http::App;
+use super::{Outcome, Table};
 use crate::http::json::json;
 use crate::http::parameters::Parameters;
 use crate::http::problem::{Kind, Problem};
@@ -30,21 +27,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 const PAGE: &str = include_str!("../console/index.html");
 
-pub fn routes(app: &Arc<App>) -> Routes {
-    let page = Endpoint::open(app, "/console")
-        .to(warp::path("console").map(|| ()), |_call: Call, ()| async {
-            Ok(served(PAGE, "text/html; charset=utf-8"))
-        });
-    let files = Endpoint::open(app, "/console/{file}")
-        .to(warp::path("console").and(segment()), |_call: Call, name: String| async move {
-            file(&name)
-        });
-    first_of([page, files])
-}
-
-/// What the page shows, below `/api/v1`.
-pub fn data(app: &Arc<App>) -> Routes {
-    Endpoint::get(app, "/api/v1/console").to(warp::path::end().map(|| ()), console)
+pub fn add(table: &mut Table) {
+    let page = |_: Call, (): ()| async { Ok(served(PAGE, "text/html; charset=utf-8")) };
+    table.open("/console", page);
+    table.open("/console/{file}", |_: Call, name: String| async move { file(&name) });
+    table.get("/api/v1/console", console);
 }
 
 fn file(name: &str) -> Outcome {
@@ -91,7 +78,7 @@ pub struct Console {
     responses((status = 200, description = "Everything at once", body = Console))
 )]
 pub async fn console(call: Call, (): ()) -> Outcome {
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let metrics = call.app.metrics.overview().await.ok_or_else(|| {
         let problem = Problem::new(Kind::NotReady, "the metrics actor is being restarted");
         problem.retry_after(Duration::from_secs(1))

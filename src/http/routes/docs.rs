@@ -2,48 +2,32 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
-use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes, first_of, segment};
-use crate::http::App;
+use super::{Outcome, Table};
 use crate::http::openapi;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
 
-pub fn routes(app: &Arc<App>) -> Routes {
+pub fn add(table: &mut Table) {
     // Written once: the document never changes.
-    let document: Arc<str> = openapi::document().into();
-    let openapi = Endpoint::open(app, "/openapi.json").to(
-        warp::path("openapi.json").map(move || document.clone()),
-        |_call: Call, document: Arc<str>| async move {
-            Ok(typed(document.to_string(), "application/json"))
-        },
-    );
+    let document: Bytes = openapi::document().into();
+    table.open("/openapi.json", move |_: Call, (): ()| {
+        std::future::ready(Ok(typed(document.clone(), "application/json")))
+    });
     let config = Arc::new(Config::from("/openapi.json"));
-    let page = Endpoint::open(app, "/docs").to(
-        warp::path("docs")
-            .and(warp::path::full())
-            .map(|path: warp::path::FullPath| path.as_str().ends_with('/')),
-        {
-            let config = config.clone();
-            move |_call: Call, inside: bool| {
-                let config = config.clone();
-                async move { if inside { file("", config) } else { Ok(redirect()) } }
-            }
-        },
-    );
-    let files = Endpoint::open(app, "/docs/{file}").to(
-        warp::path("docs").and(segment()),
-        move |_call: Call, name: String| {
-            let config = config.clone();
-            async move { file(&name, config) }
-        },
-    );
-    first_of([openapi, page, files])
+    let page = config.clone();
+    table.open("/docs", move |call: Call, (): ()| {
+        let inside = call.exchange.path().ends_with('/');
+        std::future::ready(if inside { file("", page.clone()) } else { Ok(redirect()) })
+    });
+    table.open("/docs/{file}", move |_: Call, name: String| {
+        std::future::ready(file(&name, config.clone()))
+    });
 }
 
 /// The page's own links are relative to `/docs/`.
@@ -66,7 +50,7 @@ fn file(name: &str, config: Arc<Config<'static>>) -> Outcome {
     Ok(response)
 }
 
-fn typed(body: impl Into<bytes::Bytes>, content_type: &str) -> Response {
+fn typed(body: impl Into<Bytes>, content_type: &str) -> Response {
     let mut response = Response::new(body.into().into());
     if let Ok(value) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(CONTENT_TYPE, value);

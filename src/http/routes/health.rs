@@ -1,17 +1,14 @@
 //! Health and metrics, for those who watch the gateway. No key is asked for.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Map, Value, json};
-use warp::Filter;
 use warp::reply::Response;
 
-use super::{Endpoint, Outcome, Routes, first_of};
-use crate::http::App;
+use super::{Outcome, Table};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Call;
 
@@ -25,13 +22,10 @@ const METRICS_TYPE: HeaderValue =
 /// Addresses that the rate limit remembers before it forgets those at rest.
 const REMEMBERED: usize = 1_024;
 
-pub fn routes(app: &Arc<App>) -> Routes {
-    let leaf = |name: &'static str| warp::path(name).map(|| ());
-    first_of([
-        Endpoint::open(app, "/metrics").to(leaf("metrics"), metrics),
-        Endpoint::open(app, "/livez").to(leaf("livez"), livez),
-        Endpoint::open(app, "/readyz").to(leaf("readyz"), readyz),
-    ])
+pub fn add(table: &mut Table) {
+    table.open("/metrics", metrics);
+    table.open("/livez", livez);
+    table.open("/readyz", readyz);
 }
 
 /// Whether the process and its root actors answer.

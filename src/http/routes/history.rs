@@ -1,13 +1,8 @@
 //! Orders and deals of the past.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
-use warp::Filter;
-use warp::filters::BoxedFilter;
-
-use super::{Endpoint, Outcome, Routes, first_of};
-use crate::http::App;
+use super::{Outcome, Table};
 use crate::http::json::answer;
 use crate::http::parameters::{Moment, Parameters};
 use crate::http::problem::Problem;
@@ -15,19 +10,11 @@ use crate::http::request::Call;
 use crate::http::table::{self, Facts, Format};
 use crate::mt5::{Answer, Deal, Group, Order, Request, Selection};
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let all = |name: &'static str| account.clone().and(warp::path("history")).and(warp::path(name));
-    let total = |name: &'static str| all(name).and(warp::path("total"));
-    first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/history/orders")
-            .to(all("orders"), history_orders),
-        Endpoint::get(app, "/api/v1/accounts/{account}/history/orders/total")
-            .to(total("orders"), history_orders_total),
-        Endpoint::get(app, "/api/v1/accounts/{account}/history/deals")
-            .to(all("deals"), history_deals),
-        Endpoint::get(app, "/api/v1/accounts/{account}/history/deals/total")
-            .to(total("deals"), history_deals_total),
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/history/orders", history_orders);
+    table.get("/api/v1/accounts/{account}/history/orders/total", history_orders_total);
+    table.get("/api/v1/accounts/{account}/history/deals", history_deals);
+    table.get("/api/v1/accounts/{account}/history/deals/total", history_deals_total);
 }
 
 /// What part of the history is asked for.
@@ -115,7 +102,7 @@ async fn history_of(
 
 async fn list(call: Call, name: &str, deals: bool) -> Outcome {
     let account = call.account(name)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let filtered = Filtered::take(&mut parameters)?;
     let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
@@ -129,7 +116,7 @@ async fn list(call: Call, name: &str, deals: bool) -> Outcome {
 
 async fn total(call: Call, account: &str, deals: bool) -> Outcome {
     call.account(account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let filtered = Filtered::take(&mut parameters)?;
     parameters.finish()?;
     let (date_from, date_to) = (filtered.from, filtered.to);

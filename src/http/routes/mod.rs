@@ -1,5 +1,6 @@
-//! The routes, one file an area. `docs/architecture.md` follows a request
-//! through them; `/openapi.json` lists them.
+//! The routes, one file an area. Each area adds its path templates with what
+//! answers them to a [`Table`]; one warp filter looks a request's path up in it.
+//! `docs/architecture.md` follows a request through; `/openapi.json` lists them.
 
 mod accounts;
 mod console;
@@ -13,16 +14,20 @@ mod symbols;
 mod terminal;
 mod trades;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use http::Method;
+use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Filter, Rejection};
+use warp::ws::Ws;
 
 use super::App;
 use super::auth::Scope;
@@ -57,142 +62,200 @@ pub use self::trades::{
 /// What a handler gives back.
 type Outcome = Result<Response, Problem>;
 
-/// What a group of routes is.
-type Routes = BoxedFilter<(Response,)>;
-
 /// A body as it arrives.
 pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
 /// Every route, and the problem for what is none.
-pub fn all(app: &Arc<App>) -> Routes {
-    let v1 = warp::path("api").and(warp::path("v1"));
-    let unmatched = warp::ext::get::<Arc<Exchange>>()
-        .map(|exchange: Arc<Exchange>| exchange.unmatched().into_response());
-    let accounts = v1.and(warp::path("accounts")).and(accounts::routes(app)).boxed();
-    let console = v1.and(warp::path("console")).and(console::data(app)).boxed();
-    first_of([
-        accounts,
-        health::routes(app),
-        docs::routes(app),
-        console::routes(app),
-        console,
-        unmatched.boxed(),
-    ])
+pub fn all(app: &Arc<App>) -> BoxedFilter<(Response,)> {
+    let mut table = Table::default();
+    accounts::add(&mut table);
+    symbols::add(&mut table);
+    rates::add(&mut table);
+    terminal::add(&mut table);
+    orders::add(&mut table);
+    trades::add(&mut table);
+    history::add(&mut table);
+    stream::add(&mut table);
+    console::add(&mut table);
+    health::add(&mut table);
+    docs::add(&mut table);
+    let (app, router) = (app.clone(), Arc::new(table.router()));
+
+    let upgrade = warp::header::exact_ignore_case("upgrade", "websocket").and(warp::ws());
+    let upgrade = upgrade.map(Some).or(warp::any().map(|| None)).unify();
+    let body = warp::body::stream()
+        .map(|body| StreamExt::map(body, |piece: Result<_, _>| piece.map(take_all)).boxed());
+    warp::ext::get::<Arc<Exchange>>()
+        .and(upgrade)
+        .and(body)
+        .then(move |exchange, upgrade, body| {
+            let (app, router) = (app.clone(), router.clone());
+            async move {
+                let outcome = answer(app, &router, exchange, upgrade, body).await;
+                outcome.unwrap_or_else(Problem::into_response)
+            }
+        })
+        .boxed()
 }
 
-/// The first of these routes that takes a request: one level deep for the first, one deeper for
-/// each that follows, so what is asked for most comes first.
-fn first_of<const N: usize>(routes: [Routes; N]) -> Routes {
-    let nested = |later: Routes, earlier: Routes| earlier.or(later).unify().boxed();
-    routes.into_iter().rev().reduce(nested).expect("a group has routes")
-}
-
-/// A piece of the path, decoded.
-fn segment() -> impl Filter<Extract = (String,), Error = Rejection> + Copy {
-    warp::path::param().map(|raw: String| percent_decode_str(&raw).decode_utf8_lossy().into_owned())
-}
-
-/// A route and who may use it.
-struct Endpoint<'a> {
-    app: &'a Arc<App>,
-    method: Method,
-    template: &'static str,
-    scope: Option<Scope>,
-}
-
-impl<'a> Endpoint<'a> {
-    /// Reads with the scope `read`.
-    fn get(app: &'a Arc<App>, template: &'static str) -> Self {
-        Endpoint { app, method: Method::GET, template, scope: Some(Scope::Read) }
-    }
-
-    /// Reads without a key.
-    fn open(app: &'a Arc<App>, template: &'static str) -> Self {
-        Endpoint { app, method: Method::GET, template, scope: None }
-    }
-
-    fn post(app: &'a Arc<App>, template: &'static str, scope: Scope) -> Self {
-        Endpoint { app, method: Method::POST, template, scope: Some(scope) }
-    }
-
-    /// Trades with the scope `trade`.
-    fn trade(app: &'a Arc<App>, method: Method, template: &'static str) -> Self {
-        Endpoint { app, method, template, scope: Some(Scope::Trade) }
-    }
-
-    /// Answers requests for `path` by `handler`.
-    fn to<P, T, H, F>(self, path: P, handler: H) -> Routes
-    where
-        P: Filter<Extract = (T,), Error = Rejection> + Clone + Send + Sync + 'static,
-        T: Send + 'static,
-        H: Fn(Call, T) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Outcome> + Send,
-    {
-        let (app, scope) = (self.app.clone(), self.scope);
-        self.matched(path)
-            .then(move |path: T, exchange: Arc<Exchange>| {
-                let call = Call::admit(app.clone(), exchange, scope);
-                let handler = handler.clone();
-                async move { respond(async { handler(call?, path).await }.await) }
-            })
-            .boxed()
-    }
-
-    /// Answers requests for `path`, which may have a body, by `handler`.
-    fn with_body<P, T, H, F>(self, path: P, handler: H) -> Routes
-    where
-        P: Filter<Extract = (T,), Error = Rejection> + Clone + Send + Sync + 'static,
-        T: Send + 'static,
-        H: Fn(Call, T, Body) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Outcome> + Send,
-    {
-        let (app, scope) = (self.app.clone(), self.scope);
-        let body = warp::body::stream()
-            .map(|body| StreamExt::map(body, |piece: Result<_, _>| piece.map(take_all)).boxed());
-        self.matched(path)
-            .and(body)
-            .then(move |path: T, exchange: Arc<Exchange>, body: Body| {
-                let call = Call::admit(app.clone(), exchange, scope);
-                let handler = handler.clone();
-                async move { respond(async { handler(call?, path, body).await }.await) }
-            })
-            .boxed()
-    }
-
-    /// Passes requests whose path and method match, and tells their exchange
-    /// the route; notes what the path would take for those whose method does not.
-    fn matched<P, T>(
-        self,
-        path: P,
-    ) -> impl Filter<Extract = (T, Arc<Exchange>), Error = Rejection> + Clone + Send + Sync + 'static
-    where
-        P: Filter<Extract = (T,), Error = Rejection> + Clone + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let (app, method) = (self.app.clone(), self.method);
-        let route = Arc::new(Route::new(self.template));
-        path.and(warp::path::end())
-            .and(warp::ext::get::<Arc<Exchange>>())
-            .and_then(move |path: T, exchange: Arc<Exchange>| {
-                exchange.matched(&app, &route);
-                let head = method == Method::GET && exchange.method == Method::HEAD;
-                let takes = exchange.method == method || head;
-                if !takes {
-                    exchange.allow(std::slice::from_ref(&method));
-                    if method == Method::GET {
-                        exchange.allow(&[Method::HEAD]);
-                    }
-                }
-                std::future::ready(if takes { Ok((path, exchange)) } else { Err(warp::reject()) })
-            })
-            .untuple_one()
-    }
+/// Finds the route of a request and lets its handler answer.
+async fn answer(
+    app: Arc<App>,
+    router: &Router<Resource>,
+    exchange: Arc<Exchange>,
+    upgrade: Option<Ws>,
+    body: Body,
+) -> Outcome {
+    let path = exchange.path();
+    let found = router
+        .at(path.strip_suffix('/').unwrap_or(path))
+        .map_err(|_| Problem::not_found("there is no such route; /openapi.json lists them"))?;
+    exchange.matched(&app, &found.value.route);
+    let operation = found.value.operation(&exchange.method)?;
+    let segments = Segments::decode(&found.params);
+    let call = Call::admit(app, exchange.clone(), operation.scope)?;
+    (operation.handler)(call, segments, body, upgrade).await
 }
 
 fn take_all(mut piece: impl Buf) -> Bytes {
     piece.copy_to_bytes(piece.remaining())
 }
 
-fn respond(outcome: Outcome) -> Response {
-    outcome.unwrap_or_else(Problem::into_response)
+/// The path templates, and what answers them.
+#[derive(Default)]
+struct Table(BTreeMap<&'static str, Resource>);
+
+/// What stands behind one path template.
+struct Resource {
+    route: Arc<Route>,
+    operations: Vec<Operation>,
+}
+
+/// What answers one method.
+struct Operation {
+    method: Method,
+    /// `None`: no key is asked for.
+    scope: Option<Scope>,
+    handler: Handler,
+}
+
+type Handler =
+    Box<dyn Fn(Call, Segments, Body, Option<Ws>) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+impl Table {
+    /// Reads with the scope `read`.
+    fn get<T, F>(
+        &mut self,
+        template: &'static str,
+        handler: impl Fn(Call, T) -> F + Send + Sync + 'static,
+    ) where
+        T: From<Segments>,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let handler = move |call, path, _, _| handler(call, path);
+        self.add(Method::GET, template, Some(Scope::Read), handler);
+    }
+
+    /// Reads without a key.
+    fn open<T, F>(
+        &mut self,
+        template: &'static str,
+        handler: impl Fn(Call, T) -> F + Send + Sync + 'static,
+    ) where
+        T: From<Segments>,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let handler = move |call, path, _, _| handler(call, path);
+        self.add(Method::GET, template, None, handler);
+    }
+
+    /// Takes a body.
+    fn send<T, F>(
+        &mut self,
+        method: Method,
+        template: &'static str,
+        scope: Scope,
+        handler: impl Fn(Call, T, Body) -> F + Send + Sync + 'static,
+    ) where
+        T: From<Segments>,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let handler = move |call, path, body, _| handler(call, path, body);
+        self.add(method, template, Some(scope), handler);
+    }
+
+    fn add<T, F>(
+        &mut self,
+        method: Method,
+        template: &'static str,
+        scope: Option<Scope>,
+        handler: impl Fn(Call, T, Body, Option<Ws>) -> F + Send + Sync + 'static,
+    ) where
+        T: From<Segments>,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let handler: Handler = Box::new(move |call, segments, body, upgrade| {
+            handler(call, segments.into(), body, upgrade).boxed()
+        });
+        let resource = self.0.entry(template).or_insert_with(|| Resource {
+            route: Arc::new(Route::new(template)),
+            operations: vec![],
+        });
+        resource.operations.push(Operation { method, scope, handler });
+    }
+
+    fn router(self) -> Router<Resource> {
+        let mut router = Router::new();
+        for (template, resource) in self.0 {
+            router.insert(template, resource).expect("the templates above are well-formed");
+        }
+        router
+    }
+}
+
+impl Resource {
+    /// What answers a method. HEAD is GET whose body is not sent.
+    fn operation(&self, method: &Method) -> Result<&Operation, Problem> {
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let found = self.operations.iter().find(|operation| operation.method == *wanted);
+        found.ok_or_else(|| {
+            let mut allowed: Vec<Method> =
+                self.operations.iter().map(|operation| operation.method.clone()).collect();
+            if allowed.contains(&Method::GET) {
+                allowed.push(Method::HEAD);
+            }
+            Problem::method_not_allowed(&allowed)
+        })
+    }
+}
+
+/// The variable segments of a path, decoded, in the order of its template.
+struct Segments(std::vec::IntoIter<String>);
+
+impl Segments {
+    fn decode(params: &Params<'_, '_>) -> Segments {
+        let decode = |raw| percent_decode_str(raw).decode_utf8_lossy().into_owned();
+        Segments(params.iter().map(|(_, raw)| decode(raw)).collect::<Vec<_>>().into_iter())
+    }
+
+    /// The next one; the template has as many as its handler takes.
+    fn take(&mut self) -> String {
+        self.0.next().unwrap_or_default()
+    }
+}
+
+impl From<Segments> for () {
+    fn from(_: Segments) {}
+}
+
+impl From<Segments> for String {
+    fn from(mut segments: Segments) -> String {
+        segments.take()
+    }
+}
+
+impl From<Segments> for (String, String) {
+    fn from(mut segments: Segments) -> (String, String) {
+        (segments.take(), segments.take())
+    }
 }

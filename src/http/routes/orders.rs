@@ -1,12 +1,6 @@
 //! Open positions and pending orders, as they are.
 
-use std::sync::Arc;
-
-use warp::Filter;
-use warp::filters::BoxedFilter;
-
-use super::{Endpoint, Outcome, Routes, first_of, segment};
-use crate::http::App;
+use super::{Outcome, Segments, Table};
 use crate::http::json::{answer, json};
 use crate::http::parameters::{Parameter, Parameters};
 use crate::http::problem::Problem;
@@ -29,36 +23,25 @@ impl TicketPath {
     }
 }
 
-/// The paths of single positions or orders.
-pub fn one(account: &BoxedFilter<(String,)>, name: &'static str) -> BoxedFilter<(TicketPath,)> {
-    account
-        .clone()
-        .and(warp::path(name))
-        .and(segment())
-        .map(|account, ticket| TicketPath { account, ticket })
-        .boxed()
+impl From<Segments> for TicketPath {
+    fn from(mut segments: Segments) -> TicketPath {
+        TicketPath { account: segments.take(), ticket: segments.take() }
+    }
 }
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let all = |name: &'static str| account.clone().and(warp::path(name));
-    first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/positions/total")
-            .to(all("positions").and(warp::path("total")), positions_total),
-        Endpoint::get(app, "/api/v1/accounts/{account}/positions/{ticket}")
-            .to(one(account, "positions"), position),
-        Endpoint::get(app, "/api/v1/accounts/{account}/positions").to(all("positions"), positions),
-        Endpoint::get(app, "/api/v1/accounts/{account}/orders/total")
-            .to(all("orders").and(warp::path("total")), orders_total),
-        Endpoint::get(app, "/api/v1/accounts/{account}/orders/{ticket}")
-            .to(one(account, "orders"), order),
-        Endpoint::get(app, "/api/v1/accounts/{account}/orders").to(all("orders"), orders),
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/positions", positions);
+    table.get("/api/v1/accounts/{account}/positions/total", positions_total);
+    table.get("/api/v1/accounts/{account}/positions/{ticket}", position);
+    table.get("/api/v1/accounts/{account}/orders", orders);
+    table.get("/api/v1/accounts/{account}/orders/total", orders_total);
+    table.get("/api/v1/accounts/{account}/orders/{ticket}", order);
 }
 
 /// What to ask the terminal for, and what to leave out of its answer: the
 /// package takes a symbol or a group, not both.
 fn selection(call: &Call) -> Result<(Selection, Option<Group>), Problem> {
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let symbol: Option<String> = parameters.optional("symbol")?;
     let group: Option<String> = parameters.optional("group")?;
     parameters.finish()?;
@@ -91,7 +74,7 @@ pub async fn positions(call: Call, account: String) -> Outcome {
 
 async fn total(call: Call, account: &str, request: Request) -> Outcome {
     call.account(account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let total = call.ask(account, request).await?;
     answer(&call, total).await
 }
@@ -117,7 +100,7 @@ pub async fn positions_total(call: Call, account: String) -> Outcome {
 )]
 pub async fn position(call: Call, path: TicketPath) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     let request = Request::PositionsGet { selection: Selection::Ticket(ticket) };
     match call.ask(&path.account, request).await? {
@@ -170,7 +153,7 @@ pub async fn orders_total(call: Call, account: String) -> Outcome {
 )]
 pub async fn order(call: Call, path: TicketPath) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     let request = Request::OrdersGet { selection: Selection::Ticket(ticket) };
     match call.ask(&path.account, request).await? {

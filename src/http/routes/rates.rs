@@ -1,27 +1,16 @@
 //! Bars and ticks.
 
-use std::sync::Arc;
-
-use warp::Filter;
-use warp::filters::BoxedFilter;
-
-use super::symbols::{SymbolPath, symbol_path};
-use super::{Endpoint, Outcome, Routes, first_of};
-use crate::http::App;
+use super::symbols::SymbolPath;
+use super::{Outcome, Table};
 use crate::http::parameters::{Parameters, Stretch};
 use crate::http::request::Call;
 use crate::http::table::{self, Facts, Format};
 use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
 use crate::pool::bars::{self, RateRange, TickRange};
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let one = symbol_path(account);
-    first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/rates")
-            .to(one.clone().and(warp::path("rates")), rates),
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/ticks")
-            .to(one.and(warp::path("ticks")), ticks),
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/rates", rates);
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/ticks", ticks);
 }
 
 /// Bars, oldest first.
@@ -52,7 +41,7 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
 )]
 pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let timeframe: Timeframe = parameters.required("timeframe")?;
     let stretch = Stretch::take(&mut parameters)?;
     let format = Format::take(&call, &mut parameters)?;
@@ -105,7 +94,7 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
 )]
 pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let stretch = Stretch::take(&mut parameters)?;
     let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
     let format = Format::take(&call, &mut parameters)?;

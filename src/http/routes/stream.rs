@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::Method;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use warp::filters::BoxedFilter;
+use warp::Reply;
 use warp::ws::{Message, WebSocket, Ws};
-use warp::{Filter, Reply};
 
 use super::symbols::SymbolPath;
-use super::{Endpoint, Outcome, Routes};
-use crate::http::App;
+use super::{Outcome, Table};
+use crate::http::auth::Scope;
 use crate::http::parameters::{Parameter, Parameters};
 use crate::http::problem::{Kind as ProblemKind, Problem};
 use crate::http::request::Call;
@@ -45,11 +45,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const GOING_AWAY: u16 = 1001;
 const POLICY_VIOLATION: u16 = 1008;
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    let path = account.clone().and(warp::path("stream")).and(upgrade);
-    let path = path.map(|account, upgrade| (account, upgrade));
-    Endpoint::get(app, "/api/v1/accounts/{account}/stream").to(path, stream)
+pub fn add(table: &mut Table) {
+    let template = "/api/v1/accounts/{account}/stream";
+    table.add(Method::GET, template, Some(Scope::Read), |call, account: String, _, upgrade| {
+        stream(call, account, upgrade)
+    });
 }
 
 /// The kinds of event that are asked for.
@@ -84,9 +84,9 @@ impl Parameter for Kinds {
         (status = 101, description = "The events follow as WebSocket messages: `{\"id\", \"event\", \"data\"}`"),
     )
 )]
-pub async fn stream(call: Call, (name, upgrade): (String, Option<Ws>)) -> Outcome {
+pub async fn stream(call: Call, name: String, upgrade: Option<Ws>) -> Outcome {
     let account = call.account(&name)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let symbols = parameters.optional::<String>("symbols")?.unwrap_or_default();
     let kinds = parameters.optional::<Kinds>("events")?;
     let kinds = kinds.map_or_else(|| BTreeSet::from([Kind::Ticks]), |Kinds(kinds)| kinds);

@@ -1,14 +1,10 @@
 //! Symbols and their present prices.
 
-use std::sync::Arc;
-
+use http::Method;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter;
-use warp::filters::BoxedFilter;
 
-use super::{Body, Endpoint, Outcome, Routes, first_of, segment};
-use crate::http::App;
+use super::{Body, Outcome, Segments, Table};
 use crate::http::auth::Scope;
 use crate::http::json::{answer, json, read};
 use crate::http::parameters::Parameters;
@@ -42,32 +38,20 @@ impl SymbolPath {
     }
 }
 
-/// The path of a symbol.
-pub fn symbol_path(account: &BoxedFilter<(String,)>) -> BoxedFilter<(SymbolPath,)> {
-    account
-        .clone()
-        .and(warp::path("symbols"))
-        .and(segment())
-        .map(|account, symbol| SymbolPath { account, symbol })
-        .boxed()
+impl From<Segments> for SymbolPath {
+    fn from(mut segments: Segments) -> SymbolPath {
+        SymbolPath { account: segments.take(), symbol: segments.take() }
+    }
 }
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let all = account.clone().and(warp::path("symbols")).boxed();
-    let one = symbol_path(account);
-    let leaf = |name: &'static str| one.clone().and(warp::path(name));
-    first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/tick")
-            .to(leaf("tick"), tick),
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}/book")
-            .to(leaf("book"), book),
-        Endpoint::post(app, "/api/v1/accounts/{account}/symbols/{symbol}/select", Scope::Read)
-            .with_body(leaf("select"), select),
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/total")
-            .to(all.clone().and(warp::path("total")), symbols_total),
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols/{symbol}").to(one, symbol),
-        Endpoint::get(app, "/api/v1/accounts/{account}/symbols").to(all, symbols),
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/symbols", symbols);
+    table.get("/api/v1/accounts/{account}/symbols/total", symbols_total);
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}", symbol);
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/tick", tick);
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/book", book);
+    let template = "/api/v1/accounts/{account}/symbols/{symbol}/select";
+    table.send(Method::POST, template, Scope::Read, select);
 }
 
 /// Names of the symbols that the terminal knows; as CSV, Arrow or Parquet with
@@ -91,7 +75,7 @@ pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
 )]
 pub async fn symbols(call: Call, account: String) -> Outcome {
     let utc = call.account(&account)?.is_utc();
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let group = parameters.optional("group")?;
     let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
@@ -115,14 +99,14 @@ pub async fn symbols(call: Call, account: String) -> Outcome {
 )]
 pub async fn symbols_total(call: Call, account: String) -> Outcome {
     call.account(&account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let total = call.ask(&account, Request::SymbolsTotal).await?;
     answer(&call, total).await
 }
 
 async fn plain(call: Call, path: SymbolPath, request: impl FnOnce(String) -> Request) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let found = call.ask(&path.account, request(path.name()?)).await?;
     answer(&call, found).await
 }
@@ -188,7 +172,7 @@ pub struct Select {
 )]
 pub async fn select(call: Call, path: SymbolPath, body: Body) -> Outcome {
     let account = call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let symbol = path.name()?;
     let select: Select = read(&call, body).await?;
     let request = Request::SymbolSelect { symbol, enable: select.enable };

@@ -1,34 +1,26 @@
 //! What a terminal says about itself and its account.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter;
-use warp::filters::BoxedFilter;
 
-use super::{Endpoint, Outcome, Routes, first_of};
-use crate::http::App;
+use super::{Outcome, Table};
 use crate::http::json::{answer, json};
 use crate::http::parameters::Parameters;
 use crate::http::request::Call;
 use crate::mt5::{AccountInfo, Request, TerminalInfo, Version};
 use crate::terminal::Mode;
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let leaf = |name: &'static str| account.clone().and(warp::path(name));
-    first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/ping").to(leaf("ping"), ping),
-        Endpoint::get(app, "/api/v1/accounts/{account}/error").to(leaf("error"), error),
-        Endpoint::get(app, "/api/v1/accounts/{account}/version").to(leaf("version"), version),
-        Endpoint::get(app, "/api/v1/accounts/{account}/terminal").to(leaf("terminal"), terminal),
-        Endpoint::get(app, "/api/v1/accounts/{account}/account").to(leaf("account"), self::account),
-    ])
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/ping", ping);
+    table.get("/api/v1/accounts/{account}/error", error);
+    table.get("/api/v1/accounts/{account}/version", version);
+    table.get("/api/v1/accounts/{account}/terminal", terminal);
+    table.get("/api/v1/accounts/{account}/account", account);
 }
 
 async fn plain(call: Call, account: &str, request: Request) -> Outcome {
     call.account(account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let found = call.ask(account, request).await?;
     answer(&call, found).await
 }
@@ -50,7 +42,7 @@ pub struct Pong {
 )]
 pub async fn ping(call: Call, account: String) -> Outcome {
     let mode = call.account(&account)?.mode();
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     call.ask(&account, Request::TerminalInfo).await?;
     json(&call, &Pong { status: "ok", mode })
 }

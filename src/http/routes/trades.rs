@@ -1,8 +1,6 @@
 //! Trading: placing, changing, closing, cancelling, checking, and looking up
 //! what became of it.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -10,12 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
-use warp::Filter;
-use warp::filters::BoxedFilter;
 
-use super::orders::{TicketPath, one};
-use super::{Body, Endpoint, Outcome, Routes, first_of, segment};
-use crate::http::App;
+use super::orders::TicketPath;
+use super::{Body, Outcome, Table};
 use crate::http::auth::Scope;
 use crate::http::fields::Fields;
 use crate::http::json::json;
@@ -36,38 +31,21 @@ const DEVIATION: u64 = 20;
 /// Trades in one list, unless the client asks for another number.
 const LIMIT: u32 = 100;
 
-pub fn routes(app: &Arc<App>, account: &BoxedFilter<(String,)>) -> Routes {
-    let orders = account.clone().and(warp::path("orders")).boxed();
-    let calc = |name: &'static str| account.clone().and(warp::path("calc")).and(warp::path(name));
-    let trades = account.clone().and(warp::path("trades")).boxed();
-    let in_orders = first_of([
-        Endpoint::post(app, "/api/v1/accounts/{account}/orders/check", Scope::Read)
-            .with_body(orders.clone().and(warp::path("check")), check_order),
-        Endpoint::trade(app, Method::PUT, "/api/v1/accounts/{account}/orders/{ticket}")
-            .with_body(one(account, "orders"), modify_order),
-        Endpoint::trade(app, Method::DELETE, "/api/v1/accounts/{account}/orders/{ticket}")
-            .with_body(one(account, "orders"), cancel_order),
-        Endpoint::trade(app, Method::POST, "/api/v1/accounts/{account}/orders")
-            .with_body(orders, place_order),
-    ]);
-    let in_positions = first_of([
-        Endpoint::trade(app, Method::PUT, "/api/v1/accounts/{account}/positions/{ticket}")
-            .with_body(one(account, "positions"), modify_position),
-        Endpoint::trade(app, Method::DELETE, "/api/v1/accounts/{account}/positions/{ticket}")
-            .with_body(one(account, "positions"), close_position),
-    ]);
-    let in_calc = first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/calc/margin")
-            .to(calc("margin"), calc_margin),
-        Endpoint::get(app, "/api/v1/accounts/{account}/calc/profit")
-            .to(calc("profit"), calc_profit),
-    ]);
-    let in_trades = first_of([
-        Endpoint::get(app, "/api/v1/accounts/{account}/trades/{trade_id}")
-            .to(trades.clone().and(segment()).map(|account, id| (account, id)), trade),
-        Endpoint::get(app, "/api/v1/accounts/{account}/trades").to(trades, self::trades),
-    ]);
-    first_of([in_orders, in_positions, in_calc, in_trades])
+pub fn add(table: &mut Table) {
+    let (orders, order) =
+        ("/api/v1/accounts/{account}/orders", "/api/v1/accounts/{account}/orders/{ticket}");
+    table.send(Method::POST, orders, Scope::Trade, place_order);
+    table.send(Method::PUT, order, Scope::Trade, modify_order);
+    table.send(Method::DELETE, order, Scope::Trade, cancel_order);
+    let check = "/api/v1/accounts/{account}/orders/check";
+    table.send(Method::POST, check, Scope::Read, check_order);
+    let position = "/api/v1/accounts/{account}/positions/{ticket}";
+    table.send(Method::PUT, position, Scope::Trade, modify_position);
+    table.send(Method::DELETE, position, Scope::Trade, close_position);
+    table.get("/api/v1/accounts/{account}/calc/margin", calc_margin);
+    table.get("/api/v1/accounts/{account}/calc/profit", calc_profit);
+    table.get("/api/v1/accounts/{account}/trades", trades);
+    table.get("/api/v1/accounts/{account}/trades/{trade_id}", trade);
 }
 
 /// The client's key: 1 to 255 visible ASCII characters, quotes optional.
@@ -247,7 +225,7 @@ fn positive(price: Option<f64>) -> Option<f64> {
 )]
 pub async fn place_order(call: Call, account: String, body: Body) -> Outcome {
     call.account(&account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let wish = take_order(Fields::of(&call, body).await?)?;
     carry_through(&call, &account, wish).await
 }
@@ -271,7 +249,7 @@ pub struct Checked {
 )]
 pub async fn check_order(call: Call, account: String, body: Body) -> Outcome {
     let checked = call.account(&account)?.clone();
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let Wish::Place(order) = take_order(Fields::of(&call, body).await?)? else {
         return Err(Problem::invalid("field `position_by`: the terminal checks orders alone"));
     };
@@ -305,7 +283,7 @@ pub struct PositionBody {
 )]
 pub async fn modify_position(call: Call, path: TicketPath, body: Body) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     let mut fields = change(&call, body).await?;
     let (sl, tp) = (fields.clearable("sl", 0.0)?, fields.clearable("tp", 0.0)?);
@@ -347,7 +325,7 @@ async fn without_body(mut body: Body) -> Result<(), Problem> {
 )]
 pub async fn close_position(call: Call, path: TicketPath, body: Body) -> Outcome {
     call.account(&path.account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let volume = parameters.optional("volume")?;
     let deviation = parameters.optional("deviation")?.unwrap_or(DEVIATION);
     parameters.finish()?;
@@ -388,7 +366,7 @@ pub struct OrderChangeBody {
 )]
 pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     let mut fields = change(&call, body).await?;
     let change = OrderChange {
@@ -415,7 +393,7 @@ pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
 )]
 pub async fn cancel_order(call: Call, path: TicketPath, body: Body) -> Outcome {
     call.account(&path.account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     without_body(body).await?;
     carry_through(&call, &path.account, Wish::Cancel { ticket }).await
@@ -454,7 +432,7 @@ pub struct Margin {
 )]
 pub async fn calc_margin(call: Call, account: String) -> Outcome {
     call.account(&account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let Side(action) = parameters.required("action")?;
     let symbol = parameters.required("symbol")?;
     let volume = parameters.required("volume")?;
@@ -487,7 +465,7 @@ pub struct Profit {
 )]
 pub async fn calc_profit(call: Call, account: String) -> Outcome {
     call.account(&account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let Side(action) = parameters.required("action")?;
     let symbol = parameters.required("symbol")?;
     let volume = parameters.required("volume")?;
@@ -587,7 +565,7 @@ impl Parameter for Limit {
 )]
 pub async fn trades(call: Call, account: String) -> Outcome {
     call.account(&account)?;
-    let mut parameters = Parameters::parse(&call.exchange.query)?;
+    let mut parameters = Parameters::parse(call.exchange.query())?;
     let state = parameters.optional("state")?;
     let limit = parameters.optional("limit")?.map_or(LIMIT, |Limit(limit)| limit);
     parameters.finish()?;
@@ -607,7 +585,7 @@ pub async fn trades(call: Call, account: String) -> Outcome {
 )]
 pub async fn trade(call: Call, (account, trade_id): (String, String)) -> Outcome {
     call.account(&account)?;
-    Parameters::parse(&call.exchange.query)?.finish()?;
+    Parameters::parse(call.exchange.query())?.finish()?;
     match call.app.trading.find(&account, &trade_id).await? {
         Some(found) => json(&call, &TradeRecord::from(found)),
         None => {

@@ -103,21 +103,9 @@ impl<R: Row> Table for Rows<R> {
     }
 
     fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
-        write_json(self.slice(rows).iter(), to)
+        super::json::write(&self.slice(rows), to);
+        Ok(())
     }
-}
-
-fn write_json<T: Serialize>(
-    rows: impl Iterator<Item = T>,
-    to: &mut Vec<u8>,
-) -> serde_json::Result<()> {
-    for (index, row) in rows.enumerate() {
-        if index > 0 {
-            to.push(b',');
-        }
-        serde_json::to_writer(&mut *to, &row)?;
-    }
-    Ok(())
 }
 
 /// A record of MT5's that lists are made of.
@@ -190,6 +178,12 @@ impl<T: Record> Table for Vec<T> {
     }
 
     fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
-        write_json(self[rows].iter(), to)
+        for (index, row) in self[rows].iter().enumerate() {
+            if index > 0 {
+                to.push(b',');
+            }
+            serde_json::to_writer(&mut *to, row)?;
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@
 mod columns;
 mod encode;
 mod format;
+pub mod json;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
