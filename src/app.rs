@@ -1,16 +1,19 @@
 //! Start order, signals, and the order of the end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::Actor;
+use futures_util::Stream;
+use ractor::{Actor, ActorRef};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::actor::{Depths, Role};
+use crate::actor::{Depths, Envelope, Role};
 use crate::gateway::{self, Gateway, Root};
 use crate::http::{self, App};
 use crate::metrics::http::HttpInstruments;
@@ -55,59 +58,10 @@ pub enum Error {
 /// Why it could not start, or had to stop.
 pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
     raise_file_descriptors();
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|error| Error::Listen(settings.listen, error))?;
-    let depths = Depths::default();
-    let sessions: Vec<(String, usize)> =
-        settings.accounts.iter().map(|account| (account.name.clone(), account.sessions)).collect();
-    let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
-    let metrics = Metrics::new(&depths, settings.metrics.enabled);
-    let directory = Directory::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
-    let directory = Arc::new(directory);
-    let journal = open_journal(&settings.trading, &directory, &metrics)?;
-    let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
-    let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
-    let (sampled_sender, sampled) = watch::channel(false);
-    let (given_up_sender, given_up) = oneshot::channel();
-    let args = gateway::Args {
-        gateway: gateway.clone(),
-        catalog: catalog.clone(),
-        depths,
-        metrics: metrics.clone(),
-        directory: directory.clone(),
-        pool: pool.clone(),
-        pool_options: Arc::new(settings.pool),
-        trading: trading.clone(),
-        sampler_interval: settings.sampler_interval,
-        disks: settings.disks,
-        sampled: sampled_sender,
-        given_up: given_up_sender,
-    };
-    let (root, root_task) = Actor::spawn(None, Root, args).await?;
-
-    let stop = CancellationToken::new();
-    let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
-    let streams = Streams::new(&directory, settings.streams, measured.as_ref(), stop.clone());
-    let streams = Arc::new(streams);
-    let instruments = settings
-        .metrics
-        .enabled
-        .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
-    let app = App::new(http::Parts {
-        options: settings.http,
-        keys: settings.keys,
-        directory,
-        pool: pool.clone(),
-        trading: trading.clone(),
-        streams: streams.clone(),
-        gateway,
-        metrics,
-        instruments,
-        sampled,
-        events,
-    });
-    let address = listener.local_addr().map_err(|error| Error::Listen(settings.listen, error))?;
+    let cannot_listen = |error| Error::Listen(settings.listen, error);
+    let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let service = Service::start(settings, events).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         api = %format_args!("http://{address}/api/v1/accounts"),
@@ -115,24 +69,142 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
-    let serving = tokio::spawn(http::serve(listener, app, stop.clone()));
+    service.serve(http::connections(listener)).await
+}
 
-    let mut signals = Signals::new();
-    tokio::select! {
-        signal = signals.next() => info!(signal, grace = ?settings.shutdown_grace, "stopping"),
-        Ok(role) = given_up => return Err(Error::GivenUp(role)),
+/// Everything that runs, but for the connections.
+pub struct Service {
+    /// The accounts.
+    pub directory: Arc<Directory>,
+    app: Arc<App>,
+    /// Cancelled when no new requests are taken.
+    stop: CancellationToken,
+    streams: Arc<Streams>,
+    trading: Trading,
+    pool: Pool,
+    root: ActorRef<Envelope<gateway::Msg>>,
+    root_task: JoinHandle<()>,
+    given_up: oneshot::Receiver<Role>,
+    shutdown_grace: Duration,
+}
+
+impl Service {
+    /// Starts the actors, and with them the terminals.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn start(settings: Settings, events: Events) -> Result<Service, Error> {
+        let depths = Depths::default();
+        let sessions: Vec<(String, usize)> = settings
+            .accounts
+            .iter()
+            .map(|account| (account.name.clone(), account.sessions))
+            .collect();
+        let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
+        let metrics = Metrics::new(&depths, settings.metrics.enabled);
+        let directory =
+            Directory::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
+        let directory = Arc::new(directory);
+        let journal = open_journal(&settings.trading, &directory, &metrics)?;
+        let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
+        let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
+        let (sampled_sender, sampled) = watch::channel(false);
+        let (given_up_sender, given_up) = oneshot::channel();
+        let args = gateway::Args {
+            gateway: gateway.clone(),
+            catalog: catalog.clone(),
+            depths,
+            metrics: metrics.clone(),
+            directory: directory.clone(),
+            pool: pool.clone(),
+            pool_options: Arc::new(settings.pool),
+            trading: trading.clone(),
+            sampler_interval: settings.sampler_interval,
+            disks: settings.disks,
+            sampled: sampled_sender,
+            given_up: given_up_sender,
+        };
+        let (root, root_task) = Actor::spawn(None, Root, args).await?;
+
+        let stop = CancellationToken::new();
+        let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
+        let streams = Streams::new(&directory, settings.streams, measured.as_ref(), stop.clone());
+        let streams = Arc::new(streams);
+        let instruments = settings
+            .metrics
+            .enabled
+            .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
+        let app = App::new(http::Parts {
+            options: settings.http,
+            keys: settings.keys,
+            directory: directory.clone(),
+            pool: pool.clone(),
+            trading: trading.clone(),
+            streams: streams.clone(),
+            gateway,
+            metrics,
+            instruments,
+            sampled,
+            events,
+        });
+        Ok(Service {
+            directory,
+            app,
+            stop,
+            streams,
+            trading,
+            pool,
+            root,
+            root_task,
+            given_up,
+            shutdown_grace: settings.shutdown_grace,
+        })
     }
-    tokio::select! {
-        () = end(stop, serving, streams, trading, pool, settings.shutdown_grace) => {}
-        signal = signals.next() => {
-            error!(signal, "stopping at once");
-            return Err(Error::StoppedAtOnce);
+
+    /// Serves connections until a signal.
+    ///
+    /// # Errors
+    /// Why it had to stop.
+    pub async fn serve<C>(
+        mut self,
+        connections: impl Stream<Item = (C, IpAddr)> + Send + 'static,
+    ) -> Result<(), Error>
+    where
+        C: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let serving = tokio::spawn(http::serve(connections, self.app.clone(), self.stop.clone()));
+        let mut signals = Signals::new();
+        tokio::select! {
+            signal = signals.next() => info!(signal, grace = ?self.shutdown_grace, "stopping"),
+            Ok(role) = &mut self.given_up => return Err(Error::GivenUp(role)),
+        }
+        tokio::select! {
+            () = self.end(serving) => {}
+            signal = signals.next() => {
+                error!(signal, "stopping at once");
+                return Err(Error::StoppedAtOnce);
+            }
+        }
+        self.root.stop(None);
+        let _ = self.root_task.await;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Lets requests finish and streams end, then trades, then terminals, all within the grace.
+    async fn end(&self, serving: JoinHandle<()>) {
+        self.stop.cancel();
+        let orderly = async {
+            let _ = serving.await;
+            self.streams.drain().await;
+            self.trading.drain().await;
+            self.pool.stop().await;
+        };
+        let grace = self.shutdown_grace;
+        if tokio::time::timeout(grace, orderly).await.is_err() {
+            warn!(?grace, "grace is over, what is under way is cut");
         }
     }
-    root.stop(None);
-    let _ = root_task.await;
-    info!("stopped");
-    Ok(())
 }
 
 /// The journal, or why there is none; that another gateway uses it is no state
@@ -153,27 +225,6 @@ fn open_journal(
             error!(reason = %unusable, "trading is off, reads go on");
             Ok(Err(NoJournal::Unusable(unusable.to_string())))
         }
-    }
-}
-
-/// Lets requests finish and streams end, then trades, then terminals, all within the grace.
-async fn end(
-    stop: CancellationToken,
-    serving: JoinHandle<()>,
-    streams: Arc<Streams>,
-    trading: Trading,
-    pool: Pool,
-    grace: Duration,
-) {
-    stop.cancel();
-    let orderly = async {
-        let _ = serving.await;
-        streams.drain().await;
-        trading.drain().await;
-        pool.stop().await;
-    };
-    if tokio::time::timeout(grace, orderly).await.is_err() {
-        warn!(?grace, "grace is over, what is under way is cut");
     }
 }
 

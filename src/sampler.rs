@@ -141,7 +141,9 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(mountpoints: Vec<PathBuf>) -> Source {
+    /// A source that was not read yet. Without mount points it reports the disk that holds the
+    /// working directory.
+    pub fn new(mountpoints: Vec<PathBuf>) -> Source {
         Source {
             system: None,
             disks: None,
@@ -152,7 +154,8 @@ impl Source {
         }
     }
 
-    fn measure(&mut self) {
+    /// Measures everything. The first time takes longer, because processors are read twice.
+    pub fn measure(&mut self) {
         let mut failed = Vec::new();
         if !self.cpu_read {
             // The first reading has nothing to be compared with.

@@ -17,7 +17,7 @@ mod problem;
 mod request;
 mod routes;
 mod server;
-mod table;
+pub mod table;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -39,7 +39,7 @@ use crate::trading::Trading;
 pub use self::auth::{Key, Keys, Scope};
 pub use self::openapi::document as openapi_document;
 pub use self::problem::{Kind as ProblemKind, Problem};
-pub use self::server::serve;
+pub use self::server::{connections, serve};
 
 /// How HTTP is served.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use tokio::time::Instant;
 
 use super::auth::Scope;
@@ -17,6 +17,9 @@ use crate::metrics::http::{InProgress, RouteInstruments};
 use crate::mt5::{Answer, Request as Mt5Request};
 use crate::pool::{Account, Context};
 use crate::trading::tag;
+
+/// How long a client waits at most, seconds.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 
 /// A route: what its requests are called in logs and metrics.
 pub struct Route {
@@ -137,7 +140,7 @@ impl Call {
             app.keys.check(&exchange.headers, scope)?;
         }
         let longest = app.options.request_timeout;
-        let timeout = match exchange.headers.get("request-timeout") {
+        let timeout = match exchange.headers.get(REQUEST_TIMEOUT) {
             None => longest,
             Some(value) => {
                 let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());

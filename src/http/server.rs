@@ -1,15 +1,18 @@
 //! The accept loop: connections, their time limits, and their end.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
@@ -32,9 +35,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a body that are not worth compressing: they fit into a packet as they are.
 const SHORT: u64 = 1_024;
 
-/// Serves until `stop`, then refuses new connections and lets the requests that
+/// The connections that a listener accepts.
+pub fn connections(listener: TcpListener) -> impl Stream<Item = (TcpStream, IpAddr)> {
+    futures_util::stream::unfold(listener, async |listener| {
+        let (stream, peer) = accept(&listener).await;
+        let _ = stream.set_nodelay(true);
+        Some(((stream, peer.ip().to_canonical()), listener))
+    })
+}
+
+/// Serves connections until `stop`, then takes no new ones and lets the requests that
 /// are under way finish. Returns when the last connection has ended.
-pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+pub async fn serve<C>(
+    connections: impl Stream<Item = (C, IpAddr)>,
+    app: Arc<App>,
+    stop: CancellationToken,
+) where
+    C: AsyncRead + AsyncWrite + Send + 'static,
+{
     let routes = warp::service(routes::all(&app));
     let unmatched = Arc::new(Route::new("none"));
     let worth_it = SizeAbove::new(SHORT).and(is_compressible);
@@ -46,19 +64,15 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
 
-    loop {
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener) => accepted,
-        };
-        let _ = stream.set_nodelay(true);
+    let mut connections = Box::pin(connections.take_until(stop.cancelled_owned()));
+    while let Some((stream, peer)) = connections.next().await {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(app.options.write_timeout));
         let stream = Box::pin(stream);
         let active = app.instruments.as_ref().map(|http| http.connection());
         let (app, unmatched) = (app.clone(), unmatched.clone());
         let inner = cors.layer(compression.layer(routes.clone()));
-        let edge = Edge::new(app, unmatched, peer.ip().to_canonical(), inner);
+        let edge = Edge::new(app, unmatched, peer, inner);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), edge);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
@@ -69,7 +83,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         });
     }
     // New clients are refused from here on.
-    drop(listener);
+    drop(connections);
     graceful.shutdown().await;
 }
 
@@ -81,7 +95,7 @@ fn is_compressible(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extension
     !is("text/event-stream") && !is("application/vnd.apache.parquet")
 }
 
-async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use prometheus::proto::MetricFamily;
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
@@ -68,7 +69,8 @@ macro_rules! catalog {
 
         /// The families, registered. Fields are named after them.
         pub struct Catalog {
-            registry: Registry,
+            /// One for each family, in the order of their names, so that they can be gathered apart.
+            registries: Vec<Registry>,
             queues: Vec<Arc<AtomicI64>>,
             accounts: Vec<String>,
             $(#[doc = $help] pub $name: catalog!(@type $kind),)*
@@ -76,14 +78,17 @@ macro_rules! catalog {
 
         impl Catalog {
             fn register($options: &Options, accounts: Vec<String>) -> prometheus::Result<Catalog> {
-                let registry = Registry::new();
+                let mut registries = BTreeMap::new();
                 $(
                     let $name = catalog!(@new $kind
                         Opts::new(stringify!($name), $help), &[$(stringify!($label)),*], $($buckets)?)?;
+                    let registry = Registry::new();
                     registry.register(Box::new($name.clone()))?;
+                    registries.insert(stringify!($name), registry);
                 )*
                 let queues = accounts.iter().map(|_| Arc::default()).collect();
-                Ok(Catalog { registry, queues, accounts, $($name),* })
+                let registries = registries.into_values().collect();
+                Ok(Catalog { registries, queues, accounts, $($name),* })
             }
         }
     };
@@ -279,12 +284,12 @@ impl Catalog {
             .collect()
     }
 
-    /// Every family's samples as of now.
-    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+    /// Every family's samples, each as of when it is its turn.
+    pub fn gather(&self) -> impl Iterator<Item = MetricFamily> {
         for (account, depth) in self.queue_depths() {
             self.mt5_session_queue_depth.with_label_values(&[&account]).set(depth as i64);
         }
-        self.registry.gather()
+        self.registries.iter().flat_map(Registry::gather)
     }
 
     /// Counts an error of a call.

@@ -121,22 +121,31 @@ impl ErrorLabel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AccountId(pub usize);
 
+/// A call that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedCall {
+    /// Whose terminal it was made on.
+    pub account: AccountId,
+    /// What was called.
+    pub method: Method,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What went wrong, if something did.
+    pub error: Option<ErrorLabel>,
+    /// On the terminal, without queueing.
+    pub duration: Duration,
+    /// Before that.
+    pub queued: Duration,
+}
+
 /// What happened. Durations are wall time.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are the labels and values of the families they move")]
 pub enum Event {
     /// A login was tried.
     Login { account: AccountId, success: bool, duration: Duration },
-    /// A call ended.
-    Call {
-        account: AccountId,
-        method: Method,
-        outcome: Outcome,
-        error: Option<ErrorLabel>,
-        /// On the terminal, without queueing.
-        duration: Duration,
-        queued: Duration,
-    },
+    /// Calls ended.
+    Calls(Vec<EndedCall>),
     /// An error outside a call: the terminal failed before it took one.
     Error { account: AccountId, method: Method, error: ErrorLabel },
     /// A session went from one state to another; `None`: it is new.

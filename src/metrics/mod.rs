@@ -18,7 +18,8 @@ pub mod streams;
 pub use catalog::Catalog;
 pub use collector::{Collector, Metrics};
 pub use event::{
-    AccountId, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState, TradeOutcome,
+    AccountId, EndedCall, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState,
+    TradeOutcome,
 };
 pub use overview::{Overview, Point};
 pub use sample::{Disk, Group, Memory, ProcessSample, Sample};

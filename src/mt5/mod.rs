@@ -27,7 +27,7 @@ pub use record::{
 };
 pub use request::{Request, Selection};
 pub use retcode::{Retcode, Verdict};
-pub use rows::{Rate, Row, RowField, RowFields, Rows, Tick};
+pub use rows::{Column, Rate, Row, RowField, RowFields, Rows, Tick};
 pub use timeframe::{CopyTicks, Timeframe, tick_flag};
 pub use trade::{
     DealEntry, Filling, ORDER_TYPE_CLOSE_BY, OrderState, OrderTime, OrderType, TradeAction,

@@ -34,10 +34,27 @@ impl RowField {
     }
 }
 
+/// A field of a packed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its name as a JSON object has it, quoted and with a colon.
+    pub key: &'static str,
+    /// What it is.
+    pub field: RowField,
+}
+
+macro_rules! columns {
+    ($($name:literal: $field:ident),* $(,)?) => {
+        &[$(Column { name: $name, key: concat!("\"", $name, "\":"), field: RowField::$field }),*]
+    };
+}
+
 /// One packed row of a structured array.
 pub trait Row: Copy + Serialize + Send + 'static {
     /// Its fields in the order in which they are packed.
-    const FIELDS: &'static [(&'static str, RowField)];
+    const COLUMNS: &'static [Column];
     /// Bytes a row takes.
     const SIZE: usize;
     /// Reads one row.
@@ -107,16 +124,16 @@ impl RowFields<'_> {
 }
 
 impl Row for Rate {
-    const FIELDS: &'static [(&'static str, RowField)] = &[
-        ("time", RowField::Seconds),
-        ("open", RowField::F64),
-        ("high", RowField::F64),
-        ("low", RowField::F64),
-        ("close", RowField::F64),
-        ("tick_volume", RowField::U64),
-        ("spread", RowField::I32),
-        ("real_volume", RowField::U64),
-    ];
+    const COLUMNS: &'static [Column] = columns! {
+        "time": Seconds,
+        "open": F64,
+        "high": F64,
+        "low": F64,
+        "close": F64,
+        "tick_volume": U64,
+        "spread": I32,
+        "real_volume": U64,
+    };
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
@@ -153,16 +170,16 @@ impl Row for Rate {
 }
 
 impl Row for Tick {
-    const FIELDS: &'static [(&'static str, RowField)] = &[
-        ("time", RowField::Seconds),
-        ("bid", RowField::F64),
-        ("ask", RowField::F64),
-        ("last", RowField::F64),
-        ("volume", RowField::U64),
-        ("time_msc", RowField::Milliseconds),
-        ("flags", RowField::U32),
-        ("volume_real", RowField::F64),
-    ];
+    const COLUMNS: &'static [Column] = columns! {
+        "time": Seconds,
+        "bid": F64,
+        "ask": F64,
+        "last": F64,
+        "volume": U64,
+        "time_msc": Milliseconds,
+        "flags": U32,
+        "volume_real": F64,
+    };
     const SIZE: usize = 60;
 
     fn read(bytes: &[u8]) -> Self {
@@ -222,7 +239,8 @@ impl<R: Row> Rows<R> {
 
     /// Packs rows.
     pub fn pack(rows: impl IntoIterator<Item = R>) -> Self {
-        let mut buffer = Vec::new();
+        let rows = rows.into_iter();
+        let mut buffer = Vec::with_capacity(rows.size_hint().0 * R::SIZE);
         for row in rows {
             row.write(&mut buffer);
         }

@@ -2,7 +2,7 @@
 //! nothing here waits for an actor.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ use crate::terminal::{Launch, Lease, Mode};
 
 /// A server's clock of an unknown zone runs at most this far behind UTC, seconds.
 const CLOCK_LAG: i64 = 12 * 3600;
+
+/// After how long without an answer a session is passed over while there are others: its
+/// terminal hangs, or is busy with something long.
+const SLUGGISH: Duration = Duration::from_millis(100);
 
 /// What clocks may be wrong by, seconds.
 const CLOCK_ERROR: i64 = 60;
@@ -113,6 +117,9 @@ pub(super) struct Slot {
     /// Trades are admitted apart, so that reads cannot keep them out.
     trade_admission: Arc<Semaphore>,
     depth: Arc<AtomicI64>,
+    /// Since when its terminal has been on a call, in milliseconds since `made`; 0: it is on none.
+    busy_since: AtomicU64,
+    made: Instant,
     status: Mutex<Status>,
 }
 
@@ -418,7 +425,7 @@ impl Account {
         let ready = self.slots.iter().enumerate();
         ready
             .filter(|(index, slot)| Some(*index) != except && slot.is_ready())
-            .min_by_key(|(_, slot)| slot.in_use())
+            .min_by_key(|(_, slot)| (slot.is_sluggish(), slot.in_use()))
             .map(|(index, _)| index)
     }
 
@@ -480,6 +487,8 @@ impl Slot {
             admission: Arc::new(Semaphore::new(queue)),
             trade_admission: Arc::new(Semaphore::new(queue)),
             depth,
+            busy_since: AtomicU64::new(0),
+            made: Instant::now(),
             status: Mutex::new(Status {
                 state: SessionState::Starting,
                 since: Timestamp::now(),
@@ -507,6 +516,20 @@ impl Slot {
     fn in_use(&self) -> usize {
         let free = self.admission.available_permits() + self.trade_admission.available_permits();
         2 * self.queue - free
+    }
+
+    /// Notes since when the terminal has been on a call.
+    pub fn set_busy_since(&self, since: Option<Instant>) {
+        let milliseconds = since.map_or(0, |since| {
+            let since = since.saturating_duration_since(self.made).as_millis();
+            u64::try_from(since).unwrap_or(u64::MAX).max(1)
+        });
+        self.busy_since.store(milliseconds, Ordering::Relaxed);
+    }
+
+    fn is_sluggish(&self) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        since > 0 && self.made.elapsed() > Duration::from_millis(since) + SLUGGISH
     }
 
     fn admit(&self) -> Option<Place> {

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 use super::Options;
 use super::call::{Call, CallError, TradeCall, TradeError, Traded};
-use super::directory::Account;
+use super::directory::{Account, Slot};
 use super::restart::{History, Verdict};
 use crate::actor::{Address, Envelope, Role};
-use crate::metrics::{ErrorLabel, Event, Outcome, RestartReason, SessionState};
+use crate::metrics::{EndedCall, ErrorLabel, Event, Outcome, RestartReason, SessionState};
 use crate::mt5::{Answer, ErrorType, Method, Request};
-use crate::terminal::{self, Ending, Failure, Terminal};
+use crate::terminal::{self, Answered, Ending, Failure, Terminal};
 
 /// Calls that may be written ahead of the one that the terminal works on. Deep
 /// enough to keep a pipe busy, shallow enough that few have to move.
@@ -245,6 +245,10 @@ impl State {
             && self.in_flight.iter().all(|entry| matches!(entry.whose, Whose::Own))
     }
 
+    fn slot(&self) -> &Slot {
+        &self.args.account.slots[self.args.index]
+    }
+
     fn is_ready(&self) -> bool {
         self.args.account.state(self.args.index) == SessionState::Ready
     }
@@ -401,6 +405,9 @@ impl State {
         let (id, method) = (self.next_id, request.method());
         self.next_id += 1;
         terminal.submit(id, request);
+        if self.in_flight.is_empty() {
+            self.slot().set_busy_since(Some(written));
+        }
         self.in_flight.push_back(InFlight { id, method, written, whose });
         self.arm_limit();
     }
@@ -423,7 +430,7 @@ impl State {
                 }
                 self.advance();
             }
-            terminal::Event::Answered { id, result } => self.answered(id, result),
+            terminal::Event::Answered(answers) => self.answered(answers),
             terminal::Event::Ended(Ending::Exit(detail)) => self.fail(RestartReason::Exit, detail),
             terminal::Event::Ended(Ending::Protocol(detail)) => {
                 self.fail(RestartReason::Protocol, detail);
@@ -431,33 +438,63 @@ impl State {
         }
     }
 
-    fn answered(&mut self, id: u64, result: Result<Answer, Failure>) {
-        let Some(entry) = self.in_flight.pop_front_if(|entry| entry.id == id) else {
-            let detail = format!("the terminal answered call {id} out of turn");
-            return self.fail(RestartReason::Protocol, detail);
-        };
-        let (outcome, error) = match &result {
-            Ok(_) => (Outcome::Success, None),
-            Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
-            Err(Failure::Unusable(_)) => (Outcome::Error, Some(ErrorType::Other)),
-        };
-        let now = Instant::now();
-        self.record_call(&entry, now, outcome, error.map(ErrorLabel::Mt5));
-        self.last_answer = now;
-        let own = matches!(entry.whose, Whose::Own);
-        match entry.whose {
-            Whose::Own => self.own_answered(entry.method, result),
-            Whose::Call(call) => call.finish_at(now, result.map_err(CallError::Failed)),
-            Whose::Check(trade) => self.checked(trade, result),
-            Whose::Trade(trade) => trade.finish(sent(result)),
+    fn answered(&mut self, answers: Vec<Answered>) {
+        let generation = self.generation;
+        let (mut calls, mut ended) = (Vec::new(), Vec::with_capacity(answers.len()));
+        let mut out_of_turn = None;
+        for Answered { id, at, result } in answers {
+            let Some(entry) = self.in_flight.pop_front_if(|entry| entry.id == id) else {
+                out_of_turn = Some(format!("the terminal answered call {id} out of turn"));
+                break;
+            };
+            let (outcome, error) = match &result {
+                Ok(_) => (Outcome::Success, None),
+                Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
+                Err(Failure::Unusable(_)) => (Outcome::Error, Some(ErrorType::Other)),
+            };
+            calls.push(self.ended_call(&entry, at, outcome, error.map(ErrorLabel::Mt5)));
+            self.last_answer = at;
+            ended.push((entry, result));
         }
-        if !own && error.is_some_and(is_ipc) {
-            // The terminal behind the worker may be gone: find out now.
-            self.probe();
+        let busy = (!self.in_flight.is_empty()).then_some(self.last_answer);
+        self.slot().set_busy_since(busy);
+        // Before anybody has an answer, so that who has one finds it counted.
+        self.record(Event::Calls(calls));
+        for (entry, result) in ended {
+            if self.generation == generation {
+                self.hand_out(entry, result);
+            } else if let Whose::Call(call) = entry.whose {
+                // What a terminal said after it was found out is not believed.
+                self.args.account.hand_over(call, self.args.index);
+            }
+        }
+        if self.generation != generation {
+            return;
+        }
+        if let Some(detail) = out_of_turn {
+            return self.fail(RestartReason::Protocol, detail);
         }
         self.pump();
         if self.replacing && self.in_flight.is_empty() {
             self.replace();
+        }
+    }
+
+    /// Gives an answer to whom it is for.
+    fn hand_out(&mut self, entry: InFlight, result: Result<Answer, Failure>) {
+        let ipc = matches!(&result, Err(Failure::Mt5(error)) if is_ipc(error.error_type()));
+        match entry.whose {
+            Whose::Own => return self.own_answered(entry.method, result),
+            Whose::Call(call) => {
+                call.finish_at(self.last_answer, result.map_err(CallError::Failed));
+            }
+            Whose::Check(trade) => self.checked(trade, result),
+            // Nothing else is under way beside a trade, so nothing was found out before it.
+            Whose::Trade(trade) => trade.finish(sent(result)),
+        }
+        if ipc {
+            // The terminal behind the worker may be gone: find out now.
+            self.probe();
         }
     }
 
@@ -543,23 +580,23 @@ impl State {
         self.probe_after(self.args.options.probe_interval.min(RECONNECT_INTERVAL));
     }
 
-    fn record_call(
+    fn ended_call(
         &self,
         entry: &InFlight,
-        now: Instant,
+        at: Instant,
         outcome: Outcome,
         error: Option<ErrorLabel>,
-    ) {
+    ) -> EndedCall {
         let began = entry.written.max(self.last_answer);
         let arrived = entry.whose.arrived().unwrap_or(began);
-        self.record(Event::Call {
+        EndedCall {
             account: self.args.account.id,
             method: entry.method,
             outcome,
             error,
-            duration: now.saturating_duration_since(began),
+            duration: at.saturating_duration_since(began),
             queued: began.saturating_duration_since(arrived),
-        });
+        }
     }
 
     // The clock of the oldest call.
@@ -654,6 +691,7 @@ impl State {
         self.limit_check = None;
         self.replacing = false;
         self.args.account.set_connected(self.args.index, false);
+        self.slot().set_busy_since(None);
         self.terminal.take()
     }
 
@@ -668,7 +706,8 @@ impl State {
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // A failed login was counted when its answer came.
         if let Some(current) = in_flight.pop_front() {
-            self.record_call(&current, Instant::now(), outcome, Some(error));
+            let call = self.ended_call(&current, Instant::now(), outcome, Some(error));
+            self.record(Event::Calls(vec![call]));
             let error = || {
                 if hung {
                     CallError::TimedOut(self.args.options.call_timeout)

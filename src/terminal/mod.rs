@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::mt5::{Answer, Error, Request};
 
@@ -24,15 +25,22 @@ use crate::mt5::{Answer, Error, Request};
 pub enum Event {
     /// It takes calls now. Carries its versions, for the log.
     Started(String),
-    /// The answer to the oldest call that was not answered yet.
-    Answered {
-        /// The number that the call was submitted with.
-        id: u64,
-        /// What came back.
-        result: Result<Answer, Failure>,
-    },
+    /// The answers to the oldest calls that were not answered yet, in their order. What came
+    /// together is told together.
+    Answered(Vec<Answered>),
     /// It is gone; nothing follows.
     Ended(Ending),
+}
+
+/// A terminal's answer to a call.
+#[derive(Debug)]
+pub struct Answered {
+    /// The number that the call was submitted with.
+    pub id: u64,
+    /// When it came back.
+    pub at: Instant,
+    /// What came back.
+    pub result: Result<Answer, Failure>,
 }
 
 /// Why a call has no answer although its terminal lives.

@@ -228,7 +228,10 @@ def _seconds(moment):
 
 
 def _rates(symbol, rows):
-    return _done(rows.copy()) if symbol in _selected else _fail(-4, "Terminal: Not found")
+    if symbol not in _selected:
+        return _fail(-4, "Terminal: Not found")
+    # An array of its own, as the package gives; byte by byte, which numpy copies in one go.
+    return _done(np.ascontiguousarray(rows).view("u1").copy().view(rows.dtype))
 
 
 def copy_rates_from(symbol, timeframe, date_from, count):

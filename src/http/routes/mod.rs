@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use http::Method;
+use http::header::UPGRADE;
 use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
 use warp::Filter;
@@ -81,12 +82,19 @@ pub fn all(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     docs::add(&mut table);
     let (app, router) = (app.clone(), Arc::new(table.router()));
 
-    let upgrade = warp::header::exact_ignore_case("upgrade", "websocket").and(warp::ws());
-    let upgrade = upgrade.map(Some).or(warp::any().map(|| None)).unify();
+    // What asks for no other protocol need not be asked what it would take for one.
+    let plain = warp::ext::get::<Arc<Exchange>>().and_then(|exchange: Arc<Exchange>| {
+        let plain = !exchange.headers.contains_key(UPGRADE);
+        std::future::ready(if plain { Ok((exchange, None)) } else { Err(warp::reject()) })
+    });
+    let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
+    let upgrade = warp::ext::get::<Arc<Exchange>>().and(upgrade).map(|exchange, ws| (exchange, ws));
     let body = warp::body::stream()
         .map(|body| StreamExt::map(body, |piece: Result<_, _>| piece.map(take_all)).boxed());
-    warp::ext::get::<Arc<Exchange>>()
-        .and(upgrade)
+    plain
+        .or(upgrade)
+        .unify()
+        .untuple_one()
         .and(body)
         .then(move |exchange, upgrade, body| {
             let (app, router) = (app.clone(), router.clone());

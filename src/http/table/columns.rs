@@ -53,30 +53,30 @@ fn values<const N: usize, T>(
 
 impl<R: Row> Table for Rows<R> {
     fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError> {
-        let fields = R::FIELDS.iter().map(|(name, field)| {
-            let data_type = match field {
+        let fields = R::COLUMNS.iter().map(|column| {
+            let data_type = match column.field {
                 RowField::Seconds | RowField::Milliseconds => timestamp(zone),
                 RowField::F64 => DataType::Float64,
                 RowField::U64 => DataType::UInt64,
                 RowField::I32 => DataType::Int32,
                 RowField::U32 => DataType::UInt32,
             };
-            Field::new(*name, data_type, false)
+            Field::new(column.name, data_type, false)
         });
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn len(&self) -> usize {
-        Rows::len(self)
+    fn row_count(&self) -> usize {
+        self.len()
     }
 
     fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {
         let rows = self.slice(rows);
         let bytes = rows.as_bytes();
         let mut offset = 0;
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(R::FIELDS.len());
-        for ((_, field), described) in R::FIELDS.iter().zip(schema.fields()) {
-            columns.push(match field {
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(R::COLUMNS.len());
+        for (column, described) in R::COLUMNS.iter().zip(schema.fields()) {
+            columns.push(match column.field {
                 RowField::Seconds => {
                     let read = |bytes| in_milliseconds(i64::from_le_bytes(bytes));
                     times(values(bytes, R::SIZE, offset, read).into(), described)
@@ -97,7 +97,7 @@ impl<R: Row> Table for Rows<R> {
                     Arc::new(UInt32Array::from(values(bytes, R::SIZE, offset, u32::from_le_bytes)))
                 }
             });
-            offset += field.size();
+            offset += column.field.size();
         }
         RecordBatch::try_new(schema.clone(), columns)
     }
@@ -154,8 +154,8 @@ impl<T: Record> Table for Vec<T> {
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn len(&self) -> usize {
-        Vec::len(self)
+    fn row_count(&self) -> usize {
+        self.len()
     }
 
     fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {

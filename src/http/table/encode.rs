@@ -18,10 +18,13 @@ use super::{Format, Table};
 /// Why rows cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
+    /// As JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+    /// As Arrow columns.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+    /// As Parquet.
     #[error(transparent)]
     Parquet(#[from] ParquetError),
 }
@@ -98,10 +101,14 @@ impl<T: Table> Encoder<T> {
             }
             Writer::Arrow(writer) => {
                 writer.write(&table.columns(rows, &self.schema)?)?;
-                Ok(std::mem::take(writer.get_mut()))
+                // The next chunk will be as long.
+                let room = Vec::with_capacity(writer.get_ref().len());
+                Ok(std::mem::replace(writer.get_mut(), room))
             }
             Writer::Parquet(writer) => {
-                writer.write(&table.columns(rows, &self.schema)?)?;
+                let batch = table.columns(rows, &self.schema)?;
+                // Compressing a row group takes a while, and others have answers to send.
+                tokio::task::block_in_place(|| writer.write(&batch))?;
                 Ok(std::mem::take(writer.inner_mut()))
             }
         }
@@ -126,7 +133,7 @@ impl<T: Table> Encoder<T> {
                 Ok(std::mem::take(writer.get_mut()))
             }
             Writer::Parquet(mut writer) => {
-                writer.finish()?;
+                tokio::task::block_in_place(|| writer.finish())?;
                 Ok(std::mem::take(writer.inner_mut()))
             }
         }

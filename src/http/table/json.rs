@@ -1,25 +1,18 @@
-//! Packed rows as JSON, straight from their bytes: without a struct for each, and
-//! with the names of the fields prepared once.
+//! Packed rows as JSON, straight from their bytes: without a struct for each.
 
 use crate::mt5::{Row, RowField, RowFields, Rows};
 
 /// A JSON object for each row, without brackets around them, separated by commas.
 pub fn write<R: Row>(rows: &Rows<R>, to: &mut Vec<u8>) {
-    let mut offset = 0;
-    let fields = R::FIELDS.iter().map(|(name, field)| {
-        let before = if offset == 0 { '{' } else { ',' };
-        offset += field.size();
-        (format!("{before}\"{name}\":"), *field)
-    });
-    let fields: Vec<(String, RowField)> = fields.collect();
     for (index, row) in rows.as_bytes().chunks_exact(R::SIZE).enumerate() {
         if index > 0 {
             to.push(b',');
         }
         let mut values = RowFields(row);
-        for (name, field) in &fields {
-            to.extend_from_slice(name.as_bytes());
-            write_field(*field, &mut values, to);
+        for (place, column) in R::COLUMNS.iter().enumerate() {
+            to.push(if place == 0 { b'{' } else { b',' });
+            to.extend_from_slice(column.key.as_bytes());
+            write_field(column.field, &mut values, to);
         }
         to.push(b'}');
     }

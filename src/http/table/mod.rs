@@ -26,12 +26,12 @@ use tracing::warn;
 use warp::Reply;
 use warp::reply::Response;
 
-use self::encode::Encoder;
 use super::problem::{Kind, Problem};
 use super::request::Call;
 use crate::pool::Context;
 use crate::pool::bars::{Piece, Pieces};
 
+pub use self::encode::{Encoder, Fault};
 pub use self::format::Format;
 
 /// Rows that are written at once: about a millisecond of work.
@@ -48,7 +48,7 @@ pub trait Table: Send + Sync + 'static {
     /// If the records have no columns.
     fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError>;
     /// Number of rows.
-    fn len(&self) -> usize;
+    fn row_count(&self) -> usize;
     /// Some rows as columns.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ where
     let first = pieces.next(call.context()).await?;
     let (rows, age) = first.map_or((None, None), |piece| (Some(piece.rows), piece.age));
     let whole = pieces.is_done();
-    let length = rows.as_ref().map_or(0, Table::len);
+    let length = rows.as_ref().map_or(0, Table::row_count);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
@@ -189,12 +189,10 @@ where
 {
     let broken = |error: encode::Fault| Broken::Unwritable(error.to_string());
     while let Some(piece) = rows {
-        let length = piece.len();
+        let length = piece.row_count();
         for start in (0..length).step_by(CHUNK) {
             let range = start..(start + CHUNK).min(length);
-            // Compressing may take a while, and others have answers to send.
-            let chunk =
-                tokio::task::block_in_place(|| encoder.write(&piece, range)).map_err(broken)?;
+            let chunk = encoder.write(&piece, range).map_err(broken)?;
             if !chunk.is_empty() && chunks.send(Ok(chunk.into())).await.is_err() {
                 return Ok(());
             }
@@ -202,7 +200,7 @@ where
         drop(piece);
         rows = pieces.next(&call.renewed_context()).await?.map(|piece| piece.rows);
     }
-    let end = tokio::task::block_in_place(|| encoder.finish()).map_err(broken)?;
+    let end = encoder.finish().map_err(broken)?;
     let _ = chunks.send(Ok(end.into())).await;
     Ok(())
 }
@@ -212,9 +210,9 @@ fn tag<T: Table>(format: Format, facts: Facts, rows: Option<&T>) -> serde_json::
     let mut hasher = DefaultHasher::new();
     let mut json = Vec::new();
     if let Some(rows) = rows {
-        for start in (0..rows.len()).step_by(CHUNK) {
+        for start in (0..rows.row_count()).step_by(CHUNK) {
             json.clear();
-            rows.json(start..(start + CHUNK).min(rows.len()), &mut json)?;
+            rows.json(start..(start + CHUNK).min(rows.row_count()), &mut json)?;
             json.hash(&mut hasher);
         }
     }

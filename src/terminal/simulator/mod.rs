@@ -18,10 +18,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use self::broker::Broker;
 use self::market::Market;
-use super::{Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
+use super::{Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
 use crate::mt5::{Answer, Error, Method, Request, Retcode};
 
 pub use self::broker::MarginMode;
@@ -154,12 +155,17 @@ async fn run(
     let _lease = lease.lock_owned().await;
     events(Event::Started("simulator".to_owned()));
     let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
-    while let Some((id, request)) = calls.recv().await {
+    let mut answers = Vec::new();
+    while let Some((id, request)) = next(&mut calls, &mut answers, &events).await {
+        let method = request.method();
+        let fault = due_fault(&options, &mut seen, method);
+        if is_long(method) || fault.is_some() || !options.latency.is_zero() {
+            // Who has an answer need not wait for this one.
+            tell(&mut answers, &events);
+        }
         if !options.latency.is_zero() {
             tokio::time::sleep(options.latency).await;
         }
-        let method = request.method();
-        let fault = due_fault(&options, &mut seen, method);
         let mut result;
         match fault {
             Some(Fault { kind: FaultKind::Retcode(retcode), after: false, .. })
@@ -190,7 +196,29 @@ async fn run(
             }
             None => {}
         }
-        events(Event::Answered { id, result: result.map_err(Failure::Mt5) });
+        answers.push(Answered { id, at: Instant::now(), result: result.map_err(Failure::Mt5) });
+    }
+}
+
+/// The next call, before which the answers that are there are told if it has to be waited for.
+async fn next(
+    calls: &mut mpsc::UnboundedReceiver<(u64, Request)>,
+    answers: &mut Vec<Answered>,
+    events: &EventSink,
+) -> Option<(u64, Request)> {
+    if let Ok(call) = calls.try_recv() {
+        return Some(call);
+    }
+    tell(answers, events);
+    let call = calls.recv().await;
+    // Whoever is about to call does so first, so that more can be told together.
+    tokio::task::yield_now().await;
+    call
+}
+
+fn tell(answers: &mut Vec<Answered>, events: &EventSink) {
+    if !answers.is_empty() {
+        events(Event::Answered(std::mem::take(answers)));
     }
 }
 
@@ -205,18 +233,23 @@ fn due_fault<'a>(
     count.is_multiple_of(fault.every).then_some(fault)
 }
 
-type Answered = (Box<Market>, Result<Answer, Error>);
-
-/// Answers at once what takes microseconds, and on a thread for long work what may not.
-async fn answer_call(mut market: Box<Market>, request: Request) -> Answered {
-    let long = matches!(
-        request.method(),
+/// Whether a call may take more than microseconds.
+fn is_long(method: Method) -> bool {
+    matches!(
+        method,
         Method::CopyRatesFrom
             | Method::CopyRatesFromPos
             | Method::CopyRatesRange
             | Method::CopyTicksFrom
             | Method::CopyTicksRange
-    );
+    )
+}
+
+type Reply = (Box<Market>, Result<Answer, Error>);
+
+/// Answers at once what takes microseconds, and on a thread for long work what may not.
+async fn answer_call(mut market: Box<Market>, request: Request) -> Reply {
+    let long = is_long(request.method());
     let work = move || {
         let answer = market.answer(&request, now_msc());
         (market, answer)

@@ -6,7 +6,7 @@
 //! end, also when the gateway is killed. [`protocol`] owns the frames.
 
 mod process;
-mod protocol;
+pub mod protocol;
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
@@ -226,29 +226,52 @@ async fn read_answers(
 ) -> Ending {
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut frames = FramedRead::with_capacity(stdout, codec, 64 << 10);
-    let mut started = false;
+    let hello = match next_frame(frames.next().await) {
+        Ok(frame) => protocol::read_hello(&frame),
+        Err(ending) => return ending,
+    };
+    match hello {
+        Ok(event) => events(event),
+        Err(fault) => return Ending::Protocol(fault),
+    }
     loop {
-        let frame: Bytes = match frames.next().await {
-            Some(Ok(frame)) => frame.freeze(),
-            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                return Ending::Protocol(format!("the worker wrote no frame: {error}"));
+        let mut frame = frames.next().await;
+        let mut answers = Vec::new();
+        // What has come together is told together, and before what is wrong with the rest.
+        let ending = loop {
+            let answer = next_frame(frame).and_then(|frame| {
+                let expected = pending.lock().expect("no panic under this lock").pop_front();
+                protocol::read_answer(&frame, expected).map_err(Ending::Protocol)
+            });
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(ending) => break Some(ending),
             }
-            Some(Err(error)) => {
-                return Ending::Exit(format!("the worker ended in the middle of a frame: {error}"));
+            match frames.next().now_or_never() {
+                Some(another) => frame = another,
+                None => break None,
             }
-            None => return Ending::Exit("the worker ended".to_owned()),
         };
-        let event = if started {
-            let expected = pending.lock().expect("no panic under this lock").pop_front();
-            protocol::read_answer(&frame, expected)
-        } else {
-            started = true;
-            protocol::read_hello(&frame)
-        };
-        match event {
-            Ok(event) => events(event),
-            Err(fault) => return Ending::Protocol(fault),
+        if !answers.is_empty() {
+            events(Event::Answered(answers));
         }
+        if let Some(ending) = ending {
+            return ending;
+        }
+    }
+}
+
+/// A frame, or why there is none.
+fn next_frame(read: Option<io::Result<BytesMut>>) -> Result<Bytes, Ending> {
+    match read {
+        Some(Ok(frame)) => Ok(frame.freeze()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Ending::Protocol(format!("the worker wrote no frame: {error}")))
+        }
+        Some(Err(error)) => {
+            Err(Ending::Exit(format!("the worker ended in the middle of a frame: {error}")))
+        }
+        None => Err(Ending::Exit("the worker ended".to_owned())),
     }
 }
 

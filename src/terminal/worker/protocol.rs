@@ -5,10 +5,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::Options;
 use crate::mt5::{Answer, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version};
-use crate::terminal::{Event, Failure};
+use crate::terminal::{Answered, Event, Failure};
 
 /// Where a package that works over the network finds its terminal. Passed to
 /// the attribute that `module` names.
@@ -227,7 +228,7 @@ pub fn read_hello(frame: &Bytes) -> Result<Event, String> {
 ///
 /// # Errors
 /// What is wrong with it, where it cannot be the answer to that call.
-pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Event, String> {
+pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Answered, String> {
     let mut rest = &frame[..];
     let fault = |error: &dyn std::fmt::Display| format!("the worker's frame is no answer: {error}");
     let items = rmp::decode::read_array_len(&mut rest).map_err(|error| fault(&error))?;
@@ -254,7 +255,7 @@ pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Eve
         2 => Err(Failure::Unusable(rmp_serde::from_slice(rest).map_err(|error| fault(&error))?)),
         _ => return Err(fault(&format_args!("its status {status} is unknown"))),
     };
-    Ok(Event::Answered { id, result })
+    Ok(Answered { id, at: Instant::now(), result })
 }
 
 type Decoded = Result<Answer, String>;
