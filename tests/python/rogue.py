@@ -50,19 +50,19 @@ while True:
             sink.flush()
             time.sleep(3600)
         if fault == "twice":
-            answer = [number, 0, dict(mt5._make("Tick", mt5.TICK)._asdict())]
+            answer = [number, 0, dict(mt5._make("Tick")._asdict())]
             write(answer)
             write(answer)
             continue
         if fault == "lacking":
-            tick = dict(mt5._make("Tick", mt5.TICK)._asdict())
+            tick = dict(mt5._make("Tick")._asdict())
             del tick["time_msc"]
             write([number, 0, tick])
             continue
     if method == "account_info":
-        write([number, 0, dict(mt5._make("AccountInfo", mt5.ACCOUNT, login=LOGIN)._asdict())])
+        write([number, 0, dict(mt5._make("AccountInfo", login=LOGIN)._asdict())])
     elif method == "terminal_info":
-        write([number, 0, dict(mt5._make("TerminalInfo", mt5.TERMINAL)._asdict())])
+        write([number, 0, dict(mt5._make("TerminalInfo")._asdict())])
     elif method == "initialize":
         write([number, 0, True])
     else:
