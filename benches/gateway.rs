@@ -72,7 +72,8 @@ impl Gateway {
             client.write_all(request.as_bytes()).await.expect("the gateway reads");
             let mut answer = Vec::with_capacity(4096);
             loop {
-                client.read_buf(&mut answer).await.expect("the gateway answers");
+                let read = client.read_buf(&mut answer).await.expect("the gateway answers");
+                assert_ne!(read, 0, "the gateway has stopped");
                 if is_complete(&answer) {
                     return answer;
                 }

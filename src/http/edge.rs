@@ -129,7 +129,7 @@ where
 
 /// What is refused before any route is looked for.
 fn refuse(app: &App, parts: &http::request::Parts) -> Option<Problem> {
-    // Path filters cannot read a CONNECT's authority, nor the `*` of OPTIONS.
+    // A CONNECT's authority and the `*` of OPTIONS are no paths.
     if parts.method == Method::CONNECT || !parts.uri.path().starts_with('/') {
         return Some(Problem::method_not_allowed(&[Method::GET, Method::HEAD]));
     }

@@ -2,7 +2,7 @@
 //!
 //! A request passes, from the outside in: [`server`] (connections), [`edge`]
 //! (request id, log line, instruments, problems), CORS and compression, and the
-//! warp filters of [`routes`], whose handlers answer with a reply or a
+//! warp filter of [`routes`], whose handlers answer with a reply or a
 //! [`problem`]; [`table`] writes rows. Domain errors become statuses in `problem` and nowhere else.
 //! This room never talks to a terminal but through the pool's directory.
 

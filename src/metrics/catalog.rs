@@ -150,7 +150,7 @@ catalog! { options;
     counter gateway_stream_events_sent_total [account, event]
         "Events given to readers of streams.";
     counter gateway_stream_events_dropped_total [account]
-        "Events that readers of streams were too slow for; each was told of the gap.";
+        "Events of the account that had left the buffer before a reader came to them; it was told of the gap.";
     histogram gateway_stream_poll_duration_seconds [event] (options.call_buckets)
         "Time that a look for changes took, over every topic that is read.";
 

@@ -409,3 +409,31 @@ fn take_sample(catalog: &Catalog, sample: &Sample) {
         last.set(sample.timestamp);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Options, StatusLabels};
+
+    #[test]
+    fn pieces_read_as_if_written_at_once() {
+        let options = Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![0.1, 1.0],
+            call_buckets: vec![0.1, 1.0],
+        };
+        // So many that the larger families have several pieces.
+        let accounts: Vec<_> = (0..20).map(|number| (format!("a{number}"), 1)).collect();
+        let catalog = Catalog::new(&options, &accounts).unwrap();
+        let families: Vec<MetricFamily> = catalog.gather().collect();
+        assert!(families.iter().any(|family| family.get_metric().len() > 3 * PIECE));
+        let mut expected = Vec::new();
+        TextEncoder::new().encode(&families, &mut expected).unwrap();
+        assert_eq!(render(&catalog), expected);
+        let series = expected.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let series = series.filter(|line| line[0] != b'#').count();
+        let none: &[&str] = &[];
+        assert_eq!(catalog.gateway_metrics_series.with_label_values(none).get(), series as i64);
+    }
+}

@@ -214,10 +214,13 @@ pub async fn rates_forward(
     let period = timeframe.seconds();
     let count = count as usize;
     let (mut pieces, mut found, mut start) = (Vec::new(), 0, from);
+    // Grows while there is nothing, as before the symbol was first traded.
+    let mut patience = 1;
     loop {
         let missing = (count - found) as i64;
         // Five trading days a week.
-        let span = (missing * period * 7 / 5 + PAUSE).clamp(period, PIECE * period);
+        let span = (missing * period * 7 / 5 + PAUSE).saturating_mul(patience);
+        let span = span.clamp(period, PIECE * period);
         let request = Request::CopyRatesRange {
             symbol: symbol.to_owned(),
             timeframe,
@@ -226,6 +229,7 @@ pub async fn rates_forward(
         };
         let piece = rates(account.call(request, context).await?)?;
         let piece = piece.slice(0..count - found);
+        patience = if piece.is_empty() { patience.saturating_mul(2) } else { 1 };
         found += piece.len();
         pieces.push(piece);
         start += span;

@@ -425,7 +425,7 @@ impl Account {
         let ready = self.slots.iter().enumerate();
         ready
             .filter(|(index, slot)| Some(*index) != except && slot.is_ready())
-            .min_by_key(|(_, slot)| (slot.is_sluggish(), slot.in_use()))
+            .min_by_key(|(_, slot)| (slot.is_full(), slot.is_sluggish(), slot.in_use()))
             .map(|(index, _)| index)
     }
 
@@ -532,6 +532,10 @@ impl Slot {
         since > 0 && self.made.elapsed() > Duration::from_millis(since) + SLUGGISH
     }
 
+    fn is_full(&self) -> bool {
+        self.admission.available_permits() == 0
+    }
+
     fn admit(&self) -> Option<Place> {
         let permit = self.admission.clone().try_acquire_owned().ok()?;
         Some(Place::new(permit, self.depth.clone()))
@@ -578,6 +582,8 @@ async fn told(
 ) -> Result<Answer, CallError> {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(result)) => result,
+        // Whoever's deadline has passed is forgotten, which may be seen before the time is.
+        Ok(Err(_)) if deadline <= Instant::now() => Err(CallError::DeadlinePassed),
         Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
         Err(_) => Err(CallError::DeadlinePassed),
     }

@@ -47,13 +47,14 @@ struct TopicState {
     readers: usize,
     /// Grows when somebody reads it again.
     generation: u64,
-    /// What its last event said.
+    /// The last event that had data.
     latest: Option<Arc<Event>>,
+    /// That it cannot be asked about, until it can.
+    failure: Option<Arc<Event>>,
     /// How far its ticks were read.
     cursor: Option<TickCursor>,
     /// Whether a reader came back to it and wants what it missed.
     resumed: bool,
-    failing: bool,
     /// When its last reader left.
     left: Option<Instant>,
 }
@@ -106,11 +107,15 @@ impl Hub {
         admission: Admission,
     ) -> Reader {
         let mut state = self.lock();
-        let newest = state.newest;
+        let before = state.newest;
         let last = last_event_id.and_then(|id| self.sequence(id));
-        let last = last.filter(|last| *last <= newest);
+        let last = last.filter(|last| *last <= before);
         // Of a run that is over, nothing is known but that there is a gap.
         let forgotten = last_event_id.is_some() && last.is_none();
+        if last.is_none() {
+            self.give_up_catching_up(&mut state, &topics);
+        }
+        let newest = state.newest;
         let mut initial = Vec::new();
         for topic in &topics {
             let known = state.topics.entry(topic.clone()).or_default();
@@ -121,13 +126,14 @@ impl Hub {
                 if known.left.is_some_and(|left| left.elapsed() > REMEMBERED) {
                     known.cursor = None;
                 }
+                known.failure = None;
                 if last.is_none() {
                     // How it stands is asked for again, and told.
                     known.latest = None;
                 }
             } else if last.is_none() {
                 // Somebody reads it, so that this is how it stands.
-                initial.extend(known.latest.clone());
+                initial.extend(known.failure.as_ref().or(known.latest.as_ref()).cloned());
             }
         }
         state.topics.retain(|_, topic| {
@@ -150,6 +156,27 @@ impl Hub {
         let cursor = last.unwrap_or(newest) + 1;
         let newest = self.newest.subscribe();
         Reader::new(self.clone(), topics, cursor, initial, forgotten, newest, admission)
+    }
+
+    /// Says that ticks are missing where nobody has read a symbol for a while and its next reader
+    /// wants none of them: it goes on from the present, and who comes back later finds a hole.
+    fn give_up_catching_up(&self, state: &mut State, topics: &[Topic]) {
+        for topic in topics.iter().filter(|topic| topic.kind == Kind::Ticks) {
+            let left = state.topics.get(topic).is_some_and(|known| known.readers == 0);
+            if left {
+                self.push(state, topic, Content::Gap);
+            }
+        }
+    }
+
+    /// How things stood at an event, for a reader who has missed it and what was before.
+    /// Ticks are no such thing: they were, and are missed.
+    pub(super) fn standing(&self, topics: &[Topic], at: u64) -> Vec<Arc<Event>> {
+        let state = self.lock();
+        let known = topics.iter().filter(|topic| topic.kind != Kind::Ticks);
+        let known = known.filter_map(|topic| state.topics.get(topic));
+        let events = known.filter_map(|known| known.failure.as_ref().or(known.latest.as_ref()));
+        events.filter(|event| event.sequence <= at).cloned().collect()
     }
 
     /// Ends what a reader subscribed to.
@@ -205,7 +232,7 @@ impl Hub {
         let mut state = self.lock();
         if let Some(known) = state.topics.get_mut(topic) {
             known.cursor = Some(cursor);
-            known.failing = false;
+            known.failure = None;
         }
         for tick in ticks {
             self.push(&mut state, topic, tick);
@@ -218,10 +245,12 @@ impl Hub {
         let Some(known) = state.topics.get_mut(topic) else {
             return;
         };
-        known.failing = false;
-        let same = known.latest.as_ref().is_some_and(
-            |latest| matches!(&latest.content, Content::Data(before) if *before == data),
-        );
+        // What ends a failure is told even if nothing has changed meanwhile.
+        let failed = known.failure.take().is_some();
+        let same = !failed
+            && known.latest.as_ref().is_some_and(
+                |latest| matches!(&latest.content, Content::Data(before) if *before == data),
+            );
         if !same {
             self.push(&mut state, topic, Content::Data(data));
         }
@@ -230,9 +259,7 @@ impl Hub {
     /// Says once that a topic cannot be asked about.
     pub(super) fn tell_failure(&self, topic: &Topic, error: crate::pool::CallError) {
         let mut state = self.lock();
-        if let Some(known) = state.topics.get_mut(topic)
-            && !std::mem::replace(&mut known.failing, true)
-        {
+        if state.topics.get(topic).is_some_and(|known| known.failure.is_none()) {
             self.push(&mut state, topic, Content::Failed(error));
         }
     }
@@ -243,7 +270,11 @@ impl Hub {
         let event = Arc::new(Event { sequence, topic: topic.clone(), content });
         state.bytes += event.size();
         if let Some(known) = state.topics.get_mut(topic) {
-            known.latest = Some(event.clone());
+            match &event.content {
+                Content::Data(_) => known.latest = Some(event.clone()),
+                Content::Failed(_) => known.failure = Some(event.clone()),
+                Content::Gap => {}
+            }
         }
         state.events.push_back(event);
         // The newest stays, however long it is.

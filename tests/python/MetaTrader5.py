@@ -11,6 +11,7 @@ far side of mt5linux. Environment variables make it misbehave:
     FAKE_MT5_OFFLINE   a file; while it exists the terminal has lost its broker
     FAKE_MT5_SWITCHED  a file; while it exists somebody has logged in to another account
     FAKE_MT5_KEYWORDS  order_check and order_send take keywords only, as some builds do
+    FAKE_MT5_LAYOUT    if set, ticks have their fields in another order, and arrays also gaps
 
 and these make it a market:
 
@@ -77,6 +78,7 @@ TICKS = np.array(
     dtype=[("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
            ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8")],
 )
+OTHER_LAYOUT = "FAKE_MT5_LAYOUT" in os.environ
 HANGING = os.environ.get("FAKE_MT5_HANG")
 LAST_TICK = _make("Tick", last=NAN, volume=0)[1:]
 TICK_RATE = int(os.environ.get("FAKE_MT5_TICKS", 0))
@@ -204,7 +206,10 @@ def symbol_info_tick(symbol):
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     last = int(_time.time()) if TICK_RATE else TIME
-    return _done(CLASSES["Tick"](last, *LAST_TICK))
+    tick = CLASSES["Tick"](last, *LAST_TICK)
+    if OTHER_LAYOUT:
+        return _done(namedtuple("Tick", tick._fields[::-1])(*tick[::-1]))
+    return _done(tick)
 
 
 def market_book_add(symbol):
@@ -230,6 +235,8 @@ def _seconds(moment):
 def _rates(symbol, rows):
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
+    if OTHER_LAYOUT:
+        return _done(np.repeat(rows[list(rows.dtype.names[::-1])], 2)[::2])
     # An array of its own, as the package gives; byte by byte, which numpy copies in one go.
     return _done(np.ascontiguousarray(rows).view("u1").copy().view(rows.dtype))
 

@@ -54,6 +54,11 @@ fn every_read_route_gives_the_values_of_the_module() {
 }
 
 #[test]
+fn a_package_with_another_layout_gives_the_same_values() {
+    assert_reads(&ready(&worker("real", "", ""), &[("FAKE_MT5_LAYOUT", "1")]));
+}
+
+#[test]
 fn every_read_route_gives_them_through_mt5linux_and_rpyc() {
     let port = free_port();
     let _server = Server::start(

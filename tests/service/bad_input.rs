@@ -74,6 +74,13 @@ fn what_does_not_exist_is_404_and_a_wrong_method_405() {
     assert_eq!(reply.problem(), (405, "method-not-allowed".to_owned()));
     assert_eq!(reply.header("allow"), "GET, HEAD");
     assert_eq!(gateway.get(&format!("{DEMO}/restart")).header("allow"), "POST");
+    // What is named stands before what is variable, with its own methods.
+    assert_eq!(gateway.get(&format!("{DEMO}/orders/check")).header("allow"), "POST");
+    let total = gateway.send("PUT", &format!("{DEMO}/orders/total"), None);
+    assert_eq!((total.status, total.header("allow")), (405, "GET, HEAD"));
+    let order = gateway.post_with(&format!("{DEMO}/orders/1"), &[]);
+    assert_eq!((order.status, order.header("allow")), (405, "GET, PUT, DELETE, HEAD"));
+    assert_eq!(gateway.get(&format!("{DEMO}/symbols/totals")).problem().0, 404);
     let html = gateway.get_with(&format!("{DEMO}/account"), &[("accept", "text/html")]);
     assert_eq!(html.problem(), (406, "not-acceptable".to_owned()));
     for accept in ["*/*", "application/*", "text/html, application/json;q=0.5"] {

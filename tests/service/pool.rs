@@ -231,3 +231,28 @@ fn on_sigterm_calls_finish_and_new_ones_are_refused() {
         gateway.logs(&format!("actor stopped actor=\"{actor}\""));
     }
 }
+
+#[test]
+fn a_busy_session_is_passed_over_until_the_others_are_full() {
+    let gateway = Gateway::ready(
+        "[accounts.demo]\nlogin = 1\nserver = 'S'\nsessions = 2\nqueue = 2\n\
+         [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '400ms'",
+    );
+    let tick = "/api/v1/accounts/demo/symbols/EURUSD/tick";
+    std::thread::scope(|scope| {
+        // One session is on a call for so long that it is passed over.
+        scope.spawn(|| assert_eq!(gateway.get("/api/v1/accounts/demo/version").status, 200));
+        gateway.eventually("the call is under way", || {
+            let depth = gateway.metric("mt5_session_queue_depth{account=\"demo\"}");
+            (depth == 1.0).then_some(())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        // Three more than the other one has room for.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let reply = gateway.get(tick);
+                assert_eq!(reply.status, 200, "{}", reply.text());
+            });
+        }
+    });
+}

@@ -233,6 +233,46 @@ fn who_comes_back_too_late_is_told_what_was_missed() {
     }
 }
 
+#[test]
+fn who_missed_how_things_stand_is_told() {
+    let gateway = simulator("streams.state_interval = '5ms'\nstreams.buffer = '8 KiB'");
+    let mut both = Client::open(&gateway, "events=orders,positions");
+    let first = both.take(2).pop().unwrap();
+    let position = json!({"symbol": "BTCUSD", "type": "BUY", "volume": 1.0});
+    assert_eq!(gateway.send("POST", "/api/v1/accounts/demo/orders", Some(&position)).status, 201);
+    let opened = both.next().unwrap();
+    assert_eq!(opened.event, "positions");
+    // The profit of a position changes with each look; its stream is not read while orders change.
+    drop(both);
+    wait_for_subscribers(&gateway, 0.0);
+    let mut orders = Client::open(&gateway, "events=orders");
+    orders.next().unwrap();
+    for _ in 0..12 {
+        change_orders(&gateway);
+        orders.next().unwrap();
+    }
+    let mut late = Client::resume(&gateway, "events=orders,positions", Some(&first.id));
+    let gap = late.next().unwrap();
+    assert_eq!(gap.event, "gap");
+    let standing = late.next().unwrap();
+    assert_eq!((standing.event.as_str(), &standing.id), ("positions", &gap.id));
+    assert_eq!(standing.data[0]["symbol"], "BTCUSD");
+}
+
+#[test]
+fn who_comes_back_behind_somebody_new_is_told_of_the_gap() {
+    let gateway = simulator("streams.tick_interval = '20ms'");
+    let last = Client::open(&gateway, "symbols=BTCUSD").take(2).pop().unwrap();
+    wait_for_subscribers(&gateway, 0.0);
+    // Begins with the present, and wants nothing of what was before.
+    let mut new = Client::open(&gateway, "symbols=BTCUSD");
+    assert_eq!(new.next().unwrap().event, "ticks");
+    let mut back = Client::resume(&gateway, "symbols=BTCUSD", Some(&last.id));
+    let gap = back.next().unwrap();
+    assert_eq!((gap.event.as_str(), &gap.data["symbol"]), ("gap", &json!("BTCUSD")));
+    assert_eq!(back.next().unwrap().event, "ticks");
+}
+
 /// Changes the list of orders, which is longer each time.
 fn change_orders(gateway: &Gateway) {
     let order = json!({"symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.5});

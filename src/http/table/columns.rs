@@ -2,6 +2,7 @@
 //! a struct for each; records go through their serde description. Every time is
 //! a timestamp in milliseconds: Parquet and some readers have none in seconds.
 
+use std::hash::{DefaultHasher, Hash};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -102,6 +103,11 @@ impl<R: Row> Table for Rows<R> {
         RecordBatch::try_new(schema.clone(), columns)
     }
 
+    fn digest(&self, rows: Range<usize>, to: &mut DefaultHasher) -> serde_json::Result<()> {
+        self.slice(rows).as_bytes().hash(to);
+        Ok(())
+    }
+
     fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
         super::json::write(&self.slice(rows), to);
         Ok(())
@@ -175,6 +181,13 @@ impl<T: Record> Table for Vec<T> {
             }
         });
         RecordBatch::try_new(schema.clone(), columns.collect())
+    }
+
+    fn digest(&self, rows: Range<usize>, to: &mut DefaultHasher) -> serde_json::Result<()> {
+        let mut json = Vec::new();
+        self.json(rows, &mut json)?;
+        json.hash(to);
+        Ok(())
     }
 
     fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {

@@ -54,6 +54,11 @@ pub trait Table: Send + Sync + 'static {
     /// # Errors
     /// If they do not fit the schema.
     fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError>;
+    /// Adds some rows to what names them all.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn digest(&self, rows: Range<usize>, to: &mut DefaultHasher) -> serde_json::Result<()>;
     /// Appends some rows as JSON objects, separated by commas.
     ///
     /// # Errors
@@ -121,7 +126,7 @@ where
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     if whole && facts.closed {
-        let tag = tag(format, facts, rows.as_ref()).map_err(unwritable)?;
+        let tag = tag(format, facts, rows.as_ref()).await.map_err(unwritable)?;
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         let unchanged = call.exchange.headers.get_all(IF_NONE_MATCH).iter().any(|given| {
             given.to_str().is_ok_and(|given| {
@@ -198,7 +203,11 @@ where
             }
         }
         drop(piece);
-        rows = pieces.next(&call.renewed_context()).await?.map(|piece| piece.rows);
+        let context = call.renewed_context();
+        rows = tokio::select! {
+            piece = pieces.next(&context) => piece?.map(|piece| piece.rows),
+            () = chunks.closed() => return Ok(()),
+        };
     }
     let end = encoder.finish().map_err(broken)?;
     let _ = chunks.send(Ok(end.into())).await;
@@ -206,14 +215,16 @@ where
 }
 
 /// Names the content, so that a client can ask whether it is still the same.
-fn tag<T: Table>(format: Format, facts: Facts, rows: Option<&T>) -> serde_json::Result<String> {
+async fn tag<T: Table>(
+    format: Format,
+    facts: Facts,
+    rows: Option<&T>,
+) -> serde_json::Result<String> {
     let mut hasher = DefaultHasher::new();
-    let mut json = Vec::new();
     if let Some(rows) = rows {
         for start in (0..rows.row_count()).step_by(CHUNK) {
-            json.clear();
-            rows.json(start..(start + CHUNK).min(rows.row_count()), &mut json)?;
-            json.hash(&mut hasher);
+            rows.digest(start..(start + CHUNK).min(rows.row_count()), &mut hasher)?;
+            tokio::task::yield_now().await;
         }
     }
     facts.utc.hash(&mut hasher);

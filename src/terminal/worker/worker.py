@@ -267,7 +267,7 @@ class Rows:
         missing = [name for name in names if name not in (array.dtype.names or ())]
         if missing:
             raise TypeError(f"the package's array lacks the field `{missing[0]}`")
-        if array.dtype.descr != dtype:
+        if array.dtype != dtype:
             array = array[names].astype(dtype)
         try:
             self.bytes = memoryview(array.view("u1"))
@@ -315,16 +315,17 @@ def main():
 
     pack = msgpack.Packer().pack
 
-    def answer(number, payload):
+    def answer(number, status, payload):
         if isinstance(payload, Rows):
             # As MessagePack would, but without a copy of them.
             rows = payload.bytes
-            head = b"\x93" + pack(number) + pack(ANSWER) + b"\xc6" + len(rows).to_bytes(4, "big")
+            head = b"\x93" + pack(number) + pack(status) + b"\xc6" + len(rows).to_bytes(4, "big")
             return write(head, rows)
         try:
-            write(pack([number, ANSWER, payload]))
+            packed = pack([number, status, payload])
         except (TypeError, ValueError, OverflowError) as error:
-            write(msgpack.packb([number, RAISED, f"the answer cannot be packed: {error}"]))
+            packed = pack([number, RAISED, f"the answer cannot be packed: {type(error).__name__}"])
+        write(packed)
 
     settings = read()
     if settings is None:
@@ -341,13 +342,13 @@ def main():
         try:
             payload = worker.call(method, args, kwargs)
         except Mt5Error as error:
-            write(pack([number, MT5_ERROR, list(error.args)]))
+            answer(number, MT5_ERROR, list(error.args))
         except Exception as error:  # whatever the package raises must not end the worker
             traceback.print_exc()
             text = (str(error).splitlines() or [""])[0][:200]
-            write(pack([number, RAISED, f"{method} raised {type(error).__name__}: {text}"]))
+            answer(number, RAISED, f"{method} raised {type(error).__name__}: {text}")
         else:
-            answer(number, payload)
+            answer(number, ANSWER, payload)
     mt5.shutdown()
 
 
