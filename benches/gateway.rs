@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mt5_gateway::app::Service;
 use mt5_gateway::http::table::{Encoder, Format};
-use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, collector};
+use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows};
 use mt5_gateway::pool::{Context, Directory};
 use mt5_gateway::sampler::Source;
@@ -218,14 +218,14 @@ fn metrics(criterion: &mut Criterion) {
                     catalog.calls(account, method, Outcome::Success).inc();
                 }
             }
-            let text = collector::render(&catalog);
+            let text = render(&catalog);
             let lines = text.split(|byte| *byte == b'\n');
             if lines.filter(|line| line.first() != Some(&b'#')).count() >= series {
                 break catalog;
             }
         };
         criterion.bench_function(&format!("/metrics with {series} series"), |bencher| {
-            bencher.iter(|| collector::render(&catalog));
+            bencher.iter(|| render(&catalog));
         });
     }
 }

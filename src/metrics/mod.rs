@@ -1,10 +1,9 @@
 //! What the gateway tells Prometheus.
 //!
-//! [`catalog`] declares every family; the [`collector`] actor owns them, takes
-//! events about terminals and the machine, and renders snapshots; [`overview`] is
-//! what the console shows of them; [`http`] are
-//! the handles that the HTTP room moves itself, because a message a request
-//! would cost more than it tells. This room must never wait for a terminal, and
+//! [`catalog`] declares every family; the [`collector`] actor owns them and takes
+//! events about terminals and the machine; [`render`] writes snapshots; [`overview`] is
+//! what the console shows of them; [`http`] are the handles that the HTTP room moves
+//! itself, because a message a request would cost more than it tells. This room must never wait for a terminal, and
 //! never take a label value from a client.
 
 pub mod catalog;
@@ -12,6 +11,7 @@ pub mod collector;
 pub mod event;
 pub mod http;
 mod overview;
+pub mod render;
 mod sample;
 pub mod streams;
 

@@ -1,0 +1,116 @@
+//! The families as Prometheus text, written on a thread of its own that gives way
+//! to those that answer requests.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use bytes::Bytes;
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, TextEncoder};
+use tracing::{error, info};
+
+use super::Catalog;
+
+/// Samples that are written in one go, about a tenth of a millisecond.
+const PIECE: usize = 128;
+
+/// Lines of comments before a family's samples: HELP and TYPE.
+const COMMENTS: usize = 2;
+
+/// Starts the thread that renders when it is told to, until nobody can tell it any more.
+pub(super) fn start(
+    catalog: Arc<Catalog>,
+    rendered: impl Fn(Bytes) + Send + 'static,
+) -> std::io::Result<mpsc::Sender<()>> {
+    let (renderer, asked) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+        give_way();
+        while asked.recv().is_ok() {
+            // Without an answer everybody would wait for ever.
+            let text = std::panic::catch_unwind(AssertUnwindSafe(|| render(&catalog)));
+            rendered(text.unwrap_or_default());
+        }
+    })?;
+    Ok(renderer)
+}
+
+/// Lets threads that answer requests go first: a scrape can wait a millisecond.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // On Linux this is about the calling thread alone.
+    if let Err(fault) = rustix::process::setpriority_process(None, 10) {
+        info!(%fault, "rendering keeps its priority");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
+
+/// Every family as Prometheus text 0.0.4.
+pub fn render(catalog: &Catalog) -> Bytes {
+    let begun = Instant::now();
+    let mut text = Vec::with_capacity(64 << 10);
+    let mut families = 0;
+    for family in catalog.gather() {
+        families += 1;
+        if let Err(fault) = write_family(family, &mut text) {
+            error!(%fault, "metrics cannot be rendered");
+        }
+    }
+    // A line each, and two of comments for each family.
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    let series = lines - COMMENTS * families;
+    let none: &[&str] = &[];
+    let gauge = catalog.gateway_metrics_series.with_label_values(none);
+    gauge.set(i64::try_from(series).unwrap_or(i64::MAX));
+    let durations = catalog.gateway_scrape_duration_seconds.with_label_values(none);
+    durations.observe(begun.elapsed().as_secs_f64());
+    text.into()
+}
+
+/// Writes a family in pieces, between which requests are answered if processors are scarce.
+fn write_family(mut family: MetricFamily, text: &mut Vec<u8>) -> prometheus::Result<()> {
+    let mut metrics = family.take_metric().into_iter().peekable();
+    let mut is_first = true;
+    while metrics.peek().is_some() {
+        family.set_metric(metrics.by_ref().take(PIECE).collect());
+        let start = text.len();
+        TextEncoder::new().encode(std::slice::from_ref(&family), text)?;
+        if !std::mem::take(&mut is_first) {
+            let mut lines = text[start..].split_inclusive(|byte| *byte == b'\n');
+            let comments: usize = lines.by_ref().take(COMMENTS).map(<[u8]>::len).sum();
+            text.drain(start..start + comments);
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Options, StatusLabels};
+
+    #[test]
+    fn pieces_read_as_if_written_at_once() {
+        let options = Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![0.1, 1.0],
+            call_buckets: vec![0.1, 1.0],
+        };
+        // So many that the larger families have several pieces.
+        let accounts: Vec<_> = (0..20).map(|number| (format!("a{number}"), 1)).collect();
+        let catalog = Catalog::new(&options, &accounts).unwrap();
+        let families: Vec<MetricFamily> = catalog.gather().collect();
+        assert!(families.iter().any(|family| family.get_metric().len() > 3 * PIECE));
+        let mut expected = Vec::new();
+        TextEncoder::new().encode(&families, &mut expected).unwrap();
+        assert_eq!(render(&catalog), expected);
+        let series = expected.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let series = series.filter(|line| line[0] != b'#').count();
+        let none: &[&str] = &[];
+        assert_eq!(catalog.gateway_metrics_series.with_label_values(none).get(), series as i64);
+    }
+}
