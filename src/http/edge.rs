@@ -89,6 +89,11 @@ where
                 (None, None) => Err(Kind::Internal.into()),
                 (None, Some(answer)) => {
                     match std::panic::AssertUnwindSafe(answer).catch_unwind().await {
+                        Ok(Ok(response)) if is_refused_encoding(&response) => {
+                            let detail =
+                                "header `Accept-Encoding`: expected one of identity, gzip, zstd";
+                            Err(Problem::new(Kind::NotAcceptable, detail))
+                        }
                         Ok(Ok(response)) => Ok(response),
                         Ok(Err(fault)) => {
                             error!(request_id = %exchange.request_id, %fault, "service failed");
@@ -125,6 +130,13 @@ where
             Ok(Response::from_parts(parts, Sent { body, record }))
         })
     }
+}
+
+/// Whether the compression below found that the client takes no encoding of an answer. It says so by
+/// the status alone; what handlers refuse is a problem.
+fn is_refused_encoding<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::NOT_ACCEPTABLE
+        && response.extensions().get::<Problem>().is_none()
 }
 
 /// What is refused before any route is looked for.

@@ -77,7 +77,8 @@ pub(super) async fn run(hub: Arc<Hub>, kind: Kind) {
 }
 
 async fn ask(hub: &Hub, request: Request) -> Result<Answer, CallError> {
-    let deadline = Instant::now() + hub.options.timeout;
+    // Twice what the terminal may take, so that it is the session that says what went wrong.
+    let deadline = Instant::now() + 2 * hub.options.timeout;
     let context = Context { request_id: "stream".into(), deadline };
     hub.account.call(request, &context).await
 }

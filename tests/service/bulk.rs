@@ -65,6 +65,11 @@ fn a_format_is_chosen_by_parameter_or_header() {
         assert_eq!((reply.status, reply.header("content-type")), (200, content_type), "{accept}");
     }
     assert_eq!(gateway.get(&format!("{rates}&format=xml")).problem().0, 406);
+    assert_eq!(gateway.get(&format!("{rates}&format=CSV")).status, 200);
+    let nothing = [("accept-encoding", "identity;q=0, *;q=0")];
+    let refused = gateway.get_with(&rates, &nothing);
+    assert_eq!(refused.problem(), (406, "not-acceptable".into()));
+    assert_eq!(gateway.get("/api/v1/accounts/demo/symbols").header("vary"), "accept");
     assert_eq!(gateway.get_with(&rates, &[("accept", "text/html")]).problem().0, 406);
     for encoding in ["gzip", "zstd"] {
         let reply = gateway.get_with(
@@ -129,6 +134,33 @@ fn an_answer_that_breaks_off_never_looks_complete() {
     assert_eq!(gateway.get(&whole).status, 200);
     let failed = gateway.get(&format!("{EURUSD}/rates?{LONG}&format=parquet"));
     assert_eq!(failed.problem(), (502, "terminal-error".into()));
+}
+
+#[test]
+fn an_answer_that_the_end_of_the_gateway_cuts_never_looks_complete() {
+    for format in ["json", "csv", "arrow"] {
+        let mut gateway = simulator("server.shutdown_grace = '100ms'");
+        let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
+        let path = format!("{EURUSD}/rates?timeframe=M1&from=0&to=1700000000&format={format}");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = vec![0; 1_000_000];
+        stream.read_exact(&mut answer).unwrap();
+        gateway.signal("TERM");
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.ends_with(b"0\r\n\r\n"), "{format}: {} bytes", answer.len());
+        assert!(gateway.wait().success());
+    }
+}
+
+#[test]
+fn times_with_parts_of_seconds_have_three_digits() {
+    let gateway = simulator("");
+    let csv = gateway.get(&format!("{EURUSD}/ticks?count=200&format=csv")).text();
+    for line in csv.lines().skip(1) {
+        for time in line.split(',').filter(|field| field.contains('T')) {
+            assert_eq!(time.len(), "2026-11-25T03:40:00.000".len(), "{line}");
+        }
+    }
 }
 
 /// The most memory that the gateway has had, in bytes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -93,6 +93,11 @@ pub async fn stream(call: Call, name: String, upgrade: Option<Ws>) -> Outcome {
     let last_event_id = parameters.optional::<String>("last_event_id")?;
     parameters.finish()?;
     if upgrade.is_none() {
+        if call.exchange.headers.contains_key(UPGRADE) {
+            let detail = "the handshake of the WebSocket lacks `Sec-WebSocket-Version: 13`, \
+                          `Sec-WebSocket-Key`, or `Connection: upgrade`";
+            return Err(Problem::invalid(detail));
+        }
         call.accepts("text/event-stream")?;
     }
     let header = call.exchange.headers.get("last-event-id");
@@ -190,7 +195,7 @@ fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
                     ("problem", problem.body(request_id).into())
                 }
                 Content::Gap => {
-                    let data = json!({ "events": kind, "symbol": symbol });
+                    let data = json!({ "from": null, "to": id, "events": kind, "symbol": symbol });
                     ("gap", data.to_string().into())
                 }
             };

@@ -1,6 +1,7 @@
 //! Symbols and their present prices.
 
 use http::Method;
+use http::header::{HeaderValue, VARY};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,7 +86,9 @@ pub async fn symbols(call: Call, account: String) -> Outcome {
         }
         Answer::Symbols(symbols) => {
             let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
-            json(&call, &names)
+            let mut response = json(&call, &names)?;
+            response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+            Ok(response)
         }
         other => answer(&call, other).await,
     }

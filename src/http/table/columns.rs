@@ -67,6 +67,10 @@ impl<R: Row> Table for Rows<R> {
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
+    fn has_milliseconds() -> bool {
+        R::COLUMNS.iter().any(|column| column.field == RowField::Milliseconds)
+    }
+
     fn row_count(&self) -> usize {
         self.len()
     }
@@ -158,6 +162,10 @@ impl<T: Record> Table for Vec<T> {
             }
         });
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn has_milliseconds() -> bool {
+        !T::MILLISECONDS.is_empty()
     }
 
     fn row_count(&self) -> usize {

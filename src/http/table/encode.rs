@@ -32,6 +32,9 @@ pub enum Fault {
 /// Rows of a Parquet row group; what is not in a whole one is kept in memory.
 const ROW_GROUP: usize = 65_536;
 
+/// A time in CSV, in chrono's notation.
+const MILLISECONDS: &str = "%Y-%m-%dT%H:%M:%S%.3f";
+
 enum Writer {
     /// Whether a row was written.
     Json(bool),
@@ -96,7 +99,14 @@ impl<T: Table> Encoder<T> {
                 let mut chunk = Vec::new();
                 let names = !std::mem::replace(named, true);
                 let batch = table.columns(rows, &self.schema)?;
-                csv::WriterBuilder::new().with_header(names).build(&mut chunk).write(&batch)?;
+                let mut builder = csv::WriterBuilder::new().with_header(names);
+                if T::has_milliseconds() {
+                    // Readers take a column for text in which only some times have a fraction.
+                    builder = builder
+                        .with_timestamp_format(MILLISECONDS.to_owned())
+                        .with_timestamp_tz_format(format!("{MILLISECONDS}Z"));
+                }
+                builder.build(&mut chunk).write(&batch)?;
                 Ok(chunk)
             }
             Writer::Arrow(writer) => {

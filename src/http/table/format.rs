@@ -55,7 +55,8 @@ impl Format {
     /// 406 if there is no such format, or the two disagree.
     pub fn take(call: &Call, parameters: &mut Parameters) -> Result<Format, Problem> {
         if let Some(name) = parameters.optional::<String>("format")? {
-            let known = Format::ALL.into_iter().find(|format| format.name() == name);
+            let is_named = |format: &Format| format.name().eq_ignore_ascii_case(&name);
+            let known = Format::ALL.into_iter().find(is_named);
             let format = known.ok_or_else(|| {
                 let name = shorten(&name);
                 let names = Format::ALL.map(Format::name).join(", ");

@@ -19,6 +19,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
@@ -47,6 +48,8 @@ pub trait Table: Send + Sync + 'static {
     /// # Errors
     /// If the records have no columns.
     fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError>;
+    /// Whether a column of times has parts of seconds.
+    fn has_milliseconds() -> bool;
     /// Number of rows.
     fn row_count(&self) -> usize;
     /// Some rows as columns.
@@ -160,16 +163,36 @@ where
         let (chunks, mut arriving) = mpsc::channel(2);
         let call = call.clone();
         tokio::spawn(async move {
-            if let Err(fault) = pour(&call, encoder, rows, pieces, &chunks).await {
-                warn!(request_id = %call.exchange.request_id, %fault, "answer broken off");
-                let _ = chunks.send(Err(fault)).await;
-            }
+            let end = match pour(&call, encoder, rows, pieces, &chunks).await {
+                Ok(()) => Chunk::End,
+                Err(fault) => {
+                    warn!(request_id = %call.exchange.request_id, %fault, "answer broken off");
+                    Chunk::Broken(fault)
+                }
+            };
+            let _ = chunks.send(end).await;
         });
-        let body = futures_util::stream::poll_fn(move |context| arriving.poll_recv(context));
-        warp::reply::stream(body).into_response()
+        let body = futures_util::stream::poll_fn(move |context| {
+            arriving.poll_recv(context).map(|chunk| match chunk {
+                Some(Chunk::Rows(bytes)) => Some(Ok(bytes)),
+                Some(Chunk::End) => None,
+                Some(Chunk::Broken(fault)) => Some(Err(fault)),
+                // The task that writes was ended with the gateway.
+                None => Some(Err(Broken::Cut)),
+            })
+        });
+        // What compresses may ask once more.
+        warp::reply::stream(body.fuse()).into_response()
     };
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// A part of an answer on its way to the connection. Only what ends with [`Chunk::End`] is whole.
+enum Chunk {
+    Rows(Bytes),
+    End,
+    Broken(Broken),
 }
 
 /// Why an answer ends in the middle.
@@ -177,6 +200,8 @@ where
 enum Broken {
     #[error("{0}")]
     Unwritable(String),
+    #[error("the gateway stopped")]
+    Cut,
     #[error("a later piece has no answer: {0}")]
     Call(#[from] crate::pool::CallError),
 }
@@ -187,7 +212,7 @@ async fn pour<P: Pieces>(
     mut encoder: Encoder<P::Rows>,
     mut rows: Option<P::Rows>,
     mut pieces: P,
-    chunks: &mpsc::Sender<Result<Bytes, Broken>>,
+    chunks: &mpsc::Sender<Chunk>,
 ) -> Result<(), Broken>
 where
     P::Rows: Table,
@@ -198,7 +223,7 @@ where
         for start in (0..length).step_by(CHUNK) {
             let range = start..(start + CHUNK).min(length);
             let chunk = encoder.write(&piece, range).map_err(broken)?;
-            if !chunk.is_empty() && chunks.send(Ok(chunk.into())).await.is_err() {
+            if !chunk.is_empty() && chunks.send(Chunk::Rows(chunk.into())).await.is_err() {
                 return Ok(());
             }
         }
@@ -210,7 +235,9 @@ where
         };
     }
     let end = encoder.finish().map_err(broken)?;
-    let _ = chunks.send(Ok(end.into())).await;
+    if !end.is_empty() {
+        let _ = chunks.send(Chunk::Rows(end.into())).await;
+    }
     Ok(())
 }
 
