@@ -225,11 +225,14 @@ impl Settings {
     }
 }
 
-/// A duration above zero.
+/// The shortest duration that means anything here.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A duration that is not as good as none.
 fn positive(reader: &mut Reader, key: &str, default: Duration) -> Duration {
     let value = reader.value(key, default);
-    if value.is_zero() {
-        reader.fault(key, format!("expected {} above 0", Duration::EXPECTED));
+    if value < SHORTEST {
+        reader.fault(key, format!("expected {} of at least {SHORTEST:?}", Duration::EXPECTED));
     }
     value
 }
