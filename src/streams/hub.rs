@@ -1,6 +1,7 @@
 //! The events of one account, and who reads them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -169,14 +170,21 @@ impl Hub {
         }
     }
 
-    /// How things stood at an event, for a reader who has missed it and what was before.
-    /// Ticks are no such thing: they were, and are missed.
-    pub(super) fn standing(&self, topics: &[Topic], at: u64) -> Vec<Arc<Event>> {
+    /// How things stand that changed last among events that a reader has missed. Ticks are no
+    /// such thing: they were, and are missed.
+    pub(super) fn standing(
+        &self,
+        topics: &[Topic],
+        missed: RangeInclusive<u64>,
+    ) -> Vec<Arc<Event>> {
         let state = self.lock();
         let known = topics.iter().filter(|topic| topic.kind != Kind::Ticks);
         let known = known.filter_map(|topic| state.topics.get(topic));
         let events = known.filter_map(|known| known.failure.as_ref().or(known.latest.as_ref()));
-        events.filter(|event| event.sequence <= at).cloned().collect()
+        let mut events: Vec<_> =
+            events.filter(|event| missed.contains(&event.sequence)).cloned().collect();
+        events.sort_by_key(|event| event.sequence);
+        events
     }
 
     /// Ends what a reader subscribed to.

@@ -14,8 +14,6 @@ use super::hub::{Hub, Look};
 pub enum Item {
     /// Something happened.
     Event(Arc<Event>),
-    /// How things stand, for a reader who did not see how they came to it.
-    Standing(Arc<Event>),
     /// Events were missed, up to this one.
     Gap {
         /// The first that was missed; `None`: they were of an earlier run.
@@ -73,21 +71,19 @@ impl Reader {
             return Item::Gap { from: None, to: self.place - 1 };
         }
         if let Some(event) = self.initial.next() {
-            self.count(&event);
-            return Item::Standing(event);
+            return self.sent(event);
         }
         loop {
             self.newest.mark_unchanged();
             match self.hub.look(self.place, |topic| self.read.contains(topic)) {
                 Look::Event(event) => {
                     self.place = event.sequence + 1;
-                    self.count(&event);
-                    return Item::Event(event);
+                    return self.sent(event);
                 }
                 Look::Missed { up_to } => {
                     let from = self.place;
                     self.place = up_to + 1;
-                    self.initial = self.hub.standing(&self.topics, up_to).into_iter();
+                    self.initial = self.hub.standing(&self.topics, from..=up_to).into_iter();
                     if let Some(instruments) = &self.hub.instruments {
                         instruments.dropped.inc_by(up_to + 1 - from);
                     }
@@ -102,10 +98,11 @@ impl Reader {
         }
     }
 
-    fn count(&self, event: &Event) {
+    fn sent(&self, event: Arc<Event>) -> Item {
         if let Some(instruments) = &self.hub.instruments {
             instruments.sent(event.topic.kind.name());
         }
+        Item::Event(event)
     }
 }
 

@@ -184,8 +184,9 @@ fn one_poll_serves_everybody_and_ends_with_the_last_reader() {
         let metrics = gateway.metrics();
         (metric(&metrics, polls) > 20.0).then_some(metrics)
     });
-    // The one that is under way is in neither or in the first only.
-    assert!(metric(&metrics, calls) <= metric(&metrics, polls) + 2.0, "{metrics}");
+    // Families are read one after the other, so the polls of these calls are in the next scrape at
+    // the latest, but for the one that is under way.
+    assert!(metric(&metrics, calls) <= gateway.metric(polls) + 2.0, "{metrics}");
     assert!(
         metric(&metrics, "gateway_stream_events_sent_total{account=\"demo\",event=\"ticks\"}")
             >= 20.0
@@ -255,7 +256,8 @@ fn who_missed_how_things_stand_is_told() {
     let gap = late.next().unwrap();
     assert_eq!(gap.event, "gap");
     let standing = late.next().unwrap();
-    assert_eq!((standing.event.as_str(), &standing.id), ("positions", &gap.id));
+    assert_eq!(standing.event, "positions");
+    assert!((first.sequence() + 1..=gap.sequence()).contains(&standing.sequence()));
     assert_eq!(standing.data[0]["symbol"], "BTCUSD");
 }
 

@@ -182,9 +182,8 @@ struct Framed<'a> {
 
 fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
     match item {
-        Item::Event(event) | Item::Standing(event) => {
-            // Whoever comes back with it goes on from where this reader stands.
-            let id = reader.id(None);
+        Item::Event(event) => {
+            let id = reader.id(Some(event.sequence));
             let (kind, symbol) = (event.topic.kind.name(), event.topic.symbol.as_deref());
             let (event, data) = match &event.content {
                 Content::Data(data) => (kind, data.clone()),
