@@ -44,13 +44,10 @@ impl Replay {
             }
             bars.push(bar);
         }
-        let shortest = bars.windows(2).map(|pair| pair[1].time - pair[0].time).min();
-        let timeframe = Timeframe::ALL
-            .iter()
-            .rev()
-            .copied()
-            .find(|timeframe| shortest.is_some_and(|seconds| timeframe.seconds() <= seconds))
-            .ok_or("it needs at least two bars a minute or more apart")?;
+        if bars.len() < 2 {
+            return Err("it needs at least two bars, which tell the timeframe".to_owned());
+        }
+        let timeframe = timeframe_of(&bars);
         Ok(Replay { bars: Arc::new(bars), timeframe, higher: Mutex::default() })
     }
 
@@ -74,6 +71,16 @@ impl Replay {
         let last = self.bars[self.bars.len() - 1];
         (last, self.timeframe.next_open(last.time) - 1)
     }
+}
+
+/// The largest timeframe of which every opening is one.
+fn timeframe_of(bars: &[Rate]) -> Timeframe {
+    Timeframe::ALL
+        .iter()
+        .rev()
+        .copied()
+        .find(|timeframe| bars.iter().all(|bar| timeframe.open_of(bar.time) == bar.time))
+        .unwrap_or(Timeframe::M1)
 }
 
 fn parse_bar(line: &str) -> Option<Rate> {
@@ -105,8 +112,8 @@ fn aggregate(bars: &[Rate], timeframe: Timeframe) -> Vec<Rate> {
                     high: bar.high.max(next.high),
                     low: bar.low.min(next.low),
                     close: next.close,
-                    tick_volume: bar.tick_volume + next.tick_volume,
-                    real_volume: bar.real_volume + next.real_volume,
+                    tick_volume: bar.tick_volume.saturating_add(next.tick_volume),
+                    real_volume: bar.real_volume.saturating_add(next.real_volume),
                     spread: bar.spread.min(next.spread),
                     ..bar
                 },
