@@ -1,10 +1,12 @@
 //! A terminal without a broker: demo, test double, and a way to see how the
 //! gateway copes. Two with the same seed agree about every price.
 //!
-//! [`prices`] makes history out of numbers, [`replay`] takes it from a file,
-//! [`feed`] makes symbols of them, [`broker`] keeps the account, [`market`]
-//! answers calls. This file gives them a clock, latency and faults.
+//! [`prices`] makes history out of numbers, [`replay`] takes it from a file that
+//! [`bar_file`] reads, [`feed`] makes symbols of them, [`broker`] keeps the
+//! account, [`market`] answers calls. This file gives them a clock, latency and
+//! faults.
 
+mod bar_file;
 mod broker;
 mod feed;
 mod market;
