@@ -2,6 +2,8 @@
 //! MessagePack. The worker's own documentation, at the top of `worker.py`,
 //! describes their content.
 
+mod lenient;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -249,10 +251,10 @@ pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Ans
         }),
         1 => {
             let (code, message): (i64, String) =
-                rmp_serde::from_slice(rest).map_err(|error| fault(&error))?;
+                record(rest, method).map_err(|error| fault(&error))?;
             Err(Failure::Mt5(Error { code, message }))
         }
-        2 => Err(Failure::Unusable(rmp_serde::from_slice(rest).map_err(|error| fault(&error))?)),
+        2 => Err(Failure::Unusable(record(rest, method).map_err(|error| fault(&error))?)),
         _ => return Err(fault(&format_args!("its status {status} is unknown"))),
     };
     Ok(Answered { id, at: Instant::now(), result })
@@ -277,30 +279,42 @@ fn read_payload(frame: &Bytes, payload: &[u8], method: Method) -> Decoded {
         | Method::HistoryOrdersTotal
         | Method::HistoryDealsTotal => decode(payload).map(Answer::Total),
         Method::OrderCalcMargin | Method::OrderCalcProfit => decode(payload).map(Answer::Amount),
-        Method::Version => decode(payload).map(|(version, build, release_date)| {
+        Method::Version => record(payload, method).map(|(version, build, release_date)| {
             Answer::Version(Version { version, build, release_date })
         }),
-        Method::LastError => decode(payload).map(Answer::LastError),
-        Method::AccountInfo => decode(payload).map(Answer::AccountInfo),
-        Method::TerminalInfo => decode(payload).map(Answer::TerminalInfo),
-        Method::SymbolsGet => decode(payload).map(Answer::Symbols),
-        Method::SymbolInfo => decode(payload).map(Answer::SymbolInfo),
-        Method::SymbolInfoTick => decode(payload).map(Answer::Tick),
-        Method::MarketBookGet => decode(payload).map(Answer::Book),
+        Method::LastError => record(payload, method).map(Answer::LastError),
+        Method::AccountInfo => record(payload, method).map(Answer::AccountInfo),
+        Method::TerminalInfo => record(payload, method).map(Answer::TerminalInfo),
+        Method::SymbolsGet => list(payload, method).map(Answer::Symbols),
+        Method::SymbolInfo => record(payload, method).map(Answer::SymbolInfo),
+        Method::SymbolInfoTick => record(payload, method).map(Answer::Tick),
+        Method::MarketBookGet => list(payload, method).map(Answer::Book),
         Method::CopyRatesFrom | Method::CopyRatesFromPos | Method::CopyRatesRange => {
             rows(frame, payload).map(Answer::Rates)
         }
         Method::CopyTicksFrom | Method::CopyTicksRange => rows(frame, payload).map(Answer::Ticks),
-        Method::OrdersGet | Method::HistoryOrdersGet => decode(payload).map(Answer::Orders),
-        Method::OrderCheck => decode(payload).map(Answer::OrderCheck),
-        Method::OrderSend => decode(payload).map(Answer::OrderSend),
-        Method::PositionsGet => decode(payload).map(Answer::Positions),
-        Method::HistoryDealsGet => decode(payload).map(Answer::Deals),
+        Method::OrdersGet | Method::HistoryOrdersGet => list(payload, method).map(Answer::Orders),
+        Method::OrderCheck => record(payload, method).map(Answer::OrderCheck),
+        Method::OrderSend => record(payload, method).map(Answer::OrderSend),
+        Method::PositionsGet => list(payload, method).map(Answer::Positions),
+        Method::HistoryDealsGet => list(payload, method).map(Answer::Deals),
     }
 }
 
+/// Decodes an answer that is one flag or number: what is odd about it cannot be marked.
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(payload).map_err(|error| error.to_string())
+}
+
+/// Decodes one record. Odd fields are repaired in a second pass, so that usual answers
+/// pay nothing for it.
+fn record<T: DeserializeOwned>(payload: &[u8], method: Method) -> Result<T, String> {
+    rmp_serde::from_slice(payload).or_else(|_| lenient::record(payload, method))
+}
+
+/// Decodes a list of records, like [`record`].
+fn list<T: DeserializeOwned>(payload: &[u8], method: Method) -> Result<Vec<T>, String> {
+    rmp_serde::from_slice(payload).or_else(|_| lenient::list(payload, method))
 }
 
 /// The rows inside the frame, without a copy.
@@ -311,4 +325,41 @@ fn rows<R: Row>(frame: &Bytes, mut payload: &[u8]) -> Result<Rows<R>, String> {
         .ok_or_else(|| format!("it ends before its {length} bytes"))?;
     Rows::from_bytes(frame.slice_ref(body))
         .map_err(|length| format!("{length} bytes are no whole rows of {} bytes", R::SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_decoder(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            method in 0..Method::ALL.len(),
+        ) {
+            let expected = Some((7, Method::ALL[method]));
+            let _ = read_hello(&Bytes::from(bytes.clone()));
+            let _ = read_answer(&Bytes::from(bytes.clone()), expected);
+            // Past the head of the frame, where the records are.
+            for status in 0..3 {
+                let frame = [&[0x93, 7, status][..], &bytes[..]].concat();
+                let _ = read_answer(&Bytes::from(frame), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_with_an_odd_message_keeps_its_code() {
+        // [7, 1, [-4, "\xff"]]
+        let frame = Bytes::from_static(&[0x93, 7, 1, 0x92, 0xfc, 0xa1, 0xff]);
+        let answered = read_answer(&frame, Some((7, Method::SymbolInfo))).unwrap();
+        match answered.result {
+            Err(Failure::Mt5(error)) => {
+                assert_eq!((error.code, error.message.as_str()), (-4, "\u{fffd}"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
