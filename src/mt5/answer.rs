@@ -50,7 +50,7 @@ pub enum Answer {
 fn convert_both(seconds: &mut i64, milliseconds: &mut i64, convert: &mut impl FnMut(i64) -> i64) {
     *seconds = convert(*seconds);
     let whole = milliseconds.div_euclid(1000);
-    *milliseconds += (convert(whole) - whole) * 1000;
+    *milliseconds = milliseconds.saturating_add((convert(whole) - whole) * 1000);
 }
 
 fn convert_rows<R: Row>(rows: &mut Rows<R>, convert: &mut impl FnMut(i64) -> i64) {

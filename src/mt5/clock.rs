@@ -67,11 +67,11 @@ impl ServerClock {
             if let Some((of, offset)) = last
                 && of == quarter
             {
-                return time - offset;
+                return time.saturating_sub(offset);
             }
             let offset = zone.offset_of_server(time);
             last = Some((quarter, offset));
-            time - offset
+            time.saturating_sub(offset)
         })
     }
 
@@ -95,8 +95,9 @@ impl Zone {
     /// The same, when the server's clock shows a time. Where it shows that twice
     /// the first is meant; where never, what it would show without the change.
     fn offset_of_server(&self, server: i64) -> i64 {
-        let wall: Option<DateTime> =
-            Timestamp::from_second(server - self.ahead).ok().map(|at| Offset::UTC.to_datetime(at));
+        let wall: Option<DateTime> = Timestamp::from_second(server.saturating_sub(self.ahead))
+            .ok()
+            .map(|at| Offset::UTC.to_datetime(at));
         let utc = wall.and_then(|wall| {
             self.zone.to_ambiguous_timestamp(wall).compatible().ok().map(Timestamp::as_second)
         });
@@ -149,6 +150,16 @@ mod tests {
             assert!(ServerClock::parse(name).is_err(), "{name}");
         }
         assert!(ServerClock::RAW.to_utc().is_none());
+    }
+
+    #[test]
+    fn a_time_outside_of_the_calendar_is_passed_on() {
+        for clock in ["Europe/Athens", "New_York+7"] {
+            let clock = ServerClock::parse(clock).unwrap();
+            for time in [i64::MIN, i64::MAX] {
+                assert_eq!(clock.to_utc().unwrap()(time), time);
+            }
+        }
     }
 
     proptest! {

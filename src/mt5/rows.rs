@@ -165,7 +165,7 @@ impl Row for Rate {
     }
 
     fn moved(self, seconds: i64) -> Self {
-        Rate { time: self.time + seconds, ..self }
+        Rate { time: self.time.saturating_add(seconds), ..self }
     }
 }
 
@@ -212,8 +212,8 @@ impl Row for Tick {
     }
 
     fn moved(self, seconds: i64) -> Self {
-        let time_msc = self.time_msc + seconds * 1000;
-        Tick { time: self.time + seconds, time_msc, ..self }
+        let time_msc = self.time_msc.saturating_add(seconds * 1000);
+        Tick { time: self.time.saturating_add(seconds), time_msc, ..self }
     }
 }
 
