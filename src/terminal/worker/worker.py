@@ -12,6 +12,8 @@ is answered, in order, with `[id, status, payload]`:
 Anything that the package prints goes to standard error, which the gateway logs.
 """
 
+import calendar
+import codecs
 import importlib
 import os
 import sys
@@ -275,6 +277,37 @@ class Rows:
             self.bytes = array.tobytes()
 
 
+def mark(error):
+    """Encodes the surrogates in a text: the halves of a pair as their character, any other as
+    U+FFFD. The gateway's own mark, because "?" could be the broker's, and because the bytes of
+    "surrogatepass" are no UTF-8."""
+    surrogates = error.object[error.start:error.end].encode("utf-16-le", "surrogatepass")
+    return surrogates.decode("utf-16-le", "replace").encode(), error.end
+
+
+codecs.register_error("mt5_gateway_mark", mark)
+
+
+def packable(value):
+    """Stands for a value that MessagePack has no type for. The gateway makes of it what the
+    field can hold; None, which it marks, is better than an answer that is lost."""
+    try:
+        if hasattr(value, "item"):
+            value = value.item()  # numpy's numbers
+        if value is None or isinstance(value, (bool, float, str, bytes)):
+            return value
+        if isinstance(value, int) and -(2**63) <= value < 2**64:
+            return value
+        if isinstance(value, datetime):
+            return calendar.timegm(value.utctimetuple())
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            return str(value)
+    except Exception:
+        return None
+
+
 def load(settings):
     name, _, attribute = settings["module"].partition(":")
     module = importlib.import_module(name)
@@ -314,6 +347,9 @@ def main():
             sent += sink.write(memoryview(data)[sent:])
 
     pack = msgpack.Packer().pack
+    # Slower for every text, so it takes only what the other refuses.
+    pack_odd = msgpack.Packer(default=packable, unicode_errors="mt5_gateway_mark").pack
+    unpackable = (TypeError, ValueError, OverflowError)
 
     def answer(number, status, payload):
         if isinstance(payload, Rows):
@@ -321,10 +357,15 @@ def main():
             rows = payload.bytes
             head = b"\x93" + pack(number) + pack(status) + b"\xc6" + len(rows).to_bytes(4, "big")
             return write(head, rows)
+        message = [number, status, payload]
         try:
-            packed = pack([number, status, payload])
-        except (TypeError, ValueError, OverflowError) as error:
-            packed = pack([number, RAISED, f"the answer cannot be packed: {type(error).__name__}"])
+            packed = pack(message)
+        except unpackable:
+            try:
+                packed = pack_odd(message)
+            except unpackable as error:
+                text = f"the answer cannot be packed: {type(error).__name__}"
+                packed = pack([number, RAISED, text])
         write(packed)
 
     settings = read()
