@@ -58,6 +58,8 @@ NEED_SYMBOL = {
 # Fields of a trade request whose zero means something: a buy, fill or kill, good till cancelled.
 SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
 UNNAMED = (-2, "Unnamed arguments not allowed")
+# Codes from here down say that the terminal was not reached.
+IPC_ERRORS = -10000
 ARRAYS = {
     "copy_rates_from",
     "copy_rates_from_pos",
@@ -80,12 +82,18 @@ TICK_FIELDS = tuple(name for name, _ in TICKS_DTYPE)
 class Mt5Error(Exception):
     """The package's `last_error()`."""
 
+    @property
+    def is_ipc(self):
+        return self.args[0] <= IPC_ERRORS
+
 
 class Worker:
     def __init__(self, mt5, settings):
         self.mt5 = mt5
         self.settings = settings
+        # Symbols believed to be in Market Watch, so that not every call looks first.
         self.selected = set()
+        self.login = None
         self.subscriptions = {}
         self.fields = {}
         self.trades_by_keywords = False
@@ -94,15 +102,28 @@ class Worker:
         }
 
     def call(self, method, args, kwargs):
-        index = NEED_SYMBOL.get(method)
-        if index is not None and args[index] not in self.selected:
-            self.select(args[index])
-        special = self.special.get(method)
-        if special is not None:
-            return special(*args, **kwargs)
         for index in TIMES.get(method, ()):
             if index < len(args):
                 args[index] = datetime.fromtimestamp(args[index], timezone.utc)
+        index = NEED_SYMBOL.get(method)
+        if index is None:
+            return self.perform(method, args, kwargs)
+        symbol = args[index]
+        if symbol not in self.selected:
+            self.select(symbol)
+            return self.perform(method, args, kwargs)
+        try:
+            return self.perform(method, args, kwargs)
+        except Mt5Error as error:
+            # Somebody may have hidden the symbol meanwhile. If not, the error stands.
+            if error.is_ipc or not self.select(symbol):
+                raise
+        return self.perform(method, args, kwargs)
+
+    def perform(self, method, args, kwargs):
+        special = self.special.get(method)
+        if special is not None:
+            return special(*args, **kwargs)
         result = self.take(method, *args, **kwargs)
         if method in ARRAYS:
             return Rows(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
@@ -119,12 +140,17 @@ class Worker:
         return result
 
     def select(self, symbol):
-        if not self.take("symbol_info", symbol).select:
+        """Sees to it that a symbol is in Market Watch. Gives whether it was not."""
+        self.selected.discard(symbol)
+        hidden = not self.take("symbol_info", symbol).select
+        if hidden:
             self.take("symbol_select", symbol, True)
         self.selected.add(symbol)
+        return hidden
 
     def do_initialize(self):
         settings = self.settings
+        self.selected.clear()
         args = [settings["path"]] if settings["path"] is not None else []
         kwargs = {name: settings[name] for name in ("login", "password", "server", "timeout")}
         if settings["portable"]:
@@ -133,6 +159,7 @@ class Worker:
 
     def do_login(self):
         settings = self.settings
+        self.selected.clear()
         kwargs = {name: settings[name] for name in ("password", "server", "timeout")}
         return bool(self.take("login", settings["login"], **kwargs))
 
@@ -151,6 +178,15 @@ class Worker:
     def do_last_error(self):
         code, message = self.mt5.last_error()
         return {"code": code, "message": message}
+
+    def do_account_info(self):
+        account = self.plain("account_info", self.take("account_info"))
+        login = account.get("login") if isinstance(account, dict) else None
+        if login != self.login:
+            # Each account has a Market Watch of its own.
+            self.selected.clear()
+            self.login = login
+        return account
 
     def do_symbol_info_tick(self, symbol):
         tick = self.take("symbol_info_tick", symbol)
@@ -206,15 +242,25 @@ class Worker:
 
     def do_market_book_get(self, symbol):
         if self.subscriptions.get(symbol):
-            return self.plain("market_book_get", self.take_book("market_book_get", symbol))
+            try:
+                return self.book(symbol)
+            except Mt5Error as error:
+                if error.is_ipc:
+                    raise
+            # The subscription ended with the symbol's place in Market Watch, or with a login.
+            self.take_book("market_book_add", symbol)
+            return self.book(symbol)
         self.take_book("market_book_add", symbol)
         try:
-            return self.plain("market_book_get", self.take_book("market_book_get", symbol))
+            return self.book(symbol)
         finally:
             try:
                 self.take_book("market_book_release", symbol)
             except Mt5Error:
                 pass  # the answer is true all the same
+
+    def book(self, symbol):
+        return self.plain("market_book_get", self.take_book("market_book_get", symbol))
 
     def do_order_check(self, request):
         return self.trade("order_check", request)
