@@ -12,8 +12,11 @@ use tracing::warn;
 pub const SCRIPT: &str = include_str!("worker.py");
 
 /// Reads the worker from its own input and runs it, so that nothing needs to be
-/// on disk and no secret on a command line.
-const BOOTSTRAP: &str = "import sys; r = sys.stdin.buffer.read; \
+/// on disk and no secret on a command line. An old Python could not even parse the
+/// worker, so it is told here what it lacks.
+const BOOTSTRAP: &str = "import sys; sys.version_info >= (3, 9) or sys.exit('the worker needs \
+    Python 3.9 or newer, this is ' + sys.version.split()[0] + ': set `terminal.python`'); \
+    r = sys.stdin.buffer.read; \
     exec(compile(r(int.from_bytes(r(4), 'big')), 'worker.py', 'exec'))";
 
 /// What the gateway's own settings begin with; they may hold passwords.
