@@ -10,6 +10,11 @@ far side of mt5linux. Environment variables make it misbehave:
                        FAKE_MT5_SWITCH exists (or at once without that variable)
     FAKE_MT5_OFFLINE   a file; while it exists the terminal has lost its broker
     FAKE_MT5_SWITCHED  a file; while it exists somebody has logged in to another account
+    FAKE_MT5_SERVER_SWITCHED
+                       a file; while it exists the account is one of another server
+    FAKE_MT5_HIDE      a file that names a symbol; while it exists that symbol is hidden from
+                       Market Watch; selecting the symbol removes the file
+    FAKE_MT5_ODD       if set, records have fields that are not of their type
     FAKE_MT5_KEYWORDS  order_check and order_send take keywords only, as some builds do
     FAKE_MT5_LAYOUT    if set, ticks have their fields in another order, and arrays also gaps
 
@@ -23,6 +28,7 @@ and these make it a market:
 import os
 import time as _time
 from collections import namedtuple
+from decimal import Decimal
 
 import numpy as np
 
@@ -80,6 +86,7 @@ TICKS = np.array(
 )
 OTHER_LAYOUT = "FAKE_MT5_LAYOUT" in os.environ
 HANGING = os.environ.get("FAKE_MT5_HANG")
+HIDE = os.environ.get("FAKE_MT5_HIDE")
 LAST_TICK = _make("Tick", last=NAN, volume=0)[1:]
 TICK_RATE = int(os.environ.get("FAKE_MT5_TICKS", 0))
 ORDERS = (
@@ -90,6 +97,12 @@ POSITIONS = (
     _make("TradePosition", ticket=BIG, symbol="EURUSD", swap=NAN, magic=2**62),
     _make("TradePosition", ticket=33, symbol="EURGBP"),
 )
+ODD = "FAKE_MT5_ODD" in os.environ
+if ODD:
+    POSITIONS = (
+        POSITIONS[0]._replace(comment=None, swap=Decimal("1.5")),
+        POSITIONS[1]._replace(comment="\ud800", magic=2**64 - 1),
+    )
 HISTORY_ORDERS = (
     _make("TradeOrder", ticket=BIG, symbol="EURUSD", time_done=TIME, position_id=9),
     _make("TradeOrder", ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10),
@@ -103,6 +116,13 @@ _error = (1, "Success")
 _selected = {"EURUSD"}
 _books = set()
 _connected = False
+_server = DEFAULTS["AccountInfo"]["server"]
+
+
+def _exists(variable):
+    """Whether the file that an environment variable names exists."""
+    path = os.environ.get(variable)
+    return path is not None and os.path.exists(path)
 
 
 def _fail(code, message):
@@ -128,17 +148,20 @@ def _hang(name):
 
 
 def initialize(path=None, login=None, password=None, server=None, timeout=60000, portable=False):
-    global _connected
+    global _connected, _server
     _hang("initialize")
     print("the package prints to standard output")
     if password != os.environ.get("FAKE_MT5_PASSWORD", password):
         _fail(-6, "Terminal: Authorization failed")
         return False
     _connected = True
+    _server = server or _server
     return _done(True)
 
 
 def login(login, password=None, server=None, timeout=60000):
+    global _server
+    _server = server or _server
     return _done(True)
 
 
@@ -157,17 +180,16 @@ def last_error():
 
 
 def terminal_info():
-    offline = os.environ.get("FAKE_MT5_OFFLINE")
-    connected = not (offline and os.path.exists(offline))
+    connected = not _exists("FAKE_MT5_OFFLINE")
     return _done(_make("TerminalInfo", connected=connected, retransmission=INF))
 
 
 def account_info():
-    switched = os.environ.get("FAKE_MT5_SWITCHED")
-    if switched and os.path.exists(switched):
-        return _done(_make("AccountInfo", login=LOGIN + 1))
+    server = "Other-Live" if _exists("FAKE_MT5_SERVER_SWITCHED") else _server
+    if _exists("FAKE_MT5_SWITCHED"):
+        return _done(_make("AccountInfo", login=LOGIN + 1, server=server))
     return _done(_make("AccountInfo", login=int(os.environ.get("FAKE_MT5_LOGIN", LOGIN)),
-                       margin_level=NAN, name="Ünï ☃ имя"))
+                       server=server, margin_level=NAN, name=None if ODD else "Ünï ☃ имя"))
 
 
 def symbols_total():
@@ -179,7 +201,19 @@ def symbols_get(group=None):
     return _done(tuple(_info(name) for name in names))
 
 
+def _hide():
+    """Hides the symbol that FAKE_MT5_HIDE names, and gives it."""
+    if HIDE is None or not os.path.exists(HIDE):
+        return None
+    with open(HIDE) as file:
+        hidden = file.read().strip()
+    _selected.discard(hidden)
+    _books.discard(hidden)
+    return hidden
+
+
 def _info(name):
+    _hide()
     return _make("SymbolInfo", name=name, select=name in _selected, price_change=NAN, bid=-INF,
                  volume_max=1.7976931348623157e308)
 
@@ -195,6 +229,8 @@ def symbol_select(symbol, enable=True):
     if symbol not in SYMBOLS:
         _fail(-1, "Terminal: Call failed")
         return False
+    if _hide() == symbol and enable:
+        os.remove(HIDE)
     (_selected.add if enable else _selected.discard)(symbol)
     return _done(True)
 
@@ -203,6 +239,7 @@ def symbol_info_tick(symbol):
     _hang("symbol_info_tick")
     if symbol == TRADED:
         return _done(_make("Tick", time=TIME, bid=1.1, ask=1.2))
+    _hide()
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     last = int(_time.time()) if TICK_RATE else TIME
@@ -213,11 +250,16 @@ def symbol_info_tick(symbol):
 
 
 def market_book_add(symbol):
+    _hide()
+    if symbol not in _selected:
+        _fail(-1, "Terminal: Call failed")
+        return False
     _books.add(symbol)
     return _done(True)
 
 
 def market_book_get(symbol):
+    _hide()
     if symbol not in _books:
         return _fail(-1, "Terminal: Call failed")
     return _done((_make("BookInfo", type=1), _make("BookInfo", type=2, price=NAN)))
@@ -233,6 +275,7 @@ def _seconds(moment):
 
 
 def _rates(symbol, rows):
+    _hide()
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
     if OTHER_LAYOUT:
@@ -360,7 +403,8 @@ def order_send(*arguments, **keywords):
     if request is None:
         return None
     print("order_send received", dict(request._asdict()))
-    return _done(OrderSendResult(10009, 71, BIG, request.volume, request.price, 1.1, 1.2, "Ünï ☃", 9, -3, request))
+    return _done(OrderSendResult(10009, 71, BIG, request.volume, request.price, 1.1, 1.2,
+                                 None if ODD else "Ünï ☃", 9, -3, request))
 
 
 def order_check(*arguments, **keywords):

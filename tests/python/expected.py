@@ -24,6 +24,8 @@ def rows(array):
 for name in mt5.SYMBOLS:
     mt5.symbol_select(name, True)
 mt5.market_book_add("EURUSD")
+# The server of the tests' settings.
+mt5.login(mt5.LOGIN, server="S")
 T = mt5.TIME
 BASE = "/api/v1/accounts/real"
 print(json.dumps({

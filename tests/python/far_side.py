@@ -183,7 +183,7 @@ def main():
     broker = Broker()
     symbol = msgpack.packb(record(SYMBOL, name="EURUSD", select=True, digits=5, filling_mode=3,
                                   volume_min=0.01, volume_max=100.0, volume_step=0.01))
-    account = msgpack.packb(record(ACCOUNT, login=settings["login"]))
+    account = msgpack.packb(record(ACCOUNT, login=settings["login"], server=settings["server"]))
     terminal = msgpack.packb(record(TERMINAL, connected=True))
     write({"python": "3", "module": "far side", "version": "1"})
     while True:

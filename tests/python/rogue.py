@@ -60,7 +60,8 @@ while True:
             write([number, 0, tick])
             continue
     if method == "account_info":
-        write([number, 0, dict(mt5._make("AccountInfo", login=LOGIN)._asdict())])
+        account = mt5._make("AccountInfo", login=LOGIN, server=settings["server"])
+        write([number, 0, dict(account._asdict())])
     elif method == "terminal_info":
         write([number, 0, dict(mt5._make("TerminalInfo")._asdict())])
     elif method == "initialize":

@@ -241,6 +241,65 @@ fn workers_that_never_say_hello_are_restarted() {
 }
 
 #[test]
+fn an_old_python_is_told_what_the_worker_needs() {
+    let command = [python(), modules().join("old.py")].map(|path| path.display().to_string());
+    let gateway = start(&worker_of(&command, "real", "", ""), &[]);
+    gateway.eventually("the version is named", || {
+        let account = gateway.get("/api/v1/accounts/real").text();
+        account
+            .contains("the worker needs Python 3.9 or newer, this is 3.8.10: set `terminal.python`")
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_odd_record_hides_neither_itself_nor_the_others() {
+    let gateway = ready(&worker("real", "trade = true", ""), &[("FAKE_MT5_ODD", "1")]);
+    let get = |path: &str| {
+        let reply = gateway.get(&format!("/api/v1/accounts/real{path}"));
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    };
+    let positions = get("/positions");
+    assert_eq!(positions.as_array().unwrap().len(), 2, "{positions}");
+    assert_eq!(positions[0]["comment"], "\u{fffd}");
+    assert_eq!(positions[0]["swap"], 1.5);
+    assert_eq!(positions[1]["comment"], "\u{fffd}");
+    assert_eq!(positions[1]["magic"], -1);
+    for position in positions.as_array().unwrap() {
+        assert_eq!(&get(&format!("/positions/{}", position["ticket"])), position);
+    }
+    assert_eq!(get("/account")["name"], "\u{fffd}");
+
+    let order = serde_json::json!({"symbol": "TRADED", "type": "BUY", "volume": 0.1});
+    let placed = gateway.send("POST", "/api/v1/accounts/real/orders", Some(&order));
+    assert_eq!(placed.status, 201, "{}", placed.text());
+    assert_eq!(placed.json()["comment"], "\u{fffd}");
+
+    // Two fields of positions, one of the account and one of the order's result, each once.
+    let repaired = || gateway.log().matches("field repaired").count();
+    gateway.eventually("each is logged", || (repaired() >= 4).then_some(()));
+    assert_eq!(repaired(), 4, "{}", gateway.log());
+}
+
+#[test]
+fn a_symbol_that_somebody_hides_is_selected_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let hide = directory.path().join("hide");
+    let gateway = ready(&worker("real", "", ""), &[("FAKE_MT5_HIDE", hide.to_str().unwrap())]);
+    for read in ["tick", "rates?timeframe=M1&count=3", "ticks?count=3&from=1700000010", "book"] {
+        let path = format!("/api/v1/accounts/real/symbols/EURUSD/{read}");
+        let before = gateway.get(&path);
+        assert_eq!(before.status, 200, "{read}: {before:?}");
+        std::fs::write(&hide, "EURUSD").unwrap();
+        let hidden = gateway.get(&path);
+        assert_eq!(hidden.status, 200, "{read}: {hidden:?}");
+        assert_eq!(hidden.json(), before.json(), "{read}");
+        assert!(!hide.exists(), "{read} came without the terminal");
+    }
+}
+
+#[test]
 fn children_end_with_the_gateway_however_it_ends() {
     for (hang, end) in [(None, "TERM"), (None, "KILL"), (Some("symbol_info_tick"), "KILL")] {
         let environment: Vec<_> =
