@@ -282,6 +282,7 @@ impl Account {
             date_to: to,
         };
         let rows = bars::rates(self.call(request, context).await?)?;
+        let rows = bars::rates_within(self, &rows, from, to);
         if let Some((cache, key)) = cache {
             cache.keep(key, &rows, asked);
         }
@@ -303,6 +304,24 @@ impl Account {
     /// Whether times are UTC, and not the server's as they come.
     pub fn is_utc(&self) -> bool {
         self.clock.zone().is_some()
+    }
+
+    /// The UTC of a time that the server's clock shows, both in unix seconds. The same time
+    /// where the zone of that clock is not known.
+    pub fn server_to_utc(&self, server_seconds: i64) -> i64 {
+        self.clock.to_utc().map_or(server_seconds, |mut to_utc| to_utc(server_seconds))
+    }
+
+    /// What the server's clock shows at a time in UTC, both in unix seconds. The same time where
+    /// the zone of that clock is not known.
+    pub fn utc_to_server(&self, utc_seconds: i64) -> i64 {
+        self.clock.from_utc().map_or(utc_seconds, |from_utc| from_utc(utc_seconds))
+    }
+
+    /// What the server's clock shows now, unix seconds. Where its zone is not known this is the
+    /// UTC of this machine.
+    pub fn server_now(&self) -> i64 {
+        self.utc_to_server(Timestamp::now().as_second())
     }
 
     /// Makes a call on every session that is ready; what is set so is set in

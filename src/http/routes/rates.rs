@@ -105,14 +105,14 @@ pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let rows = match stretch {
         Stretch::Range(from, to) => {
             let facts = Facts { closed: account.is_past(to), ..facts };
-            let range = TickRange::new(account.clone(), symbol, flags, from, to);
+            let range = TickRange::new(account.clone(), symbol, flags, from * 1000, to * 1000);
             return table::stream(&call, format, facts, range).await;
         }
-        Stretch::Forward(date_from, count) => {
-            let request = Request::CopyTicksFrom { symbol, date_from, count, flags };
-            bars::ticks(account.call(request, context).await?)?
+        Stretch::Forward(from, count) => {
+            bars::ticks_forward(account, context, &symbol, from * 1000, count, flags).await?
         }
         Stretch::Backward(to, count) => {
+            let to = to.map(|to| to * 1000);
             bars::ticks_backward(account, context, &symbol, to, count, flags).await?
         }
     };
