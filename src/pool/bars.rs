@@ -46,7 +46,7 @@ const CLOCK_LEAD: i64 = 14 * 3600;
 ///
 /// # Errors
 /// If it is of another kind.
-pub fn rates(answer: Answer) -> Result<Rows<Rate>, CallError> {
+pub(super) fn rates(answer: Answer) -> Result<Rows<Rate>, CallError> {
     match answer {
         Answer::Rates(rows) => Ok(rows),
         _ => Err(unusable("bars")),
@@ -282,7 +282,7 @@ pub async fn rates_forward(
             date_from: start,
             date_to: start + span - 1,
         };
-        let piece = rates(account.call(request, context).await?)?;
+        let piece = account.rates(request, context).await?;
         let piece = rates_within(account, &piece, start, start + span - 1);
         let piece = piece.slice(0..count - found);
         patience = if piece.is_empty() { patience.saturating_mul(2) } else { 1 };

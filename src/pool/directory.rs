@@ -254,6 +254,35 @@ impl Account {
         Ok(answer)
     }
 
+    /// Makes a call that is answered with bars, and remembers the newest of them: it shows that
+    /// those before it are not the last.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn rates(
+        &self,
+        request: Request,
+        context: &Context,
+    ) -> Result<Rows<Rate>, CallError> {
+        let series = match &request {
+            Request::CopyRatesFrom { symbol, timeframe, .. }
+            | Request::CopyRatesFromPos { symbol, timeframe, .. }
+            | Request::CopyRatesRange { symbol, timeframe, .. } => {
+                self.cache.as_ref().map(|cache| (cache, self.series(symbol, *timeframe)))
+            }
+            _ => None,
+        };
+        let rows = bars::rates(self.call(request, context).await?)?;
+        if let (Some((cache, series)), Some(newest)) = (series, rows.iter().next_back()) {
+            cache.see(series, newest.time);
+        }
+        Ok(rows)
+    }
+
+    fn series(&self, symbol: &str, timeframe: Timeframe) -> cache::Series {
+        cache::Series { account: self.id, symbol: symbol.to_owned(), timeframe }
+    }
+
     /// The bars that open within a range, both ends included, in one call or none.
     ///
     /// # Errors
@@ -265,26 +294,25 @@ impl Account {
         (from, to): (i64, i64),
         context: &Context,
     ) -> Result<Piece<Rows<Rate>>, CallError> {
-        let key =
-            || cache::Key { account: self.id, symbol: symbol.to_owned(), timeframe, from, to };
+        let key = || cache::Key { series: self.series(symbol, timeframe), from, to };
         let closed = self.has_closed(to, timeframe);
         let cache = self.cache.as_ref().filter(|_| closed).map(|cache| (cache, key()));
+        let asked = Instant::now();
         if let Some((cache, key)) = &cache
-            && let Some(kept) = cache.get(key)
+            && let Some(kept) = cache.get(key, asked)
         {
             return Ok(kept);
         }
-        let asked = Instant::now();
         let request = Request::CopyRatesRange {
             symbol: symbol.to_owned(),
             timeframe,
             date_from: from,
             date_to: to,
         };
-        let rows = bars::rates(self.call(request, context).await?)?;
+        let rows = self.rates(request, context).await?;
         let rows = bars::rates_within(self, &rows, from, to);
         if let Some((cache, key)) = cache {
-            cache.keep(key, &rows, asked);
+            cache.keep(key, &rows, asked, Instant::now());
         }
         Ok(Piece { rows, age: None })
     }

@@ -2,6 +2,7 @@
 //! is kept.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -203,28 +204,29 @@ fn a_client_that_vanishes_ends_its_download() {
 }
 
 #[test]
-fn closed_bars_are_kept_and_named() {
-    // What a terminal gave once may be a history that is still being downloaded.
-    for (cache, expected) in [("64 MiB", 2.0), ("0", 5.0)] {
+fn closed_bars_are_named_and_equal_reads_at_once_keep_nothing() {
+    // What a terminal gives twice within a second may be a history that it still downloads.
+    for cache in ["64 MiB", "0"] {
         let gateway = simulator(&format!("[reads]\ncache = '{cache}'"));
+        let newest = format!("{EURUSD}/rates?timeframe=M1&count=1");
+        assert_eq!(gateway.get(&newest).status, 200);
         let range = format!("{EURUSD}/rates?timeframe=M1&from=1700000000&to=1700060000");
         let first = gateway.get(&range);
         let tag = first.header("etag").to_owned();
         assert!(tag.starts_with("\"json-") && first.header("age").is_empty());
-        let again = gateway.get(&range);
-        assert_eq!((&again.body, again.header("etag")), (&first.body, tag.as_str()));
-        assert!(again.header("age").is_empty());
-        let kept = gateway.get(&range);
-        assert_eq!((&kept.body, kept.header("etag")), (&first.body, tag.as_str()));
-        assert_eq!(kept.header("age").is_empty(), cache == "0");
+        for _ in 0..2 {
+            let again = gateway.get(&range);
+            assert_eq!((&again.body, again.header("etag")), (&first.body, tag.as_str()));
+            assert!(again.header("age").is_empty());
+        }
         let unchanged = gateway.get_with(&range, &[("if-none-match", &tag)]);
         assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
         assert_eq!(unchanged.header("etag"), tag);
         let other = gateway.get_with(&format!("{range}&format=csv"), &[("if-none-match", &tag)]);
         assert_eq!(other.status, 200);
-        assert_eq!(calls(&gateway, "copy_rates_range"), expected, "{cache}");
+        assert_eq!(calls(&gateway, "copy_rates_range"), 5.0, "{cache}");
     }
-    // A range that may still change is neither kept nor named.
+    // A range that may still change is not named.
     let gateway = simulator("");
     let now = jiff::Timestamp::now().as_second();
     let open = format!("{EURUSD}/rates?timeframe=M1&from={}&to={now}", now - 600);
@@ -233,6 +235,24 @@ fn closed_bars_are_kept_and_named() {
         assert!(reply.header("etag").is_empty() && reply.header("age").is_empty());
         assert_eq!(calls(&gateway, "copy_rates_range"), expected);
     }
+}
+
+#[test]
+fn closed_bars_are_kept_once_reads_half_a_minute_apart_agree() {
+    let gateway = simulator("");
+    let range = format!("{EURUSD}/rates?timeframe=M1&from=1700000000&to=1700060000");
+    let first = gateway.get(&range);
+    // Shows that the range's last bar is not the last of all.
+    assert_eq!(gateway.get(&format!("{EURUSD}/rates?timeframe=M1&count=1")).status, 200);
+    std::thread::sleep(Duration::from_secs(31));
+    let second = gateway.get(&range);
+    assert!(second.header("age").is_empty());
+    assert_eq!(calls(&gateway, "copy_rates_range"), 2.0);
+    let kept = gateway.get(&range);
+    assert_eq!((&second.body, &kept.body), (&first.body, &first.body));
+    assert_eq!(kept.header("etag"), first.header("etag"));
+    assert!(!kept.header("age").is_empty());
+    assert_eq!(calls(&gateway, "copy_rates_range"), 2.0);
 }
 
 #[test]

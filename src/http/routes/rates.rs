@@ -57,11 +57,11 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
         }
         Stretch::Backward(None, count) => {
             let request = Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
-            bars::rates(account.call(request, context).await?)?
+            account.rates(request, context).await?
         }
         Stretch::Backward(Some(date_from), count) => {
             let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
-            bars::rates(account.call(request, context).await?)?
+            account.rates(request, context).await?
         }
         Stretch::Forward(from, count) => {
             bars::rates_forward(account, context, &symbol, timeframe, from, count).await?
