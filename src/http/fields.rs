@@ -26,6 +26,10 @@ pub trait Field: Sized {
     const EXPECTED: &'static str;
     /// Reads the value.
     fn read(value: &Value) -> Option<Self>;
+    /// What to write instead of a value that cannot be read, where that can be told.
+    fn hint(_value: &Value) -> Option<String> {
+        None
+    }
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -86,8 +90,11 @@ impl Fields {
             Some(value) => match T::read(&value) {
                 Some(read) => Ok(Some(read)),
                 None => {
+                    let hint = T::hint(&value).map_or_else(String::new, |hint| format!("; {hint}"));
                     let (expected, got) = (T::EXPECTED, shorten(&value.to_string()));
-                    Err(Problem::invalid(format!("field `{name}`: expected {expected}, got {got}")))
+                    Err(Problem::invalid(format!(
+                        "field `{name}`: expected {expected}, got {got}{hint}"
+                    )))
                 }
             },
         }
@@ -171,6 +178,10 @@ impl Field for Moment {
 
     fn read(value: &Value) -> Option<Self> {
         written(value).and_then(|text| <Moment as Parameter>::parse(&text))
+    }
+
+    fn hint(value: &Value) -> Option<String> {
+        written(value).and_then(|text| <Moment as Parameter>::hint(&text))
     }
 }
 

@@ -61,5 +61,7 @@ print(json.dumps({
     BASE + f"/history/deals?from={T}&to={T + 200}": plain(mt5.DEALS),
     BASE + f"/history/deals?from={T}&to={T + 200}&ticket={mt5.BIG}": plain(mt5.DEALS[:1]),
     BASE + f"/history/deals?from={T}&to={T + 200}&position=10": plain(mt5.DEALS[1:]),
+    BASE + "/history/deals?position=10": plain(mt5.DEALS[1:]),
+    BASE + "/history/orders?ticket=44": plain(mt5.HISTORY_ORDERS[1:]),
     BASE + f"/history/deals/total?from={T}&to={T + 50}": 1,
 }))

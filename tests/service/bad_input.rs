@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use serde_json::json;
+
 use crate::common::Gateway;
 
 const DEMO: &str = "/api/v1/accounts/demo";
@@ -29,6 +31,23 @@ fn wrong_parameters_are_named_with_what_they_take() {
             "`from`: expected a time from 1970",
         ),
         (format!("{rates}?timeframe=H1&from=0&to=9999-01-01"), "`to`: expected a time from 1970"),
+        (format!("{rates}?timeframe=H1&from=soon&count=1"), "YYYY.MM.DD HH:MM[:SS]"),
+        (
+            format!("{rates}?timeframe=H1&from=20250102&count=1"),
+            "for the date write 2025-01-02, or its unix seconds, 1735776000",
+        ),
+        (
+            format!("{rates}?timeframe=H1&from=1735776000123&count=1"),
+            "if these are milliseconds, write 2025-01-02T00:00:00.123Z",
+        ),
+        (
+            format!("{rates}?timeframe=H1&from=2025-01-02T00:00:00&count=1"),
+            "2025-01-02T00:00:00Z is UTC",
+        ),
+        (
+            format!("{rates}?timeframe=H1&from=1970-01-01T00:00:20.5Z&to=20"),
+            "`from` (20.500) is after `to` (20)",
+        ),
         (format!("{rates}?timeframe=H1&count=1&to=10"), "`count` and `to` exclude each other"),
         (format!("{rates}?timeframe=H1&to=10"), "`to` needs `from`"),
         (format!("{rates}?timeframe=H1&from=10"), "`from` needs `to`"),
@@ -36,7 +55,10 @@ fn wrong_parameters_are_named_with_what_they_take() {
             format!("{DEMO}/symbols/EURUSD/ticks?count=1&flags=SOME"),
             "`flags`: expected ALL, INFO, TRADE",
         ),
-        (format!("{DEMO}/history/deals?from=0"), "`to` is missing"),
+        (format!("{DEMO}/history/deals"), "`from` is missing: expected a time from 1970"),
+        (format!("{DEMO}/history/deals?to=10"), "left out with `ticket` or `position`"),
+        (format!("{DEMO}/history/orders?position=1&from=20&to=10"), "`from` (20) is after `to`"),
+        (format!("{DEMO}/history/orders/total?from=0&magic=x"), "`magic`: expected a whole number"),
         (format!("{DEMO}/account?x=1"), "`x` is unknown; this route takes none"),
         (format!("{DEMO}/positions/abc"), "ticket: expected a whole number"),
     ];
@@ -44,6 +66,16 @@ fn wrong_parameters_are_named_with_what_they_take() {
         let reply = gateway.get(&path);
         assert_eq!(reply.problem(), (400, "invalid-request".to_owned()), "{path}");
         assert!(reply.detail().contains(expected), "{path}: {}", reply.detail());
+    }
+    for expiration in [json!("20250102"), json!(20250102)] {
+        let order = json!({
+            "symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.5,
+            "expiration": expiration,
+        });
+        let reply = gateway.send("POST", &format!("{DEMO}/orders"), Some(&order));
+        assert_eq!(reply.problem(), (400, "invalid-request".to_owned()), "{expiration}");
+        let detail = reply.detail();
+        assert!(detail.contains("for the date write 2025-01-02"), "{expiration}: {detail}");
     }
     for timeout in ["soon", "-1", "0", "NaN", "inf"] {
         let reply = gateway.get_with(&format!("{DEMO}/ping"), &[("request-timeout", timeout)]);

@@ -83,10 +83,14 @@ fn required_query(operation: &Value) -> String {
             format!("{name}={value}")
         })
         .collect();
-    if query.is_empty() && operation["operationId"] == "ticks" {
-        return "?count=1".to_owned();
+    if !query.is_empty() {
+        return format!("?{}", query.join("&"));
     }
-    if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) }
+    match operation["operationId"].as_str().unwrap_or_default() {
+        "ticks" => "?count=1".to_owned(),
+        name if name.starts_with("history_") => "?from=2020-01-01".to_owned(),
+        _ => String::new(),
+    }
 }
 
 #[test]

@@ -109,6 +109,80 @@ fn two_simulators_with_one_seed_agree_and_ticks_lie_in_their_bars() {
 }
 
 #[test]
+fn ticks_go_on_from_a_millisecond() {
+    let gateway = Gateway::ready("");
+    let ticks = |query: &str| {
+        let path = format!("{DEMO}/symbols/XAUUSD/ticks?{query}");
+        let reply = gateway.get(&path);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        reply.json().as_array().unwrap().clone()
+    };
+    let msc = |tick: &Value| tick["time_msc"].as_i64().unwrap();
+    let all = ticks("from=1709164800&to=1709165400");
+    // One that does not come at a whole second, and one well behind it.
+    let first = all.iter().position(|tick| msc(tick) % 1000 != 0).unwrap();
+    let last = first + 30;
+    let (from, to) = (msc(&all[first]), msc(&all[last]));
+    let written = |msc: i64| jiff::Timestamp::from_millisecond(msc).unwrap().to_string();
+    let within: Vec<Value> =
+        all.iter().filter(|tick| (from..=to).contains(&msc(tick))).cloned().collect();
+    assert_eq!(ticks(&format!("from={}&to={}", written(from), written(to))), within);
+    let forward = ticks(&format!("from={}&count=5", written(from)));
+    assert_eq!(forward, within[..5]);
+    let later: Vec<Value> = all.iter().filter(|tick| msc(tick) > from).take(5).cloned().collect();
+    assert_eq!(ticks(&format!("from={}&count=5", written(from + 1))), later);
+    let backward = ticks(&format!("from={}&count=-5", written(to)));
+    assert_eq!(backward, within[within.len() - 5..]);
+    // As Python writes it, with the `+` encoded and not.
+    let seconds = written(from / 1000 * 1000).replace('Z', "");
+    let micro = format!("{seconds}.{:06}", from % 1000 * 1000);
+    for zone in ["%2B00:00", "+00:00"] {
+        assert_eq!(ticks(&format!("from={micro}{zone}&count=5")), within[..5], "{micro}{zone}");
+    }
+}
+
+#[test]
+fn parts_of_seconds_are_rounded_inwards_for_bars() {
+    let gateway = Gateway::ready("");
+    let rates = |query: &str| {
+        let path = format!("{DEMO}/symbols/XAUUSD/rates?timeframe=M1&{query}");
+        let reply = gateway.get(&path);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        let bars = reply.json();
+        let bars = bars.as_array().unwrap().iter();
+        bars.map(|bar| bar["time"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    // 2024-02-29 00:00
+    let minute = |minute: i64| 1_709_164_800 + minute * 60;
+    let day = "2024-02-29T00";
+    let cases = [
+        (format!("from={day}:00:00.000Z&count=1"), vec![minute(0)]),
+        (format!("from={day}:00:00.001Z&count=1"), vec![minute(1)]),
+        (format!("from={day}:02:00.000Z&count=-1"), vec![minute(2)]),
+        (format!("from={day}:01:59.999Z&count=-1"), vec![minute(1)]),
+        (format!("from={day}:00:00.001Z&to={day}:02:00.999Z"), vec![minute(1), minute(2)]),
+        (format!("from={day}:00:00Z&to={day}:01:59.999Z"), vec![minute(0), minute(1)]),
+        (format!("from={day}:00:00.200Z&to={day}:00:00.800Z"), vec![]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(rates(&query), expected, "{query}");
+    }
+    let unknown =
+        format!("{DEMO}/symbols/NOPE/rates?timeframe=M1&from={day}:00:00.200Z&to={day}:00:00.800Z");
+    assert_eq!(gateway.get(&unknown).problem(), (404, "not-found".to_owned()));
+}
+
+#[test]
+fn today_begins_at_midnight() {
+    let gateway = Gateway::ready("");
+    let midnight = || jiff::Timestamp::now().as_second().div_euclid(86_400) * 86_400;
+    let before = midnight();
+    let path = format!("{DEMO}/symbols/EURUSD/rates?timeframe=H1&from=today&count=1");
+    let opened = gateway.get(&path).json()[0]["time"].as_i64().unwrap();
+    assert!([before, midnight()].contains(&opened), "{opened} is not {before}");
+}
+
+#[test]
 fn the_last_tick_closes_the_bar_that_forms() {
     let gateway = Gateway::ready("");
     let bars = gateway.get(&format!("{DEMO}/symbols/EURUSD/rates?timeframe=MN1&count=3")).json();
@@ -151,6 +225,86 @@ fn every_simulated_symbol_and_record_is_there() {
         gateway.get(&format!("{DEMO}/positions/1")).problem(),
         (404, "not-found".to_owned())
     );
+}
+
+#[test]
+fn the_history_is_filtered_by_position_symbol_magic_and_dates() {
+    let gateway = Gateway::ready("");
+    let place = |symbol: &str, magic: i64| {
+        let order = json!({"symbol": symbol, "type": "BUY", "volume": 0.1, "magic": magic});
+        let placed = gateway.send("POST", &format!("{DEMO}/orders"), Some(&order));
+        assert_eq!(placed.status, 201, "{}", placed.text());
+        placed.json()["order"].as_u64().unwrap()
+    };
+    let (euro, pound, other) = (place("EURUSD", 7), place("GBPUSD", 7), place("EURUSD", -7));
+    let read = |path: &str| {
+        let reply = gateway.get(&format!("{DEMO}/history/{path}"));
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        reply.json()
+    };
+    let cases = [
+        // Without dates.
+        (format!("position={euro}"), vec![euro]),
+        (format!("ticket={pound}"), vec![pound]),
+        (format!("position={euro}&ticket={pound}"), vec![]),
+        (format!("position={euro}&symbol=GBPUSD"), vec![]),
+        // Dates filter all the same.
+        (format!("position={euro}&from=2020-01-01"), vec![euro]),
+        (format!("position={euro}&from=2020-01-01&to=2020-01-02"), vec![]),
+        (format!("ticket={pound}&to=2020-01-02"), vec![]),
+        // Without an end.
+        ("from=2020-01-01&symbol=EURUSD".to_owned(), vec![euro, other]),
+        ("from=2020-01-01&magic=7".to_owned(), vec![euro, pound]),
+        ("from=2020-01-01&symbol=EURUSD&magic=-7".to_owned(), vec![other]),
+        ("from=2020-01-01&group=GBP*&magic=7".to_owned(), vec![pound]),
+        ("from=2020-01-01&symbol=NOPE".to_owned(), vec![]),
+        ("from=2020-01-01T00:00:00.5Z&magic=7".to_owned(), vec![euro, pound]),
+    ];
+    for (query, expected) in cases {
+        for (list, field) in [("deals", "order"), ("orders", "ticket")] {
+            let found = read(&format!("{list}?{query}"));
+            let found = found.as_array().unwrap().iter();
+            let found: Vec<u64> = found.map(|entry| entry[field].as_u64().unwrap()).collect();
+            assert_eq!(found, expected, "{list}?{query}");
+            assert_eq!(read(&format!("{list}/total?{query}")), expected.len(), "{list}?{query}");
+        }
+    }
+    let deposit = &read("deals?from=0")[0];
+    assert_eq!((&deposit["profit"], &deposit["symbol"]), (&json!(10_000.0), &json!("")));
+}
+
+#[test]
+fn the_dates_that_were_applied_are_told_where_the_zone_is_not_known() {
+    let account = |name: &str, zone: &str| {
+        format!(
+            "[accounts.{name}]\nlogin = 5001\nserver = 'S'\n{zone}\n\
+             [accounts.{name}.terminal]\nkind = 'simulator'\n"
+        )
+    };
+    let settings = account("raw", "") + &account("utc", "server_time_zone = 'New_York+7'");
+    let gateway = Gateway::ready(&settings);
+    let window = |account: &str, path: &str| {
+        let reply = gateway.get(&format!("/api/v1/accounts/{account}/history/{path}"));
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        reply.header("history-window").to_owned()
+    };
+    let midnight = || jiff::Timestamp::now().as_second().div_euclid(86_400) * 86_400;
+    for list in ["deals", "deals/total", "orders", "orders/total"] {
+        let cases = [
+            ("from=2017-04-19&to=2017.04.20", "1492560000/1492646400"),
+            ("from=1492560000&symbol=EURUSD", "1492560000/*"),
+            ("from=2017-04-19T00:00:00.25Z", "1492560000.250/*"),
+            ("position=1", "*/*"),
+            ("ticket=1&to=2017-04-20", "*/1492646400"),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(window("raw", &format!("{list}?{query}")), expected, "{list}?{query}");
+            assert_eq!(window("utc", &format!("{list}?{query}")), "", "{list}?{query}");
+        }
+        let before = midnight();
+        let today = window("raw", &format!("{list}?from=today"));
+        assert!([before, midnight()].map(|from| format!("{from}/*")).contains(&today), "{today}");
+    }
 }
 
 #[test]

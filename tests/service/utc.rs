@@ -59,6 +59,47 @@ fn times_are_utc_in_and_out_with_summer_time() {
 }
 
 #[test]
+fn a_date_is_midnight_on_the_servers_clock() {
+    let settings = account("raw", "") + &account("utc", "server_time_zone = 'New_York+7'");
+    let gateway = Gateway::ready(&settings);
+    let first = |account: &str, from: &str| {
+        let path = format!(
+            "/api/v1/accounts/{account}/symbols/EURUSD/rates?timeframe=H1&from={from}&count=1"
+        );
+        let reply = gateway.get(&path);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        times(&reply.json())[0]
+    };
+    // 2017-06-01 00:00; the server was three hours ahead of UTC.
+    const MIDNIGHT: i64 = 1_496_275_200;
+    for date in ["2017-06-01", "2017.06.01", "2017_06_01"] {
+        assert_eq!(first("raw", date), MIDNIGHT, "{date}");
+        assert_eq!(first("utc", date), MIDNIGHT - 3 * 3600, "{date}");
+    }
+    // What has a time is an instant.
+    let spellings =
+        ["1496286000", "2017-06-01T03:00:00Z", "2017-06-01T06:00:00%2B03:00", "2017.06.01%2003:00"];
+    for time in spellings {
+        assert_eq!(first("raw", time), MIDNIGHT + 3 * 3600, "{time}");
+        assert_eq!(first("utc", time), MIDNIGHT + 3 * 3600, "{time}");
+    }
+}
+
+#[test]
+fn an_order_ends_on_its_day_where_the_server_is_behind_utc() {
+    let gateway = Gateway::ready(&account("utc", "server_time_zone = 'America/New_York'"));
+    let order = json!({
+        "symbol": "GBPUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.5,
+        "type_time": "SPECIFIED_DAY", "expiration": "2099-07-01",
+    });
+    let path = "/api/v1/accounts/utc/orders";
+    let placed = gateway.send("POST", path, Some(&order));
+    assert_eq!(placed.status, 201, "{}", placed.text());
+    // Midnight of New York is 04:00 UTC, so the server counts it to 1 July.
+    assert_eq!(gateway.get(path).json()[0]["time_expiration"], 4_086_561_600_i64);
+}
+
+#[test]
 fn an_expiration_comes_back_as_it_was_given() {
     let gateway = Gateway::ready(&account("utc", "server_time_zone = 'Europe/Athens'"));
     let order = json!({

@@ -2,7 +2,7 @@
 
 use super::symbols::SymbolPath;
 use super::{Outcome, Table};
-use crate::http::parameters::{Parameters, Stretch};
+use crate::http::parameters::{Parameters, ResolvedMoment, Stretch};
 use crate::http::request::Call;
 use crate::http::table::{self, Facts, Format};
 use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
@@ -17,7 +17,7 @@ pub fn add(table: &mut Table) {
 ///
 /// `count` above 0 counts forward from `from`, or gives the last bars without
 /// it; below 0 it counts back from `from`. `from` and `to` together are a range
-/// of opening times, both included.
+/// of opening times, both included. Parts of seconds are rounded inwards.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/rates", tag = "history",
     params(
@@ -25,7 +25,7 @@ pub fn add(table: &mut Table) {
         ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
         ("timeframe" = String, Query, description = "M1 to MN1, or MT5's integer", example = "H1"),
         ("count" = Option<i64>, Query, description = "Bars, -100000 to 100000, not 0"),
-        ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
+        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`"),
         ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
         ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
     ),
@@ -43,7 +43,7 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
     let mut parameters = Parameters::parse(call.exchange.query())?;
     let timeframe: Timeframe = parameters.required("timeframe")?;
-    let stretch = Stretch::take(&mut parameters)?;
+    let stretch = Stretch::take(&mut parameters, account)?;
     let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
     let symbol = path.name()?;
@@ -51,6 +51,7 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     let facts = Facts { utc: account.is_utc(), closed: false };
     let rows = match stretch {
         Stretch::Range(from, to) => {
+            let (from, to) = (from.ceil_seconds(), to.floor_seconds());
             let facts = Facts { closed: account.has_closed(to, timeframe), ..facts };
             let range = RateRange::new(account.clone(), symbol, timeframe, from, to);
             return table::stream(&call, format, facts, range).await;
@@ -59,25 +60,27 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
             let request = Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
             account.rates(request, context).await?
         }
-        Stretch::Backward(Some(date_from), count) => {
+        Stretch::Backward(Some(from), count) => {
+            let date_from = from.floor_seconds();
             let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
             account.rates(request, context).await?
         }
         Stretch::Forward(from, count) => {
+            let from = from.ceil_seconds();
             bars::rates_forward(account, context, &symbol, timeframe, from, count).await?
         }
     };
     table::answer(&call, format, facts, rows).await
 }
 
-/// Ticks, oldest first. `count`, `from` and `to` as for bars.
+/// Ticks, oldest first. `count`, `from` and `to` as for bars, to the millisecond.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/ticks", tag = "history",
     params(
         ("account" = String, Path, description = "Name of a configured account"),
         ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
         ("count" = Option<i64>, Query, description = "Ticks, -100000 to 100000, not 0; back at most a year"),
-        ("from" = Option<String>, Query, description = "Unix seconds, a date, RFC 3339, `YYYY_MM_DD` or `YYYY_MM_DD_HH_MM_SS`"),
+        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`"),
         ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
         ("flags" = Option<String>, Query, description = "ALL (default), INFO or TRADE"),
         ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
@@ -95,7 +98,7 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
 pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
     let mut parameters = Parameters::parse(call.exchange.query())?;
-    let stretch = Stretch::take(&mut parameters)?;
+    let stretch = Stretch::take(&mut parameters, account)?;
     let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
     let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
@@ -104,15 +107,17 @@ pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let facts = Facts { utc: account.is_utc(), closed: false };
     let rows = match stretch {
         Stretch::Range(from, to) => {
-            let facts = Facts { closed: account.is_past(to), ..facts };
-            let range = TickRange::new(account.clone(), symbol, flags, from * 1000, to * 1000);
+            let facts = Facts { closed: account.is_past(to.ceil_seconds()), ..facts };
+            let (from, to) = (from.milliseconds(), to.milliseconds());
+            let range = TickRange::new(account.clone(), symbol, flags, from, to);
             return table::stream(&call, format, facts, range).await;
         }
         Stretch::Forward(from, count) => {
-            bars::ticks_forward(account, context, &symbol, from * 1000, count, flags).await?
+            let from = from.milliseconds();
+            bars::ticks_forward(account, context, &symbol, from, count, flags).await?
         }
         Stretch::Backward(to, count) => {
-            let to = to.map(|to| to * 1000);
+            let to = to.map(ResolvedMoment::milliseconds);
             bars::ticks_backward(account, context, &symbol, to, count, flags).await?
         }
     };

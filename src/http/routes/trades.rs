@@ -18,6 +18,7 @@ use crate::http::parameters::{Moment, Parameter, Parameters};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
 use crate::mt5::{Answer, OrderCheckResult, OrderType, Request, Retcode, TradeRequest};
+use crate::pool::Account;
 use crate::trading::{
     Fate, NewOrder, Operation, OrderChange, State, Trade, TradeResult, Wish, tag,
 };
@@ -171,7 +172,7 @@ pub struct OrderBody {
     position_by: Option<u64>,
 }
 
-fn take_order(mut fields: Fields) -> Result<Wish, Problem> {
+fn take_order(mut fields: Fields, account: &Account) -> Result<Wish, Problem> {
     let by: Option<u64> = fields.optional("position_by")?;
     let symbol = fields.required("symbol")?;
     let magic = fields.optional("magic")?.unwrap_or_default();
@@ -197,7 +198,10 @@ fn take_order(mut fields: Fields) -> Result<Wish, Problem> {
         comment,
         type_filling: fields.optional("type_filling")?,
         type_time: fields.optional("type_time")?,
-        expiration: fields.optional("expiration")?.map(|Moment(at)| at).filter(|at| *at != 0),
+        expiration: fields
+            .optional::<Moment>("expiration")?
+            .map(|at| at.resolve(account).floor_seconds())
+            .filter(|at| *at != 0),
         position: fields.optional("position")?.filter(|ticket| *ticket != 0),
     };
     fields.finish()?;
@@ -224,9 +228,9 @@ fn positive(price: Option<f64>) -> Option<f64> {
     )
 )]
 pub async fn place_order(call: Call, account: String, body: Body) -> Outcome {
-    call.account(&account)?;
+    let known = call.account(&account)?.clone();
     Parameters::parse(call.exchange.query())?.finish()?;
-    let wish = take_order(Fields::of(&call, body).await?)?;
+    let wish = take_order(Fields::of(&call, body).await?, &known)?;
     carry_through(&call, &account, wish).await
 }
 
@@ -250,7 +254,7 @@ pub struct Checked {
 pub async fn check_order(call: Call, account: String, body: Body) -> Outcome {
     let checked = call.account(&account)?.clone();
     Parameters::parse(call.exchange.query())?.finish()?;
-    let Wish::Place(order) = take_order(Fields::of(&call, body).await?)? else {
+    let Wish::Place(order) = take_order(Fields::of(&call, body).await?, &checked)? else {
         return Err(Problem::invalid("field `position_by`: the terminal checks orders alone"));
     };
     let result = call.app.trading.check(&checked, &order, call.context()).await?;
@@ -365,7 +369,7 @@ pub struct OrderChangeBody {
     responses((status = 200, description = "It is changed", body = Traded))
 )]
 pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
-    call.account(&path.account)?;
+    let account = call.account(&path.account)?.clone();
     Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     let mut fields = change(&call, body).await?;
@@ -375,7 +379,9 @@ pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
         sl: fields.clearable("sl", 0.0)?,
         tp: fields.clearable("tp", 0.0)?,
         type_time: fields.optional("type_time")?,
-        expiration: fields.clearable("expiration", Moment(0))?.map(|Moment(at)| at),
+        expiration: fields
+            .clearable("expiration", Moment::Instant(0))?
+            .map(|at| at.resolve(&account).floor_seconds()),
     };
     fields.finish()?;
     carry_through(&call, &path.account, Wish::ModifyOrder { ticket, change }).await
