@@ -1,6 +1,7 @@
 //! How actors are addressed: an address survives the restart of its actor, and
 //! knows how many messages wait.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -127,5 +128,29 @@ impl<M: Send + 'static> Address<M> {
             let _ = address.send(message);
         })
         .abort_handle()
+    }
+}
+
+/// The text of a panic that was caught, for the log.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_message_reads_literals_and_formatted_texts() {
+        let cases: [(Box<dyn Any + Send>, &str); 3] = [
+            (Box::new("literal"), "literal"),
+            (Box::new("formatted".to_owned()), "formatted"),
+            (Box::new(7), "a panic without a text"),
+        ];
+        for (panic, expected) in cases {
+            assert_eq!(panic_message(&*panic), expected);
+        }
     }
 }
