@@ -162,7 +162,7 @@ impl State {
         let child = match role {
             Role::Metrics => {
                 let catalog = args.catalog.clone();
-                let args = collector::Args { catalog, depths, metrics };
+                let args = collector::Args::new(catalog, depths, metrics);
                 Actor::spawn_linked(None, Collector, args, myself.clone()).await?.0.get_cell()
             }
             Role::Sampler => {

@@ -1,6 +1,7 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
@@ -9,19 +10,26 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::overview::{self, History};
-use super::render;
+use super::render::{self, RenderError, Rendered, Renderer};
 use super::{AccountId, Catalog, EndedCall, Event, Outcome, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Role};
 use crate::mt5::Method;
+
+/// Numbers renderings across restarts of the actor, so that a report about one which an earlier
+/// actor began is recognised.
+static RENDERINGS: AtomicU64 = AtomicU64::new(0);
+
+/// Renders a catalog as Prometheus text 0.0.4. A test may fail instead.
+pub type Render = Arc<dyn Fn(&Catalog) -> Bytes + Send + Sync>;
 
 /// What the metrics actor is told.
 pub enum Msg {
     /// Something happened.
     Event(Event),
     /// Somebody wants a snapshot that begins after now.
-    Render(oneshot::Sender<Bytes>),
-    /// A rendering is done.
-    Rendered(Bytes),
+    Render(oneshot::Sender<Rendered>),
+    /// The rendering of this number is over.
+    Rendered(u64, Rendered),
     /// Somebody wants to know where everything stands.
     Overview(oneshot::Sender<Overview>),
     /// Time for the next point of the history.
@@ -55,12 +63,15 @@ impl Metrics {
         }
     }
 
-    /// The metrics as Prometheus text 0.0.4, no older than this call. `None`
-    /// while the actor is being restarted.
-    pub async fn render(&self) -> Option<Bytes> {
+    /// The metrics as Prometheus text 0.0.4, no older than this call. A rendering that hangs is
+    /// waited for without limit: callers set their own.
+    ///
+    /// # Errors
+    /// Why there is no text now.
+    pub async fn render(&self) -> Rendered {
         let (reply, rendered) = oneshot::channel();
-        self.address.send(Msg::Render(reply)).ok()?;
-        rendered.await.ok()
+        self.address.send(Msg::Render(reply)).map_err(|_| RenderError::Restarting)?;
+        rendered.await.unwrap_or(Err(RenderError::Restarting))
     }
 
     /// Where everything stands. `None` while the actor is being restarted.
@@ -88,6 +99,15 @@ pub struct Args {
     pub depths: Depths,
     /// Its own address.
     pub metrics: Metrics,
+    /// How a snapshot is rendered.
+    pub render: Render,
+}
+
+impl Args {
+    /// What the actor needs to render every family of the catalog.
+    pub fn new(catalog: Arc<Catalog>, depths: Depths, metrics: Metrics) -> Args {
+        Args { catalog, depths, metrics, render: Arc::new(render::render) }
+    }
 }
 
 /// What the actor knows.
@@ -96,11 +116,13 @@ pub struct State {
     calls: Vec<Option<IntCounter>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
     /// Those who wait for the rendering that is under way.
-    served: Vec<oneshot::Sender<Bytes>>,
+    served: Vec<oneshot::Sender<Rendered>>,
     /// Those who came after it began, and wait for the next.
-    waiting: Vec<oneshot::Sender<Bytes>>,
-    rendering: bool,
-    renderer: mpsc::Sender<()>,
+    waiting: Vec<oneshot::Sender<Rendered>>,
+    /// The number of the rendering that is under way.
+    rendering: Option<u64>,
+    /// `None`: there was no thread for it, which is tried again for the next scrape.
+    renderer: Option<Renderer>,
     history: History,
 }
 
@@ -117,18 +139,14 @@ impl Actor for Collector {
         args.metrics.address.assign(myself);
         let _ = args.metrics.address.send(Msg::Tick);
         info!(actor = Role::Metrics.name(), "actor started");
-        let (catalog, address) = (args.catalog.clone(), args.metrics.address.clone());
         Ok(State {
-            // An actor that was restarted meanwhile has forgotten who waits.
-            renderer: render::start(catalog, move |text| {
-                let _ = address.send(Msg::Rendered(text));
-            })?,
+            renderer: start_renderer(&args),
             args,
             calls: vec![],
             methods: vec![None; Method::ALL.len()],
             served: vec![],
             waiting: vec![],
-            rendering: false,
+            rendering: None,
             history: History::default(),
         })
     }
@@ -145,14 +163,7 @@ impl Actor for Collector {
                 state.waiting.push(reply);
                 state.render();
             }
-            Msg::Rendered(text) => {
-                for reply in state.served.drain(..) {
-                    // A scraper that left needs no answer.
-                    let _ = reply.send(text.clone());
-                }
-                state.rendering = false;
-                state.render();
-            }
+            Msg::Rendered(number, rendered) => state.rendered(number, &rendered),
             Msg::Overview(reply) => {
                 let _ = reply.send(state.history.overview(&state.args.catalog));
             }
@@ -277,11 +288,21 @@ impl State {
     /// Starts a rendering for all who wait, unless one is under way: what
     /// happened before they asked has been recorded by now.
     fn render(&mut self) {
-        if self.rendering || self.waiting.is_empty() {
+        // Behind a rendering that hangs, scrapers come and give up.
+        self.waiting.retain(|reply| !reply.is_closed());
+        if self.rendering.is_some() || self.waiting.is_empty() {
             return;
         }
-        self.rendering = true;
-        self.served = std::mem::take(&mut self.waiting);
+        if self.renderer.is_none() {
+            self.renderer = start_renderer(&self.args);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let Some(renderer) = &self.renderer else {
+            return answer(waiting, &Err(RenderError::ThreadEnded));
+        };
+        let number = RENDERINGS.fetch_add(1, Ordering::Relaxed);
+        self.rendering = Some(number);
+        self.served = waiting;
         let catalog = &self.args.catalog;
         for role in Role::ALL {
             catalog
@@ -289,9 +310,40 @@ impl State {
                 .with_label_values(&[role.name()])
                 .set(self.args.depths.get(*role));
         }
-        if self.renderer.send(()).is_err() {
-            error!("metrics are not rendered any more");
+        let address = self.args.metrics.address.clone();
+        renderer.render(move |rendered| {
+            // Without an actor nobody waits any more.
+            let _ = address.send(Msg::Rendered(number, rendered));
+        });
+    }
+
+    /// Answers those who wait for a rendering, replaces the thread if it ended, and begins the next
+    /// rendering if somebody waits for it.
+    fn rendered(&mut self, number: u64, rendered: &Rendered) {
+        if self.rendering != Some(number) {
+            return;
         }
+        self.rendering = None;
+        if matches!(rendered, Err(RenderError::ThreadEnded)) {
+            error!("metrics rendering thread ended, starting another");
+            self.renderer = start_renderer(&self.args);
+        }
+        answer(std::mem::take(&mut self.served), rendered);
+        self.render();
+    }
+}
+
+fn start_renderer(args: &Args) -> Option<Renderer> {
+    let (render, catalog) = (args.render.clone(), args.catalog.clone());
+    Renderer::start(move || render(&catalog))
+        .inspect_err(|fault| error!(%fault, "metrics rendering thread cannot be started"))
+        .ok()
+}
+
+fn answer(replies: Vec<oneshot::Sender<Rendered>>, rendered: &Rendered) {
+    for reply in replies {
+        // A scraper that left needs no answer.
+        let _ = reply.send(rendered.clone());
     }
 }
 
@@ -332,5 +384,79 @@ fn take_sample(catalog: &Catalog, sample: &Sample) {
     if sample.complete {
         let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(none);
         last.set(sample.timestamp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Options, StatusLabels};
+
+    /// A metrics actor whose `n`th rendering, from 0, does this.
+    async fn start(render: impl Fn(u64) -> Bytes + Send + Sync + 'static) -> Metrics {
+        let options = Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        };
+        let catalog = Arc::new(Catalog::new(&options, &[]).unwrap());
+        let depths = Depths::default();
+        let metrics = Metrics::new(&depths, true);
+        let count = AtomicU64::new(0);
+        let render: Render =
+            Arc::new(move |_: &Catalog| render(count.fetch_add(1, Ordering::Relaxed)));
+        let args = Args { render, ..Args::new(catalog, depths, metrics.clone()) };
+        Actor::spawn(None, Collector, args).await.unwrap();
+        metrics
+    }
+
+    #[tokio::test]
+    async fn a_rendering_that_panics_is_an_error_and_the_next_one_works() {
+        let metrics = start(|number| {
+            assert!(number > 0, "injected");
+            Bytes::from_static(b"up 1\n")
+        })
+        .await;
+        assert_eq!(metrics.render().await, Err(RenderError::Panicked));
+        assert_eq!(metrics.render().await.unwrap(), "up 1\n");
+    }
+
+    /// Panics when it is dropped. As the payload of a panic, it ends the thread that caught it.
+    struct PanicsInDrop;
+
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("injected");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ends_is_an_error_and_is_replaced() {
+        let metrics = start(|number| match number {
+            0 => std::panic::panic_any(PanicsInDrop),
+            _ => Bytes::from_static(b"up 1\n"),
+        })
+        .await;
+        // The second waits for a rendering of its own, which another thread makes.
+        let (first, second) = tokio::join!(metrics.render(), metrics.render());
+        assert_eq!(first, Err(RenderError::ThreadEnded));
+        assert_eq!(second.unwrap(), "up 1\n");
+        assert_eq!(metrics.render().await.unwrap(), "up 1\n");
+    }
+
+    #[tokio::test]
+    async fn the_report_of_another_rendering_is_passed_over() {
+        let metrics = start(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            Bytes::from_static(b"up 1\n")
+        })
+        .await;
+        let stale = async {
+            let stale = Msg::Rendered(u64::MAX, Ok(Bytes::from_static(b"stale 1\n")));
+            assert!(metrics.address.send(stale).is_ok());
+        };
+        let (rendered, ()) = tokio::join!(metrics.render(), stale);
+        assert_eq!(rendered.unwrap(), "up 1\n");
     }
 }

@@ -22,6 +22,7 @@ pub use event::{
     TradeOutcome,
 };
 pub use overview::{Overview, Point};
+pub use render::{RenderError, Rendered};
 pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
 
 /// Which buckets histograms have, and how statuses are written.

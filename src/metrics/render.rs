@@ -2,7 +2,7 @@
 //! to those that answer requests.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use prometheus::{Encoder, TextEncoder};
 use tracing::{error, info};
 
 use super::Catalog;
+use crate::actor::panic_message;
 
 /// Samples that are written in one go, about a tenth of a millisecond.
 const PIECE: usize = 128;
@@ -18,21 +19,75 @@ const PIECE: usize = 128;
 /// Lines of comments before a family's samples: HELP and TYPE.
 const COMMENTS: usize = 2;
 
-/// Starts the thread that renders when it is told to, until nobody can tell it any more.
-pub(super) fn start(
-    catalog: Arc<Catalog>,
-    rendered: impl Fn(Bytes) + Send + 'static,
-) -> std::io::Result<mpsc::Sender<()>> {
-    let (renderer, asked) = mpsc::channel::<()>();
-    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-        give_way();
-        while asked.recv().is_ok() {
-            // Without an answer everybody would wait for ever.
-            let text = std::panic::catch_unwind(AssertUnwindSafe(|| render(&catalog)));
-            rendered(text.unwrap_or_default());
+/// Why there is no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The rendering panicked. The next one may work.
+    #[error("rendering the metrics panicked")]
+    Panicked,
+    /// The thread that renders ended; another one takes over.
+    #[error("the thread that renders the metrics ended")]
+    ThreadEnded,
+    /// The metrics actor is being restarted.
+    #[error("the metrics actor is being restarted")]
+    Restarting,
+}
+
+/// A snapshot as Prometheus text 0.0.4, or why there is none.
+pub type Rendered = Result<Bytes, RenderError>;
+
+/// The thread that renders snapshots, one after the other. It ends when this is dropped.
+pub(super) struct Renderer(mpsc::Sender<Job>);
+
+/// A snapshot that somebody waits for. A job is always reported: one that is dropped, because its
+/// thread ended, reports that.
+struct Job(Option<Box<dyn FnOnce(Rendered) + Send>>);
+
+impl Renderer {
+    /// Starts the thread, which calls `render` for each snapshot.
+    ///
+    /// # Errors
+    /// Why the system gives no thread.
+    pub(super) fn start(render: impl Fn() -> Bytes + Send + 'static) -> std::io::Result<Renderer> {
+        let (renderer, jobs) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+            give_way();
+            while let Ok(job) = jobs.recv() {
+                let rendered = std::panic::catch_unwind(AssertUnwindSafe(&render));
+                let rendered = rendered.map_err(|panic| {
+                    error!(reason = panic_message(&*panic), "metrics rendering panicked");
+                    RenderError::Panicked
+                });
+                job.finish(rendered);
+            }
+        })?;
+        Ok(Renderer(renderer))
+    }
+
+    /// Renders a snapshot that begins after now. `report` is called exactly once, on the thread, or
+    /// on this one if the thread is gone.
+    pub(super) fn render(&self, report: impl FnOnce(Rendered) + Send + 'static) {
+        // A job that nobody takes is dropped here, and reports that.
+        let _ = self.0.send(Job(Some(Box::new(report))));
+    }
+}
+
+impl Job {
+    fn finish(mut self, rendered: Rendered) {
+        self.report(rendered);
+    }
+
+    fn report(&mut self, rendered: Rendered) {
+        if let Some(report) = self.0.take() {
+            report(rendered);
         }
-    })?;
-    Ok(renderer)
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.report(Err(RenderError::ThreadEnded));
+    }
 }
 
 /// Lets threads that answer requests go first: a scrape can wait a millisecond.

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Map, Value, json};
+use tracing::warn;
 use warp::reply::Response;
 
 use super::{Outcome, Table};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Call;
+use crate::metrics::{RenderError, Rendered};
 
 /// How long the root actors may take to answer that they live.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -18,6 +21,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Prometheus refuses a scrape without exactly this kind of type.
 const METRICS_TYPE: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// How long a scrape may wait for its rendering, which takes milliseconds. Below the ten seconds
+/// after which Prometheus gives up, so that the scraper sees the reason.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Addresses that the rate limit remembers before it forgets those at rest.
 const REMEMBERED: usize = 1_024;
@@ -106,12 +113,53 @@ pub async fn metrics(call: Call, (): ()) -> Outcome {
     if app.scrape_limit.len() > REMEMBERED {
         app.scrape_limit.retain_recent();
     }
-    let text = app.metrics.render().await.ok_or_else(|| {
-        let problem = Problem::new(Kind::NotReady, "the metrics actor is being restarted");
-        problem.retry_after(Duration::from_secs(1))
-    })?;
+    let text = snapshot(app.metrics.render(), RENDER_TIMEOUT).await?;
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Waits for a rendering, at most for `limit`.
+async fn snapshot(
+    rendering: impl Future<Output = Rendered>,
+    limit: Duration,
+) -> Result<Bytes, Problem> {
+    let Ok(rendered) = tokio::time::timeout(limit, rendering).await else {
+        warn!(?limit, "metrics rendering takes too long");
+        let detail = format!("the metrics were not rendered within {limit:?}; scrape again");
+        return Err(Problem::new(Kind::DeadlinePassed, detail));
+    };
+    rendered.map_err(|error| match error {
+        RenderError::Restarting => {
+            Problem::new(Kind::NotReady, error.to_string()).retry_after(Duration::from_secs(1))
+        }
+        RenderError::Panicked | RenderError::ThreadEnded => {
+            let detail = format!("{error}: the log has the reason, the next scrape may work");
+            Problem::new(Kind::Internal, detail)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scrape_without_a_text_is_an_error_and_never_waits_for_ever() {
+        for (error, status) in [
+            (RenderError::Panicked, 500),
+            (RenderError::ThreadEnded, 500),
+            (RenderError::Restarting, 503),
+        ] {
+            let rendering = std::future::ready(Err(error));
+            let problem = snapshot(rendering, RENDER_TIMEOUT).await.unwrap_err();
+            assert_eq!(problem.into_response().status(), status, "{error}");
+        }
+        let hanging = std::future::pending();
+        let problem = snapshot(hanging, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(problem.into_response().status(), 504);
+        let text = std::future::ready(Ok(Bytes::from_static(b"up 1\n")));
+        assert_eq!(snapshot(text, RENDER_TIMEOUT).await.unwrap(), "up 1\n");
+    }
 }
