@@ -59,6 +59,9 @@ pub enum Content {
     Data(Bytes),
     /// The terminal could not be asked; told once, until it can be.
     Failed(CallError),
+    /// The gateway's own poll loop panicked and is started again; told once, until it reads the
+    /// topic again.
+    PollPanicked,
     /// What happened before this is not known.
     Gap,
 }
@@ -79,7 +82,7 @@ impl Event {
     pub fn size(&self) -> usize {
         let content = match &self.content {
             Content::Data(data) => data.len(),
-            Content::Failed(_) | Content::Gap => 64,
+            Content::Failed(_) | Content::PollPanicked | Content::Gap => 64,
         };
         content + size_of::<Event>() + 64
     }

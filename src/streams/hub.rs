@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::event::{Content, Event, Kind, Topic};
-use super::poll::{self, TickCursor};
+use super::poll::{self, Poll, TickCursor};
 use super::reader::Reader;
 use super::{Admission, Options};
 use crate::metrics::streams::AccountStreams;
@@ -24,6 +24,8 @@ pub struct Hub {
     boot: Arc<str>,
     pub(super) options: Options,
     pub(super) instruments: Option<AccountStreams>,
+    /// What polls a kind of event while somebody reads it.
+    pub(super) poll: Poll,
     state: Mutex<State>,
     /// The number of the newest event.
     newest: watch::Sender<u64>,
@@ -66,6 +68,7 @@ impl Hub {
         boot: Arc<str>,
         options: Options,
         instruments: Option<AccountStreams>,
+        poll: Poll,
     ) -> Hub {
         let state = State {
             events: VecDeque::new(),
@@ -79,6 +82,7 @@ impl Hub {
             boot,
             options,
             instruments,
+            poll,
             state: Mutex::new(state),
             newest: watch::Sender::new(0),
             changed: std::array::from_fn(|_| Notify::new()),
@@ -146,7 +150,7 @@ impl Hub {
                 if std::mem::replace(&mut state.running[kind as usize], true) {
                     self.changed[kind as usize].notify_one();
                 } else {
-                    tokio::spawn(poll::run(self.clone(), kind));
+                    tokio::spawn(poll::supervise(self.clone(), kind));
                 }
             }
         }
@@ -272,6 +276,26 @@ impl Hub {
         }
     }
 
+    /// Says that the loop of a kind has panicked. The next loop reads ticks from where this one was,
+    /// or tells a gap.
+    pub(super) fn tell_panic(&self, kind: Kind) {
+        let mut state = self.lock();
+        let mut topics = Vec::new();
+        for (topic, known) in &mut state.topics {
+            if topic.kind != kind || known.readers == 0 {
+                continue;
+            }
+            known.resumed = true;
+            let failure = known.failure.as_ref().map(|event| &event.content);
+            if !matches!(failure, Some(Content::PollPanicked)) {
+                topics.push(topic.clone());
+            }
+        }
+        for topic in topics {
+            self.push(&mut state, &topic, Content::PollPanicked);
+        }
+    }
+
     fn push(&self, state: &mut State, topic: &Topic, content: Content) {
         state.newest += 1;
         let sequence = state.newest;
@@ -280,7 +304,7 @@ impl Hub {
         if let Some(known) = state.topics.get_mut(topic) {
             match &event.content {
                 Content::Data(_) => known.latest = Some(event.clone()),
-                Content::Failed(_) => known.failure = Some(event.clone()),
+                Content::Failed(_) | Content::PollPanicked => known.failure = Some(event.clone()),
                 Content::Gap => {}
             }
         }

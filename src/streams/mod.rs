@@ -4,8 +4,8 @@
 //! A [`hub`] keeps the last events of an account in a buffer of bounded size, in which
 //! each [`reader`] has a place; a reader that falls behind the buffer is told
 //! what it missed, and costs nothing more than its place. The loops of [`poll`]
-//! run while somebody reads. This room never answers for a terminal: what it
-//! could not ask is an event too.
+//! run while somebody reads, and are started again if they panic. This room never
+//! answers for a terminal: what it could not ask is an event too.
 
 mod event;
 mod hub;
@@ -66,8 +66,9 @@ impl Streams {
         let boot: Arc<str> = format!("{:x}", jiff::Timestamp::now().as_millisecond()).into();
         let hubs = directory.accounts().map(|account| {
             let instruments = instruments.map(|all| all.of(&account.name));
-            let hub = Hub::new(account.clone(), boot.clone(), options.clone(), instruments);
-            (account.name.clone(), Arc::new(hub))
+            let (account, boot, poll) = (account.clone(), boot.clone(), poll::terminals());
+            let name = account.name.clone();
+            (name, Arc::new(Hub::new(account, boot, options.clone(), instruments, poll)))
         });
         let hubs = hubs.collect();
         Streams { options, hubs, open: Arc::default(), stop, tasks: TaskTracker::new() }

@@ -1,14 +1,20 @@
 //! The loops that look for changes, one for each account and kind that is read.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
+use tracing::error;
 
 use super::event::{Content, Kind, Topic};
 use super::hub::Hub;
+use crate::actor::panic_message;
 use crate::mt5::{Answer, BookEntry, CopyTicks, Request, Rows, Selection, Tick};
 use crate::pool::{CallError, Context, bars};
 use crate::terminal::Failure;
@@ -16,6 +22,13 @@ use crate::trading::tag;
 
 /// Ticks that are asked for at once, beside those of the last second that are known.
 const BATCH: usize = 1_000;
+
+/// When a loop that panicked is started again. The delay doubles with each panic in a row.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// Polls a kind of event of a hub's account until nobody reads it.
+pub(super) type Poll = Arc<dyn Fn(Arc<Hub>, Kind) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// How far a symbol's ticks were read. The package takes whole seconds, so the
 /// ticks of the last second come again; as many as are known are passed over.
@@ -34,8 +47,40 @@ struct Watched {
     book: Option<(usize, jiff::Timestamp)>,
 }
 
+/// The loop that asks terminals. A test may have another.
+pub(super) fn terminals() -> Poll {
+    Arc::new(|hub, kind| run(hub, kind).boxed())
+}
+
+/// Runs the loop of a kind until nobody reads it, and starts it again if it panics. Without this its
+/// readers would get heartbeats and never an event, because nobody awaits the loop's task.
+pub(super) async fn supervise(hub: Arc<Hub>, kind: Kind) {
+    let mut delay = FIRST_DELAY;
+    loop {
+        let began = Instant::now();
+        let ended = AssertUnwindSafe((hub.poll)(hub.clone(), kind)).catch_unwind().await;
+        let Err(panic) = ended else {
+            return;
+        };
+        // A loop that ran for so long has nothing to do with the panic before.
+        if began.elapsed() > LONGEST_DELAY {
+            delay = FIRST_DELAY;
+        }
+        error!(
+            task = kind.name(),
+            account = hub.account.name,
+            reason = panic_message(&*panic),
+            retry_in = ?delay,
+            "poll loop restarting"
+        );
+        hub.tell_panic(kind);
+        tokio::time::sleep(delay).await;
+        delay = LONGEST_DELAY.min(2 * delay);
+    }
+}
+
 /// Polls a kind of event until nobody reads it.
-pub(super) async fn run(hub: Arc<Hub>, kind: Kind) {
+async fn run(hub: Arc<Hub>, kind: Kind) {
     let options = &hub.options;
     let every = if kind == Kind::Ticks { options.tick_interval } else { options.state_interval };
     let mut ticking = tokio::time::interval(every);
@@ -231,9 +276,17 @@ fn after(ticks: &Rows<Tick>, since: TickCursor) -> TickCursor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::actor::Depths;
+    use crate::metrics::{self, Catalog, Metrics, StatusLabels};
+    use crate::mt5::ServerClock;
+    use crate::pool::{AccountOptions, Directory, Savings};
+    use crate::streams::{Admission, Item, Options, Reader};
+    use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 
     fn tick(time: i64, flags: u32) -> Tick {
         let time_msc = time * 1000;
@@ -267,5 +320,104 @@ mod tests {
             }
             prop_assert_eq!(told, (0..all.len() as u32).collect::<Vec<_>>());
         }
+    }
+
+    /// Starts nothing: no session is started in these tests.
+    struct NoTerminal;
+
+    impl Launch for NoTerminal {
+        fn launch(&self, _: Lease, _: EventSink) -> Box<dyn Terminal> {
+            unreachable!("no session is started")
+        }
+
+        fn mode(&self) -> Mode {
+            Mode::Simulated
+        }
+
+        fn init_timeout(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    /// A hub of the account `demo`, none of whose sessions is ready.
+    fn hub(poll: Poll) -> Arc<Hub> {
+        let measured = metrics::Options {
+            enabled: false,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        };
+        let catalog = Catalog::new(&measured, &[("demo".to_owned(), 1)]).unwrap();
+        let account = AccountOptions {
+            name: "demo".to_owned(),
+            login: 1,
+            server: "S".to_owned(),
+            sessions: 1,
+            queue: 1,
+            trade: false,
+            clock: ServerClock::RAW,
+            launcher: Arc::new(NoTerminal),
+        };
+        let depths = Depths::default();
+        let savings = Savings { share: false, cache: 0 };
+        let unmeasured = Metrics::new(&depths, false);
+        let directory = Directory::new(vec![account], savings, &catalog, &unmeasured, &depths);
+        let account = directory.account("demo").unwrap().clone();
+        let options = Options {
+            max: 1,
+            tick_interval: Duration::from_millis(10),
+            state_interval: Duration::from_millis(10),
+            heartbeat: Duration::from_secs(1),
+            buffer: 1 << 20,
+            timeout: Duration::from_secs(1),
+        };
+        Arc::new(Hub::new(account, "boot".into(), options, None, poll))
+    }
+
+    async fn next(reader: &mut Reader) -> Content {
+        let item = tokio::time::timeout(Duration::from_secs(30), reader.next()).await.unwrap();
+        match item {
+            Item::Event(event) => event.content.clone(),
+            Item::Gap { .. } => panic!("nothing was missed"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_panics_is_told_once_and_goes_on_where_it_was() {
+        let cursor = TickCursor { second: 7, seen: 1 };
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let runs = begun.clone();
+        // The first run panics after a tick, the second one before it has told anything.
+        let poll: Poll = Arc::new(move |hub: Arc<Hub>, kind: Kind| {
+            let runs = runs.clone();
+            async move {
+                for topic in hub.topics(kind).keys() {
+                    let since = hub.begin_ticks(topic);
+                    let run = {
+                        let mut runs = runs.lock().unwrap();
+                        runs.push(since);
+                        runs.len()
+                    };
+                    assert_ne!(run, 2, "injected");
+                    let tick = Content::Data(Bytes::from_static(b"{}"));
+                    hub.tell_ticks(topic, vec![tick], cursor);
+                    if run == 1 {
+                        // Called under the hub's lock, which is poisoned from now on.
+                        hub.look(1, |_| panic!("injected"));
+                    }
+                }
+                std::future::pending::<()>().await
+            }
+            .boxed()
+        });
+        let hub = hub(poll);
+        let topic = Topic { kind: Kind::Ticks, symbol: Some("EURUSD".into()) };
+        let mut reader = hub.subscribe(vec![topic], None, Admission(Arc::default()));
+        assert!(matches!(next(&mut reader).await, Content::Data(_)));
+        assert!(matches!(next(&mut reader).await, Content::PollPanicked));
+        // What the second run had begun with is lost, so the third one says that ticks are missing.
+        assert!(matches!(next(&mut reader).await, Content::Gap));
+        assert!(matches!(next(&mut reader).await, Content::Data(_)));
+        assert_eq!(*begun.lock().unwrap(), [None, Some(cursor), None]);
     }
 }

@@ -185,13 +185,17 @@ fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
         Item::Event(event) => {
             let id = reader.id(Some(event.sequence));
             let (kind, symbol) = (event.topic.kind.name(), event.topic.symbol.as_deref());
+            let problem = |problem: Problem| {
+                let problem = problem.with("events", kind.into()).with("symbol", symbol.into());
+                ("problem", Bytes::from(problem.body(request_id)))
+            };
             let (event, data) = match &event.content {
                 Content::Data(data) => (kind, data.clone()),
-                Content::Failed(error) => {
-                    let problem = Problem::from(error.clone())
-                        .with("events", kind.into())
-                        .with("symbol", symbol.into());
-                    ("problem", problem.body(request_id).into())
+                Content::Failed(error) => problem(error.clone().into()),
+                Content::PollPanicked => {
+                    let detail =
+                        format!("the gateway failed to read `{kind}` and tries again by itself");
+                    problem(Problem::new(ProblemKind::Internal, detail))
                 }
                 Content::Gap => {
                     let data = json!({ "from": null, "to": id, "events": kind, "symbol": symbol });
