@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Reader, Setting};
-use super::{choice, number, positive};
+use super::{choice, duration, number, positive};
 use crate::mt5::{Error, Method, Retcode, ServerClock};
 use crate::pool::AccountOptions;
 use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
@@ -184,7 +184,7 @@ fn simulator_options(
         margin_mode,
         commission,
         bars: bars(reader, &field("bars")),
-        latency: reader.value(&field("latency"), Duration::ZERO),
+        latency: duration(reader, &field("latency"), Duration::ZERO),
         faults: faults(reader, &field("faults")),
     }
 }

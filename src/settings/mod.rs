@@ -117,7 +117,7 @@ impl Settings {
         let probe_interval = positive(reader, "server.probe_interval", seconds(10));
         let write_timeout = positive(reader, "server.write_timeout", seconds(60));
         let max_body = reader.value("server.max_body", ByteSize::mib(1)).as_u64();
-        let shutdown_grace = reader.value("server.shutdown_grace", seconds(65));
+        let shutdown_grace = duration(reader, "server.shutdown_grace", seconds(65));
         let cors_origins: Vec<String> = reader.value("server.cors_origins", vec![]);
 
         let trusted_proxies = reader.value("server.trusted_proxies", vec![]);
@@ -228,13 +228,29 @@ impl Settings {
 /// The shortest duration that means anything here.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// A duration that is not as good as none.
+/// The longest duration that any setting may have, 366 days. Moments are reckoned by adding
+/// durations to the present, which must not overflow.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// A duration from 1 ms to 366 days.
 fn positive(reader: &mut Reader, key: &str, default: Duration) -> Duration {
+    bounded(reader, key, default, SHORTEST)
+}
+
+/// A duration from 0 to 366 days.
+fn duration(reader: &mut Reader, key: &str, default: Duration) -> Duration {
+    bounded(reader, key, default, Duration::ZERO)
+}
+
+fn bounded(reader: &mut Reader, key: &str, default: Duration, least: Duration) -> Duration {
     let value = reader.value(key, default);
-    if value < SHORTEST {
-        reader.fault(key, format!("expected {} of at least {SHORTEST:?}", Duration::EXPECTED));
+    if (least..=LONGEST).contains(&value) {
+        return value;
     }
-    value
+    let (least, most) = (least.show(), LONGEST.show());
+    let examples = "\"250ms\", \"15s\" or \"90d\"";
+    reader.fault(key, format!("expected a duration from {least} to {most}, such as {examples}"));
+    default
 }
 
 /// A whole number within a range.

@@ -47,6 +47,62 @@ fn every_fault_is_reported_at_once_with_key_source_and_expectation() {
 }
 
 #[test]
+fn durations_have_an_upper_bound() {
+    let keys = [
+        "server.request_timeout",
+        "server.call_timeout",
+        "server.trade_timeout",
+        "server.probe_interval",
+        "server.write_timeout",
+        "server.shutdown_grace",
+        "restart.backoff",
+        "restart.backoff_max",
+        "restart.window",
+        "restart.quarantine_retry",
+        "streams.tick_interval",
+        "streams.state_interval",
+        "streams.heartbeat",
+        "trading.retention",
+        "trading.not_found_after",
+        "metrics.sampler_interval",
+        "accounts.real.terminal.init_timeout",
+        "accounts.simulated.terminal.latency",
+    ];
+    let accounts = "accounts.real.login = 1\naccounts.real.server = 'S'\n\
+         accounts.real.password = 'p'\naccounts.real.terminal.kind = 'worker'\n\
+         accounts.simulated.login = 2\naccounts.simulated.server = 'S'\n\
+         accounts.simulated.terminal.kind = 'simulator'\n";
+    let check = |duration: &str| {
+        let durations: String = keys.iter().map(|key| format!("{key} = '{duration}'\n")).collect();
+        let file = format!("{accounts}{durations}");
+        let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", &file)], &[]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The last one is 292 billion years, the longest that the syntax has.
+    for duration in ["367d", "31622401s", "9223372036854775807s"] {
+        let (code, text) = check(duration);
+        assert_eq!(code, Some(2), "{duration}: {text}");
+        for key in keys {
+            let least = match key {
+                "server.shutdown_grace" | "accounts.simulated.terminal.latency" => "0s",
+                _ => "1ms",
+            };
+            let expected = format!(
+                "{key}: expected a duration from \"{least}\" to \"366d\", such as \"250ms\", \
+                 \"15s\" or \"90d\" (from mine.toml)"
+            );
+            assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
+        }
+    }
+    let (code, text) = check("366d");
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check("0s");
+    assert_eq!(code, Some(2));
+    assert!(text.contains("restart.window: expected a duration from \"1ms\""), "{text}");
+    assert!(!text.contains("shutdown_grace") && !text.contains("latency"), "{text}");
+}
+
+#[test]
 fn later_layers_win_and_secrets_are_hidden() {
     let output = run(
         &["check-config", "--config", "mine.toml"],
