@@ -52,6 +52,9 @@ fn main() -> ExitCode {
     };
     if let Command::CheckConfig = command {
         print!("{}", settings.describe());
+        for warning in &settings.warnings {
+            eprintln!("warning: {warning}");
+        }
         return ExitCode::SUCCESS;
     }
     serve(settings)
@@ -65,6 +68,9 @@ fn serve(settings: Settings) -> ExitCode {
             return ExitCode::from(MISUSED);
         }
     };
+    for warning in &settings.warnings {
+        tracing::warn!(%warning, "setting is probably not what was meant");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

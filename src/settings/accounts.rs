@@ -1,5 +1,6 @@
 //! The settings of accounts and their terminals.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,13 @@ use crate::terminal::{Launch, worker};
 
 /// The account that there is when nobody names one.
 const DEMO: &str = "demo";
+
+/// How long after its arrival a trade may still be sent.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+
+/// Calls that a trade waits for before it is sent: two reads that prepare it, and the check of the
+/// login.
+const CALLS_BEFORE_SENDING: u32 = 3;
 
 pub fn take(reader: &mut Reader) -> Vec<AccountOptions> {
     let mut names = reader.names("accounts");
@@ -81,6 +89,9 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
                 reader.fault(&kind_key, "expected one of simulator, worker");
             }
             let options = simulator_options(reader, &section, login, server.clone());
+            if trade && let Some(warning) = latency_warning(SEND_WITHIN, options.latency) {
+                reader.warn(&field("terminal.latency"), warning);
+            }
             Arc::new(simulator::Launcher::new(options))
         }
     };
@@ -91,10 +102,60 @@ fn clock(reader: &mut Reader, key: &str) -> ServerClock {
     let Some(name) = reader.optional::<String>(key) else {
         return ServerClock::RAW;
     };
-    ServerClock::parse(&name).unwrap_or_else(|fault| {
-        reader.fault(key, fault);
-        ServerClock::RAW
-    })
+    match ServerClock::parse(&name) {
+        Ok(clock) => {
+            if let Some(warning) = sign_warning(&name, &clock) {
+                reader.warn(key, warning);
+            }
+            clock
+        }
+        Err(fault) => {
+            reader.fault(key, fault);
+            ServerClock::RAW
+        }
+    }
+}
+
+/// Says what a zone of the form `Etc/GMT+3` means: the tz database counts it westwards, against
+/// common usage. `UTC+3` and `GMT+3` are read as they are commonly meant, three hours ahead.
+fn sign_warning(name: &str, clock: &ServerClock) -> Option<String> {
+    let (area, _) = name.split_at(name.rfind(['+', '-'])?);
+    if !area.eq_ignore_ascii_case("Etc/GMT") {
+        return None;
+    }
+    let noon = 43_200;
+    let ahead = (clock.from_utc()?(noon) - noon) / 3600;
+    let hours = ahead.abs();
+    let count = if hours == 1 { "1 hour".to_owned() } else { format!("{hours} hours") };
+    match ahead.cmp(&0) {
+        Ordering::Less => Some(format!(
+            "`{name}` is {count} BEHIND UTC; write `Etc/GMT-{hours}` or, plainer, `UTC+{hours}` \
+             for a server {count} ahead, and `UTC-{hours}` for one {count} behind"
+        )),
+        Ordering::Equal => None,
+        Ordering::Greater => Some(format!(
+            "`{name}` is {count} AHEAD of UTC; write, plainer, `UTC+{hours}` if that is meant, and \
+             `UTC-{hours}` for a server {count} behind"
+        )),
+    }
+}
+
+/// Says that a simulated terminal is too slow for trades: with `latency` for each of the calls
+/// that precede it, a trade cannot be sent within `send_within` of its arrival.
+fn latency_warning(send_within: Duration, latency: Duration) -> Option<String> {
+    let before_sending = latency.saturating_mul(CALLS_BEFORE_SENDING);
+    if before_sending < send_within {
+        return None;
+    }
+    let limit = (send_within / CALLS_BEFORE_SENDING).as_millis();
+    let limit = Duration::from_millis(u64::try_from(limit).unwrap_or(u64::MAX));
+    Some(format!(
+        "no trade can be sent in time: {CALLS_BEFORE_SENDING} calls before it take {}, and it must \
+         be sent within {}; write less than {}",
+        before_sending.show(),
+        send_within.show(),
+        limit.show(),
+    ))
 }
 
 fn password(reader: &mut Reader, section: &str) -> Option<String> {
@@ -255,4 +316,55 @@ fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
         }
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sign_warning_says_which_side_of_utc_a_zone_is_on() {
+        let cases = [
+            ("Etc/GMT+3", "3 hours BEHIND UTC; write `Etc/GMT-3` or, plainer, `UTC+3` for"),
+            ("etc/gmt+1", "1 hour BEHIND UTC; write `Etc/GMT-1`"),
+            ("Etc/GMT-2", "2 hours AHEAD of UTC; write, plainer, `UTC+2`"),
+        ];
+        for (name, expected) in cases {
+            let warning = sign_warning(name, &ServerClock::parse(name).unwrap()).unwrap();
+            assert!(warning.starts_with(&format!("`{name}` is {expected}")), "{warning}");
+        }
+        let plain =
+            ["UTC+3", "GMT+3", "GMT-3", "Etc/GMT+0", "GMT-0", "New_York+7", "Europe/Athens", "UTC"];
+        for name in plain {
+            assert_eq!(sign_warning(name, &ServerClock::parse(name).unwrap()), None, "{name}");
+        }
+        // What the warning proposes means what it says.
+        for (name, hours) in [("UTC+3", 3), ("GMT+3", 3), ("UTC-3", -3), ("Etc/GMT-3", 3)] {
+            let clock = ServerClock::parse(name).unwrap();
+            assert_eq!(clock.from_utc().unwrap()(1_000_000) - 1_000_000, hours * 3600, "{name}");
+        }
+    }
+
+    #[test]
+    fn latency_warning_is_about_three_calls_that_take_as_long_as_a_trade_has() {
+        let milliseconds = Duration::from_millis;
+        let cases = [
+            (5_000, 0, false),
+            (5_000, 1_666, false),
+            (5_000, 1_667, true),
+            (3_000, 999, false),
+            (3_000, 1_000, true),
+            (60_000, 5_000, false),
+        ];
+        for (send_within, latency, warns) in cases {
+            let warning = latency_warning(milliseconds(send_within), milliseconds(latency));
+            assert_eq!(warning.is_some(), warns, "{send_within} {latency}");
+        }
+        assert_eq!(
+            latency_warning(milliseconds(3_000), milliseconds(1_500)).unwrap(),
+            "no trade can be sent in time: 3 calls before it take \"4s 500ms\", and it must be sent \
+             within \"3s\"; write less than \"1s\""
+        );
+        assert!(latency_warning(Duration::from_secs(5), Duration::MAX).is_some());
+    }
 }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub accounts: Vec<AccountOptions>,
     /// What the sources were, in order.
     pub sources: Vec<String>,
+    /// What is allowed, but probably not what was meant: key, text and origin, as in a [`Fault`].
+    pub warnings: Vec<String>,
     effective: Vec<Effective>,
 }
 
@@ -85,6 +87,7 @@ impl Settings {
         reader.finish();
         if reader.faults.is_empty() {
             settings.sources = sources;
+            settings.warnings = reader.warnings.iter().map(Fault::to_string).collect();
             settings.effective = reader.effective;
             Ok(settings)
         } else {
@@ -220,6 +223,7 @@ impl Settings {
             log: telemetry::Options { format, filter },
             accounts,
             sources: vec![],
+            warnings: vec![],
             effective: vec![],
         }
     }

@@ -37,19 +37,33 @@ pub struct Effective {
 pub struct Reader {
     leaves: BTreeMap<String, Leaf>,
     pub faults: Vec<Fault>,
+    /// What is allowed, but probably not what was meant.
+    pub warnings: Vec<Fault>,
     pub effective: Vec<Effective>,
 }
 
 impl Reader {
     pub fn new(layers: Layers) -> Reader {
-        Reader { leaves: layers.leaves, faults: layers.faults, effective: vec![] }
+        let Layers { leaves, faults, .. } = layers;
+        Reader { leaves, faults, warnings: vec![], effective: vec![] }
     }
 
     /// Notes that a key's value is wrong.
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
+        let fault = self.about(key, message.into());
+        self.faults.push(fault);
+    }
+
+    /// Notes that a key's value is allowed, but probably not what was meant.
+    pub fn warn(&mut self, key: &str, message: impl Into<String>) {
+        let warning = self.about(key, message.into());
+        self.warnings.push(warning);
+    }
+
+    fn about(&self, key: &str, message: String) -> Fault {
         let effective = self.effective.iter().find(|effective| effective.key == key);
         let origin = effective.map_or("default", |effective| &effective.source).to_owned();
-        self.faults.push(Fault { key: key.to_owned(), origin, message: message.into() });
+        Fault { key: key.to_owned(), origin, message }
     }
 
     fn take<T: Setting>(&mut self, key: &str) -> Option<(T, String)> {

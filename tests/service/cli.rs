@@ -103,6 +103,37 @@ fn durations_have_an_upper_bound() {
 }
 
 #[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let file = "[accounts.demo]\nlogin = 1\nserver = 'S'\nserver_time_zone = 'Etc/GMT+3'\n\
+         [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '2s'\n";
+    let check = |file: &str| {
+        let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", file)], &[]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("accounts.demo.login"));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = check(file);
+    let expected = [
+        "warning: accounts.demo.server_time_zone: `Etc/GMT+3` is 3 hours BEHIND UTC; write \
+         `Etc/GMT-3` or, plainer, `UTC+3` for a server 3 hours ahead, and `UTC-3` for one 3 hours \
+         behind (from mine.toml)",
+        "warning: accounts.demo.terminal.latency: no trade can be sent in time: 3 calls before it \
+         take \"6s\", and it must be sent within \"5s\"; write less than \"1s 666ms\" (from mine.toml)",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(check(&file.replace("Etc/GMT+3", "UTC+3").replace("2s", "1s")), "");
+    // What does not trade may be slow.
+    let slow = file.replace("Etc/GMT+3", "UTC+3").replace("login", "trade = false\nlogin");
+    assert_eq!(check(&slow), "");
+    let gateway = Gateway::start(file);
+    for key in ["server_time_zone", "terminal.latency"] {
+        gateway
+            .logs(&format!("setting is probably not what was meant warning=accounts.demo.{key}: "));
+    }
+    assert!(gateway.log().contains(" WARN "));
+}
+
+#[test]
 fn later_layers_win_and_secrets_are_hidden() {
     let output = run(
         &["check-config", "--config", "mine.toml"],
