@@ -29,7 +29,65 @@ pub fn take(reader: &mut Reader) -> Vec<AccountOptions> {
     if demo {
         names.insert(DEMO.to_owned());
     }
-    names.iter().map(|name| account(reader, name, demo)).collect()
+    let accounts: Vec<Taken> = names.iter().map(|name| account(reader, name, demo)).collect();
+    refuse_conflicts(reader, &accounts);
+    accounts.into_iter().map(|account| account.options).collect()
+}
+
+/// An account, and what tells whether it would get in another one's way.
+struct Taken {
+    options: AccountOptions,
+    /// `None`: a simulated terminal, which is not shared.
+    terminal: Option<TerminalChoice>,
+}
+
+/// What decides which terminal a worker reaches: equal choices reach the same one.
+#[derive(PartialEq)]
+struct TerminalChoice {
+    python: Vec<String>,
+    module: String,
+    connect: Option<worker::Connect>,
+    /// `None`: the terminal that the package finds by itself.
+    path: Option<PathBuf>,
+}
+
+impl Taken {
+    fn has_login_of(&self, other: &Taken) -> bool {
+        let (account, other) = (&self.options, &other.options);
+        let server = |account: &AccountOptions| account.server.trim().to_lowercase();
+        // A login or server that is missing has a fault of its own.
+        let known = account.login != 0 && !account.server.is_empty();
+        known && account.login == other.login && server(account) == server(other)
+    }
+
+    fn has_terminal_of(&self, other: &Taken) -> bool {
+        self.terminal.is_some() && self.terminal == other.terminal
+    }
+}
+
+/// Accounts that cannot be served beside each other are a fault of the later one.
+fn refuse_conflicts(reader: &mut Reader, accounts: &[Taken]) {
+    for (index, account) in accounts.iter().enumerate() {
+        let (name, earlier) = (&account.options.name, &accounts[..index]);
+        if let Some(other) = earlier.iter().find(|other| account.has_login_of(other)) {
+            let other = &other.options.name;
+            reader.fault(
+                &format!("accounts.{name}.login"),
+                format!(
+                    "`accounts.{other}` has the same login on the same server: two accounts with \
+                     one login would claim each other's trades: remove one"
+                ),
+            );
+        }
+        if let Some(other) = earlier.iter().find(|other| account.has_terminal_of(other)) {
+            let (other, key) = (&other.options.name, format!("accounts.{name}.terminal.path"));
+            let message = format!(
+                "`accounts.{other}` uses the same terminal, which can be logged in to one account \
+                 only: set `{key}` to the executable of a terminal of its own"
+            );
+            reader.fault(&key, message);
+        }
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -39,7 +97,7 @@ fn is_name(name: &str) -> bool {
     })
 }
 
-fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
+fn account(reader: &mut Reader, name: &str, demo: bool) -> Taken {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
     if !is_name(name) {
@@ -67,7 +125,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
     };
     let trade = reader.value(&field("trade"), kind == "simulator");
     let clock = clock(reader, &field("server_time_zone"));
-    let launcher: Arc<dyn Launch> = match kind.as_str() {
+    let (launcher, terminal): (Arc<dyn Launch>, _) = match kind.as_str() {
         "worker" => {
             if password.is_none() {
                 reader.fault(
@@ -76,13 +134,14 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
                 );
             }
             let password = password.unwrap_or_default();
-            Arc::new(worker::Launcher(worker_options(
-                reader,
-                name,
-                login,
-                server.clone(),
-                password,
-            )))
+            let options = worker_options(reader, name, login, server.clone(), password);
+            let terminal = TerminalChoice {
+                python: options.python.clone(),
+                module: options.module.clone(),
+                connect: options.connect.clone(),
+                path: options.path.clone(),
+            };
+            (Arc::new(worker::Launcher(options)), Some(terminal))
         }
         other => {
             if other != "simulator" && !other.is_empty() {
@@ -92,10 +151,12 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> AccountOptions {
             if trade && let Some(warning) = latency_warning(SEND_WITHIN, options.latency) {
                 reader.warn(&field("terminal.latency"), warning);
             }
-            Arc::new(simulator::Launcher::new(options))
+            (Arc::new(simulator::Launcher::new(options)), None)
         }
     };
-    AccountOptions { name: name.to_owned(), login, server, sessions, queue, trade, clock, launcher }
+    let name = name.to_owned();
+    let options = AccountOptions { name, login, server, sessions, queue, trade, clock, launcher };
+    Taken { options, terminal }
 }
 
 fn clock(reader: &mut Reader, key: &str) -> ServerClock {

@@ -74,7 +74,7 @@ pub fn worker(name: &str, account: &str, terminal: &str) -> String {
 
 pub fn worker_of(command: &[String], name: &str, account: &str, terminal: &str) -> String {
     format!(
-        "[accounts.{name}]\nlogin = 5001\nserver = 'S'\npassword = 'correct horse'\n{account}\n\
+        "[accounts.{name}]\nlogin = 5001\nserver = 'S-{name}'\npassword = 'correct horse'\n{account}\n\
          [accounts.{name}.terminal]\nkind = 'worker'\npython = {command:?}\n{terminal}\n"
     )
 }

@@ -134,6 +134,65 @@ fn what_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn accounts_that_would_get_in_each_others_way_are_refused() {
+    let account = |name: &str, login: u32, server: &str, terminal: &str| {
+        format!(
+            "[accounts.{name}]\nlogin = {login}\nserver = '{server}'\npassword = 'p'\n\
+             [accounts.{name}.terminal]\n{terminal}\n"
+        )
+    };
+    let check = |file: &str| {
+        let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", file)], &[]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let simulator = "kind = 'simulator'";
+    let (code, text) = check(
+        &(account("a", 1, "Broker-Live", simulator) + &account("b", 1, "broker-live", simulator)),
+    );
+    assert_eq!(code, Some(2));
+    assert!(
+        text.contains(
+            "accounts.b.login: `accounts.a` has the same login on the same server: two accounts \
+             with one login would claim each other's trades: remove one (from mine.toml)"
+        ),
+        "{text}"
+    );
+    let two = |first: &str, second: &str| {
+        let worker = |terminal: &str| format!("kind = 'worker'\n{terminal}");
+        let first = account("a", 1, "S", &worker(first));
+        check(&(first + &account("b", 2, "S", &worker(second))))
+    };
+    let shared = [
+        ("", ""),
+        ("path = 'one.exe'", "path = 'one.exe'"),
+        ("python = 'python'", "module = 'MetaTrader5'"),
+        ("connect = { host = 'h', port = 1 }", "connect = { host = 'h', port = 1 }"),
+    ];
+    for (first, second) in shared {
+        let (code, text) = two(first, second);
+        assert_eq!(code, Some(2), "{first} {second}");
+        let expected = "accounts.b.terminal.path: `accounts.a` uses the same terminal, which can be \
+                        logged in to one account only: set `accounts.b.terminal.path` to the \
+                        executable of a terminal of its own";
+        assert!(text.contains(expected), "{text}");
+    }
+    let apart = [
+        ("path = 'one.exe'", "path = 'two.exe'"),
+        ("path = 'one.exe'", ""),
+        ("python = 'python3'", "python = 'python'"),
+        ("module = 'other'", ""),
+        ("connect = { host = 'h', port = 1 }", "connect = { host = 'h', port = 2 }"),
+    ];
+    for (first, second) in apart {
+        let (code, text) = two(first, second);
+        assert_eq!(code, Some(0), "{first} {second}: {text}");
+    }
+    // One login on two servers is two accounts.
+    let servers = account("a", 1, "S", simulator) + &account("b", 1, "T", simulator);
+    assert_eq!(check(&servers).0, Some(0));
+}
+
+#[test]
 fn later_layers_win_and_secrets_are_hidden() {
     let output = run(
         &["check-config", "--config", "mine.toml"],

@@ -7,7 +7,7 @@ use crate::common::{Gateway, Reply};
 /// The settings of a simulated account.
 pub fn simulator(name: &str, sessions: u32, terminal: &str) -> String {
     format!(
-        "[accounts.{name}]\nlogin = 5001\nserver = 'S'\nsessions = {sessions}\n\
+        "[accounts.{name}]\nlogin = 5001\nserver = 'S-{name}'\nsessions = {sessions}\n\
          [accounts.{name}.terminal]\nkind = 'simulator'\n{terminal}\n"
     )
 }

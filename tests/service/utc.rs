@@ -11,7 +11,7 @@ const WINTER: i64 = 1_509_861_600;
 
 fn account(name: &str, zone: &str) -> String {
     format!(
-        "[accounts.{name}]\nlogin = 5001\nserver = 'S'\n{zone}\n[accounts.{name}.terminal]\n\
+        "[accounts.{name}]\nlogin = 5001\nserver = 'S-{name}'\n{zone}\n[accounts.{name}.terminal]\n\
          kind = 'simulator'\nbars = {{ EURUSD = '{FILE}' }}\n"
     )
 }
