@@ -108,7 +108,7 @@ fn session_round_trip(criterion: &mut Criterion) {
     criterion.bench_function("session round trip", |bencher| {
         bencher.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(30);
-            let context = Context { request_id: "bench".into(), deadline };
+            let context = Context::new("bench".into(), deadline);
             let request = Request::SymbolInfoTick { symbol: "EURUSD".to_owned() };
             gateway.runtime.block_on(account.call(request, &context)).expect("it answers")
         });
@@ -145,7 +145,7 @@ fn frames(criterion: &mut Criterion) {
     criterion.bench_function("call written", |bencher| {
         bencher.iter(|| {
             buffer.clear();
-            protocol::put_call(&mut buffer, 1, &request);
+            protocol::put_call(&mut buffer, 1, &request, None);
         });
     });
     let tick = (1, 0, (1_700_000_000, 1.1, 1.2, 0.0, 0, 1_700_000_000_000_i64, 6, 0.0));

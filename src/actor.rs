@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 macro_rules! roles {
     ($($variant:ident = $name:literal),* $(,)?) => {
@@ -37,6 +38,8 @@ roles! {
     Pool = "pool",
     Session = "session",
     Trading = "trading",
+    Journal = "journal",
+    Reconciler = "reconciler",
 }
 
 /// How many messages wait for each role's actors. Clones count together.
@@ -131,6 +134,32 @@ impl<M: Send + 'static> Address<M> {
     }
 }
 
+/// The delays before restarts of one child: each failure doubles the next one, until the child has
+/// worked for a while.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(30);
+    /// How long a child has to work for its failures to be forgotten.
+    const FORGOTTEN: Duration = Duration::from_secs(300);
+
+    /// The delay after a failure at this moment.
+    pub fn next(&mut self, now: Instant) -> Duration {
+        if self.last.is_some_and(|last| now.duration_since(last) > Self::FORGOTTEN) {
+            self.failures = 0;
+        }
+        self.last = Some(now);
+        let delay = Self::FIRST.saturating_mul(1 << self.failures.min(16));
+        self.failures += 1;
+        delay.min(Self::LONGEST)
+    }
+}
+
 /// The text of a panic that was caught, for the log.
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
@@ -141,6 +170,18 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_in_a_row_wait_longer_and_are_forgotten() {
+        let mut backoff = Backoff::default();
+        let now = Instant::now();
+        let delays: Vec<u128> = (0..4).map(|_| backoff.next(now).as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800]);
+        let worst = (0..40).map(|_| backoff.next(now)).max();
+        assert_eq!(worst, Some(Duration::from_secs(30)));
+        let later = now + Duration::from_secs(3_600);
+        assert_eq!(backoff.next(later), Duration::from_millis(100));
+    }
 
     #[test]
     fn panic_message_reads_literals_and_formatted_texts() {

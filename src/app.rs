@@ -218,7 +218,15 @@ fn open_journal(
     if !trades && !options.journal.exists() {
         return Ok(Err(NoJournal::NotNeeded));
     }
-    match Journal::open(&options.journal, metrics.clone()) {
+    let owners: Vec<trading::Owner> = directory
+        .accounts()
+        .map(|account| trading::Owner {
+            account: account.name.clone(),
+            login: account.login,
+            server: account.server.clone(),
+        })
+        .collect();
+    match Journal::open(&options.journal, &owners, metrics.clone()) {
         Ok(journal) => Ok(Ok(journal)),
         Err(in_use @ JournalError::InUse(_)) => Err(in_use),
         Err(unusable) => {

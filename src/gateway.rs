@@ -15,7 +15,7 @@ use crate::actor::{Address, Depths, Envelope, Role};
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Directory, Pool, supervisor};
 use crate::sampler::{self, Sampler};
-use crate::trading::{self, Desk, Trading};
+use crate::trading::{self, Trading, TradingActor};
 
 /// Restarts of one actor within [`WINDOW`] before it is given up.
 const BUDGET: usize = 5;
@@ -177,7 +177,7 @@ impl State {
             }
             Role::Trading => {
                 let args = trading::Args { trading: args.trading.clone() };
-                Actor::spawn_linked(None, Desk, args, myself.clone()).await?.0.get_cell()
+                Actor::spawn_linked(None, TradingActor, args, myself.clone()).await?.0.get_cell()
             }
             _ => {
                 let args = supervisor::Args {

@@ -1,6 +1,7 @@
 //! Who may do what: API keys with scopes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -38,6 +39,8 @@ impl Scope {
 /// A configured key.
 #[derive(Debug, Clone)]
 pub struct Key {
+    /// Its name in the settings.
+    pub name: String,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
     /// What it may be used for.
@@ -46,31 +49,39 @@ pub struct Key {
 
 /// The configured keys. None: everybody may do everything.
 #[derive(Debug, Clone, Default)]
-pub struct Keys(HashMap<[u8; 32], BTreeSet<Scope>>);
+pub struct Keys(HashMap<[u8; 32], Known>);
+
+#[derive(Debug, Clone)]
+struct Known {
+    name: Arc<str>,
+    scopes: BTreeSet<Scope>,
+}
 
 impl Keys {
     /// These keys.
     pub fn new(keys: impl IntoIterator<Item = Key>) -> Keys {
-        Keys(keys.into_iter().map(|key| (key.sha256, key.scopes)).collect())
+        let known = |key: Key| (key.sha256, Known { name: key.name.into(), scopes: key.scopes });
+        Keys(keys.into_iter().map(known).collect())
     }
 
-    /// Whether the credentials of a request suffice.
+    /// Whether the credentials of a request suffice. Gives the name of the key; without keys there is
+    /// none.
     ///
     /// # Errors
     /// 401 without a known key, 403 without the scope.
-    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
+    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, Problem> {
         if self.0.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let presented = presented(headers).ok_or_else(|| {
             Problem::unauthorized("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         })?;
         // The digest is looked up, not the key, so the time that takes tells nothing.
         let digest: [u8; 32] = Sha256::digest(presented).into();
-        let scopes =
+        let known =
             self.0.get(&digest).ok_or_else(|| Problem::unauthorized("the key is unknown"))?;
-        if scopes.contains(&scope) {
-            return Ok(());
+        if known.scopes.contains(&scope) {
+            return Ok(Some(known.name.clone()));
         }
         let detail = format!("the key lacks the scope `{}`", scope.name());
         Err(Problem::new(Kind::Forbidden, detail))

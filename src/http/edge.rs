@@ -20,7 +20,7 @@ use tracing::{error, info};
 
 use super::App;
 use super::forwarded::client_address;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, OnSent, Problem};
 use super::request::{Exchange, Route};
 use crate::metrics::http::Ended;
 
@@ -73,6 +73,8 @@ where
             exchange: exchange.clone(),
             status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             sent: 0,
+            is_whole: false,
+            on_sent: None,
         };
         let refused = refuse(&self.app, &parts);
         let answer = if refused.is_none() {
@@ -111,7 +113,8 @@ where
                     let (mut parts, body) = response.into_parts();
                     match parts.extensions.remove::<Problem>() {
                         None => (parts, Either::Right(body)),
-                        Some(problem) => {
+                        Some(mut problem) => {
+                            record.on_sent = problem.take_on_sent();
                             let body = problem.render(&mut parts, &exchange.request_id);
                             (parts, Either::Left(Full::from(body)))
                         }
@@ -169,10 +172,16 @@ pub struct Record {
     exchange: Arc<Exchange>,
     status: StatusCode,
     sent: u64,
+    /// Whether the body was given to the connection to its end.
+    is_whole: bool,
+    on_sent: Option<OnSent>,
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let (true, Some(on_sent)) = (self.is_whole, self.on_sent.take()) {
+            on_sent();
+        }
         let exchange = &self.exchange;
         let route = exchange.route().unwrap_or(&self.unmatched);
         let received = exchange.received.load(Ordering::Relaxed);
@@ -257,8 +266,9 @@ impl<B: Body> Body for Sent<B> {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = std::task::ready!(this.body.poll_frame(context));
+        let mut this = self.project();
+        let frame = std::task::ready!(this.body.as_mut().poll_frame(context));
+        this.record.is_whole = this.body.is_end_stream();
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {

@@ -5,6 +5,7 @@
 //! pool, a terminal or MT5 says becomes a status here and nowhere else. Each
 //! [`Kind`] is a `type`, described in `docs/errors.md`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,7 +17,7 @@ use warp::reply::Response;
 use crate::mt5::{self, ErrorType};
 use crate::pool::CallError;
 use crate::terminal::Failure;
-use crate::trading::{self, Refused};
+use crate::trading::{self, Cause, NotSent, Refused};
 
 macro_rules! kinds {
     ($($variant:ident $status:literal $slug:literal $title:literal),* $(,)?) => {
@@ -62,6 +63,8 @@ kinds! {
     RestartUnderWay 409 "restart-under-way" "A restart is under way",
     TradeUnderWay 409 "trade-under-way" "A trade with this key is under way",
     TradeNotFound 409 "trade-not-found" "The trade with this key did not happen",
+    TradeSuperseded 409 "trade-superseded" "What the trade was to change has changed otherwise",
+    TradeNotResolvable 409 "trade-not-resolvable" "The trade cannot be settled so",
     BodyTooLarge 413 "body-too-large" "The body is too large",
     UnsupportedMediaType 415 "unsupported-media-type" "The body's type is not supported",
     TradeRefused 422 "trade-refused" "The broker refused the trade",
@@ -74,6 +77,8 @@ kinds! {
     TerminalDied 502 "terminal-died" "The terminal died in this call",
     NotReady 503 "not-ready" "No terminal is ready",
     QueueFull 503 "queue-full" "The terminal's queue is full",
+    NoQuote 503 "no-quote" "The terminal has no quote yet",
+    TradeNotSent 503 "trade-not-sent" "The trade was withdrawn before it was sent",
     AuthFailed 503 "auth-failed" "The terminal is not logged in",
     JournalUnavailable 503 "journal-unavailable" "Trading is off without a journal",
     Reconciling 503 "reconciling" "Earlier trades are still being looked for",
@@ -84,18 +89,28 @@ kinds! {
 }
 
 /// An error on its way to the client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Problem {
     kind: Kind,
     detail: String,
     extra: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    sent: Option<OnSent>,
+}
+
+/// What is to be done once a response was sent whole.
+pub type OnSent = Arc<dyn Fn() + Send + Sync>;
+
+impl std::fmt::Debug for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.detail)
+    }
 }
 
 impl Problem {
     /// A problem of a kind; the detail says what was wrong, with what, and what to do.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
-        Problem { kind, detail: detail.into(), extra: Map::new(), headers: vec![] }
+        Problem { kind, detail: detail.into(), extra: Map::new(), headers: vec![], sent: None }
     }
 
     /// A request that is wrong by itself.
@@ -137,6 +152,16 @@ impl Problem {
     pub fn with(mut self, name: &str, value: Value) -> Problem {
         self.extra.insert(name.to_owned(), value);
         self
+    }
+
+    /// Has something done once the response was sent whole: only then its client knows.
+    pub fn on_sent(self, sent: OnSent) -> Problem {
+        Problem { sent: Some(sent), ..self }
+    }
+
+    /// What is to be done once the response was sent whole.
+    pub fn take_on_sent(&mut self) -> Option<OnSent> {
+        self.sent.take()
     }
 
     /// Adds a header.
@@ -219,11 +244,18 @@ impl From<CallError> for Problem {
             CallError::Failed(Failure::Unusable(detail)) => {
                 Problem::new(Kind::TerminalAnswerUnusable, detail)
             }
+            CallError::Failed(Failure::OtherAccount(_)) => {
+                Problem::new(Kind::NotReady, detail).retry_after(Duration::from_secs(1))
+            }
+            CallError::Failed(Failure::Withdrawn) => Problem::new(Kind::TradeNotSent, detail),
             CallError::TimedOut(_) => Problem::new(Kind::TerminalTimeout, detail),
             CallError::Died(_) => Problem::new(Kind::TerminalDied, detail),
             CallError::NotReady(delay) => Problem::new(Kind::NotReady, detail).retry_after(delay),
             CallError::QueueFull => {
                 Problem::new(Kind::QueueFull, detail).retry_after(Duration::from_secs(1))
+            }
+            CallError::NoQuote(_) => {
+                Problem::new(Kind::NoQuote, detail).retry_after(Duration::from_secs(1))
             }
             CallError::DeadlinePassed => Problem::new(Kind::DeadlinePassed, detail),
         }
@@ -245,7 +277,17 @@ impl From<trading::Error> for Problem {
         let detail = error.to_string();
         let soon = Duration::from_secs(1);
         match error {
-            trading::Error::Refused(refused) => refused.into(),
+            trading::Error::Refused(refused) => {
+                let problem = Problem::from(refused);
+                if problem.kind.status() == StatusCode::GATEWAY_TIMEOUT {
+                    // To a client of a trade 504 means that its outcome is not known.
+                    let detail = format!("nothing was sent: {}", problem.detail);
+                    return Problem::new(Kind::TradeNotSent, detail).retry_after(soon);
+                }
+                problem
+            }
+            trading::Error::NotSent(not_sent) => (*not_sent).into(),
+            trading::Error::NotResolvable(_) => Problem::new(Kind::TradeNotResolvable, detail),
             trading::Error::Disabled(_) => Problem::new(Kind::TradingDisabled, detail),
             trading::Error::NoJournal(_) => {
                 Problem::new(Kind::JournalUnavailable, detail).retry_after(soon)
@@ -258,10 +300,51 @@ impl From<trading::Error> for Problem {
             trading::Error::OutcomeUnknown { trade_id } => {
                 let detail = format!(
                     "{detail}: ask for trade {trade_id}, or send the same request with the same \
-                     Idempotency-Key; a new one could trade twice"
+                     Idempotency-Key if it had one; without it or with a new one it could trade twice"
                 );
                 Problem::new(Kind::OutcomeUnknown, detail).with("trade_id", trade_id.into())
             }
         }
+    }
+}
+
+impl From<NotSent> for Problem {
+    fn from(not_sent: NotSent) -> Problem {
+        let NotSent { trade, reason, cause, spent, retry_after } = not_sent;
+        let trade_id = trade.trade_id;
+        let too_late = || {
+            let detail = format!("nothing was sent of trade {trade_id}: {reason}");
+            Problem::new(Kind::TradeNotSent, detail)
+        };
+        let problem = match cause {
+            // Why no terminal took it says more than that none did.
+            Some(Cause::Call(error)) => match Problem::from(error) {
+                // To a client of a trade 504 means that its outcome is not known.
+                timeout if timeout.kind.status() == StatusCode::GATEWAY_TIMEOUT => too_late(),
+                other => other,
+            },
+            Some(Cause::Journal(_)) => {
+                let soon = Duration::from_secs(1);
+                Problem::new(Kind::JournalUnavailable, reason.clone()).retry_after(soon)
+            }
+            None => too_late(),
+        };
+        let problem = match retry_after {
+            Some(delay) => problem.retry_after(delay),
+            None => problem,
+        };
+        let problem = match spent {
+            Some(spent) => {
+                let seconds = |duration: Duration| (duration.as_secs_f64() * 1e3).round() / 1e3;
+                let spent = json!({
+                    "preparation": seconds(spent.preparation),
+                    "journal": seconds(spent.journal),
+                    "waiting": seconds(spent.waiting),
+                });
+                problem.with("spent_seconds", spent)
+            }
+            None => problem,
+        };
+        problem.with("trade_id", trade_id.into())
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::auth::Scope;
 use super::problem::{Kind, Problem};
 use super::{App, ProblemKind};
+use crate::clock::BootInstant;
 use crate::metrics::http::{InProgress, RouteInstruments};
 use crate::mt5::{Answer, Request as Mt5Request};
 use crate::pool::{Account, Context};
@@ -38,6 +39,8 @@ impl Route {
 pub struct Exchange {
     pub request_id: Arc<str>,
     pub arrived: Instant,
+    /// The same on a clock that counts suspension, for what must not be late.
+    pub arrived_at: BootInstant,
     /// The client's address, as far as it is known through trusted proxies.
     pub peer: IpAddr,
     pub method: Method,
@@ -63,6 +66,7 @@ impl Exchange {
         Exchange {
             request_id,
             arrived: Instant::now(),
+            arrived_at: BootInstant::now(),
             peer,
             method,
             uri,
@@ -124,6 +128,7 @@ pub struct Call {
     pub app: Arc<App>,
     pub exchange: Arc<Exchange>,
     context: Context,
+    api_key: Option<Arc<str>>,
 }
 
 impl Call {
@@ -136,9 +141,10 @@ impl Call {
         exchange: Arc<Exchange>,
         scope: Option<Scope>,
     ) -> Result<Call, Problem> {
-        if let Some(scope) = scope {
-            app.keys.check(&exchange.headers, scope)?;
-        }
+        let api_key = match scope {
+            Some(scope) => app.keys.check(&exchange.headers, scope)?,
+            None => None,
+        };
         let longest = app.options.request_timeout;
         let timeout = match exchange.headers.get(REQUEST_TIMEOUT) {
             None => longest,
@@ -153,11 +159,8 @@ impl Call {
                 longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0))
             }
         };
-        let context = Context {
-            request_id: exchange.request_id.clone(),
-            deadline: exchange.arrived + timeout,
-        };
-        Ok(Call { app, exchange, context })
+        let context = Context::new(exchange.request_id.clone(), exchange.arrived + timeout);
+        Ok(Call { app, exchange, context, api_key })
     }
 
     /// The account that the path names.
@@ -177,6 +180,11 @@ impl Call {
         })?;
         self.exchange.account.get_or_init(|| account.name.clone());
         Ok(account)
+    }
+
+    /// Name of the API key that the client used; `None` where there are no keys.
+    pub fn api_key(&self) -> Option<&str> {
+        self.api_key.as_deref()
     }
 
     /// On whose behalf calls are made.

@@ -136,6 +136,8 @@ catalog! { options;
         "Trades of which nobody knows yet what became of them.";
     ratio mt5_trades_unknown_oldest_timestamp_seconds [account]
         "When the oldest unknown trade was sent, in unix seconds; 0 if there is none.";
+    counter mt5_trades_contradicted_total [account]
+        "Trades whose final state was contradicted by what was found later.";
     gauge mt5_terminal_connected [account]
         "Terminals of the account that are connected to their broker.";
     counter mt5_session_restarts_total [account, reason]
@@ -214,6 +216,7 @@ impl Catalog {
             catalog.mt5_session_queue_depth.with_label_values(&[account]);
             catalog.mt5_trades_unknown.with_label_values(&[account]);
             catalog.mt5_trades_unknown_oldest_timestamp_seconds.with_label_values(&[account]);
+            catalog.mt5_trades_contradicted_total.with_label_values(&[account]);
             for retcode in Retcode::ALL {
                 catalog.mt5_trade_results_total.with_label_values(&[account, retcode.name()]);
             }

@@ -11,7 +11,7 @@ use tracing::{error, info};
 
 use super::overview::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
-use super::{AccountId, Catalog, EndedCall, Event, Outcome, Overview, Sample};
+use super::{AccountId, Catalog, EndedCall, Event, Outcome, Overview, Sample, SessionState};
 use crate::actor::{Address, Depths, Envelope, Role};
 use crate::mt5::Method;
 
@@ -212,17 +212,13 @@ impl State {
                 let durations = catalog.mt5_login_duration_seconds.with_label_values(none);
                 durations.observe(duration.as_secs_f64());
             }
-            Event::Session { account, from, to } => {
+            Event::Sessions { account, states, connected } => {
                 let account = catalog.account(account);
-                if let Some(from) = from {
-                    catalog.mt5_pool_sessions.with_label_values(&[account, from.name()]).dec();
+                for (state, count) in SessionState::ALL.iter().zip(states) {
+                    let labels = [account, state.name()];
+                    catalog.mt5_pool_sessions.with_label_values(&labels).set(count);
                 }
-                catalog.mt5_pool_sessions.with_label_values(&[account, to.name()]).inc();
-            }
-            Event::Connected { account, connected } => {
-                let gauge =
-                    catalog.mt5_terminal_connected.with_label_values(&[catalog.account(account)]);
-                gauge.add(if connected { 1 } else { -1 });
+                catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
             }
             Event::Restarted { account, reason } => {
                 let labels = [catalog.account(account), reason.name()];
@@ -245,6 +241,10 @@ impl State {
                 catalog.mt5_trades_unknown.with_label_values(&labels).set(count);
                 let since = &catalog.mt5_trades_unknown_oldest_timestamp_seconds;
                 since.with_label_values(&labels).set(oldest);
+            }
+            Event::TradeContradicted { account } => {
+                let labels = [catalog.account(account)];
+                catalog.mt5_trades_contradicted_total.with_label_values(&labels).inc();
             }
             Event::JournalWritten(duration) => {
                 let none: &[&str] = &[];

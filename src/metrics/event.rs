@@ -46,10 +46,12 @@ labels! {
     SessionState {
         /// Its terminal is being started.
         Starting = "starting",
-        /// The terminal logs in, or waits for its broker.
+        /// The terminal logs in.
         LoggingIn = "logging_in",
         /// It takes calls.
         Ready = "ready",
+        /// The terminal lost its broker.
+        Disconnected = "disconnected",
         /// It waits before the next start.
         BackingOff = "backing_off",
         /// It failed too often and waits long.
@@ -92,6 +94,10 @@ labels! {
         Refused = "refused",
         /// It did not happen.
         NotFound = "not_found",
+        /// It was withdrawn before it was sent.
+        NotSent = "not_sent",
+        /// What it was to change has changed otherwise since.
+        Superseded = "superseded",
     }
 }
 
@@ -148,10 +154,9 @@ pub enum Event {
     Calls(Vec<EndedCall>),
     /// An error outside a call: the terminal failed before it took one.
     Error { account: AccountId, method: Method, error: ErrorLabel },
-    /// A session went from one state to another; `None`: it is new.
-    Session { account: AccountId, from: Option<SessionState>, to: SessionState },
-    /// A terminal gained (`true`) or lost its broker.
-    Connected { account: AccountId, connected: bool },
+    /// How many sessions are in each state, in the order of [`SessionState::ALL`], and how many
+    /// terminals are connected to their broker.
+    Sessions { account: AccountId, states: [i64; SessionState::ALL.len()], connected: i64 },
     /// A terminal was replaced.
     Restarted { account: AccountId, reason: RestartReason },
     /// A call was not admitted.
@@ -162,6 +167,8 @@ pub enum Event {
     TradeEnded { account: AccountId, outcome: TradeOutcome },
     /// So many trades are unknown, the oldest since (unix seconds; 0: none).
     TradesUnknown { account: AccountId, count: i64, oldest: f64 },
+    /// What was found later contradicts a trade's final state.
+    TradeContradicted { account: AccountId },
     /// The journal was written.
     JournalWritten(Duration),
     /// An actor was restarted by its supervisor.

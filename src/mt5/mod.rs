@@ -8,6 +8,7 @@ mod answer;
 mod clock;
 mod error;
 mod group;
+mod identity;
 mod method;
 mod record;
 mod request;
@@ -20,6 +21,7 @@ pub use answer::{Answer, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::Group;
+pub use identity::Identity;
 pub use method::Method;
 pub use record::{
     AccountInfo, BookEntry, Deal, Order, OrderCheckResult, OrderSendResult, Position, SymbolInfo,
@@ -30,5 +32,6 @@ pub use retcode::{Retcode, Verdict};
 pub use rows::{Column, Rate, Row, RowField, RowFields, Rows, Tick};
 pub use timeframe::{CopyTicks, Timeframe, tick_flag};
 pub use trade::{
-    DealEntry, Filling, ORDER_TYPE_CLOSE_BY, OrderState, OrderTime, OrderType, TradeAction,
+    DealEntry, Execution, Filling, ORDER_TYPE_CLOSE_BY, OrderState, OrderTime, OrderType,
+    TradeAction,
 };

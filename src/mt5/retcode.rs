@@ -86,27 +86,69 @@ retcodes! {
     10046 HedgeProhibited = "hedge_prohibited",
 }
 
-/// What a return code says about the fate of a trade.
+/// What a return code promises about a trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It happened, at least in part.
+    /// It was done.
     Executed,
-    /// It did not happen.
+    /// The server accepted it; what came of it is still to be read from its orders and deals.
+    Provisional,
+    /// Nothing was done.
     Refused,
-    /// It may have happened.
+    /// The code promises neither.
     Unknown,
 }
 
 impl Retcode {
-    /// What the code says about the fate of a trade. A code that nobody has
-    /// documented says nothing.
+    /// What the code promises, as `docs/trading.md` lists it with MetaQuotes' own words.
+    ///
+    /// Refused is a closed list: only codes whose description says that the request was not carried
+    /// out. A code that nobody has documented promises nothing.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Retcode::Placed | Retcode::Done | Retcode::DonePartial | Retcode::NoChanges => {
-                Verdict::Executed
-            }
-            Retcode::Timeout | Retcode::Connection | Retcode::Other => Verdict::Unknown,
-            _ => Verdict::Refused,
+            Retcode::Done | Retcode::NoChanges => Verdict::Executed,
+            Retcode::Placed | Retcode::DonePartial => Verdict::Provisional,
+            // An error "in processing", a request "locked for processing" or "canceled by trader", an
+            // order whose state "changed" or that was cancelled on its activation: each may have been
+            // carried out in part, or by somebody else.
+            Retcode::Cancel
+            | Retcode::Error
+            | Retcode::Timeout
+            | Retcode::OrderChanged
+            | Retcode::Locked
+            | Retcode::Connection
+            | Retcode::RejectCancel
+            | Retcode::Other => Verdict::Unknown,
+            Retcode::Requote
+            | Retcode::Reject
+            | Retcode::Invalid
+            | Retcode::InvalidVolume
+            | Retcode::InvalidPrice
+            | Retcode::InvalidStops
+            | Retcode::TradeDisabled
+            | Retcode::MarketClosed
+            | Retcode::NoMoney
+            | Retcode::PriceChanged
+            | Retcode::PriceOff
+            | Retcode::InvalidExpiration
+            | Retcode::TooManyRequests
+            | Retcode::ServerDisablesAt
+            | Retcode::ClientDisablesAt
+            | Retcode::Frozen
+            | Retcode::InvalidFill
+            | Retcode::OnlyReal
+            | Retcode::LimitOrders
+            | Retcode::LimitVolume
+            | Retcode::InvalidOrder
+            | Retcode::PositionClosed
+            | Retcode::InvalidCloseVolume
+            | Retcode::CloseOrderExist
+            | Retcode::LimitPositions
+            | Retcode::LongOnly
+            | Retcode::ShortOnly
+            | Retcode::CloseOnly
+            | Retcode::FifoClose
+            | Retcode::HedgeProhibited => Verdict::Refused,
         }
     }
 }
@@ -124,10 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn only_four_codes_are_success_and_only_three_leave_the_fate_open() {
-        let with = |verdict| {
-            Retcode::ALL.iter().filter(move |retcode| retcode.verdict() == verdict).count()
+    fn a_code_promises_what_its_description_says() {
+        let with = |verdict| -> Vec<i64> {
+            let codes = Retcode::ALL.iter().filter(|retcode| retcode.verdict() == verdict);
+            codes.map(|retcode| retcode.code()).collect()
         };
-        assert_eq!((with(Verdict::Executed), with(Verdict::Unknown)), (4, 3));
+        assert_eq!(with(Verdict::Executed), [10009, 10025]);
+        assert_eq!(with(Verdict::Provisional), [10008, 10010]);
+        assert_eq!(with(Verdict::Unknown), [10007, 10011, 10012, 10023, 10028, 10031, 10041, 0]);
     }
 }

@@ -141,10 +141,47 @@ impl OrderType {
     }
 }
 
+enumeration! {
+    /// How a symbol's orders are executed, `ENUM_SYMBOL_TRADE_EXECUTION`.
+    Execution "SYMBOL_TRADE_EXECUTION_" {
+        /// At a price that is asked for first.
+        Request = 0 "REQUEST",
+        /// At the price of the order, within its deviation.
+        Instant = 1 "INSTANT",
+        /// At the server's price.
+        Market = 2 "MARKET",
+        /// At the exchange's price.
+        Exchange = 3 "EXCHANGE",
+    }
+}
+
+impl Execution {
+    /// Whether a deal needs a price in its request.
+    pub const fn needs_price(self) -> bool {
+        matches!(self, Execution::Request | Execution::Instant)
+    }
+}
+
 impl Filling {
-    /// The policy for a symbol with this `filling_mode`: never one that it lacks.
-    pub const fn for_symbol(filling_mode: i64) -> Filling {
-        if filling_mode & SYMBOL_FILLING_FOK != 0 {
+    /// The policy for an order that names none. `rests`: whether it is a pending order.
+    ///
+    /// | execution | at the market | pending |
+    /// |---|---|---|
+    /// | request, instant | FOK, which the server applies whatever is sent | RETURN |
+    /// | market, exchange | what `filling_mode` has: FOK, else IOC, else RETURN | RETURN |
+    ///
+    /// Source: <https://www.mql5.com/en/docs/constants/tradingconstants/orderproperties>, "in case of
+    /// pending orders, the ORDER_FILLING_RETURN filling type should be used regardless of an execution
+    /// type".
+    pub const fn for_symbol(
+        execution: Option<Execution>,
+        rests: bool,
+        filling_mode: i64,
+    ) -> Filling {
+        let priced = matches!(execution, Some(Execution::Request | Execution::Instant));
+        if rests {
+            Filling::Return
+        } else if priced || filling_mode & SYMBOL_FILLING_FOK != 0 {
             Filling::Fok
         } else if filling_mode & SYMBOL_FILLING_IOC != 0 {
             Filling::Ioc
@@ -156,7 +193,7 @@ impl Filling {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filling, OrderTime, OrderType};
+    use super::{Execution, Filling, OrderTime, OrderType};
 
     #[test]
     fn names_have_three_spellings() {
@@ -170,8 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn the_filling_policy_is_one_that_the_symbol_has() {
-        let policies = [0, 1, 2, 3].map(Filling::for_symbol);
-        assert_eq!(policies, [Filling::Return, Filling::Fok, Filling::Ioc, Filling::Fok]);
+    fn the_filling_policy_follows_execution_resting_and_what_the_symbol_has() {
+        let of =
+            |execution, rests| [0, 1, 2, 3].map(|mode| Filling::for_symbol(execution, rests, mode));
+        let had = [Filling::Return, Filling::Fok, Filling::Ioc, Filling::Fok];
+        let (fok, stays) = ([Filling::Fok; 4], [Filling::Return; 4]);
+        for (execution, at_the_market) in [
+            (None, had),
+            (Some(Execution::Request), fok),
+            (Some(Execution::Instant), fok),
+            (Some(Execution::Market), had),
+            (Some(Execution::Exchange), had),
+        ] {
+            assert_eq!(of(execution, false), at_the_market, "{execution:?}");
+            assert_eq!(of(execution, true), stays, "{execution:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::sharing::{Shared, Waiter};
+use crate::clock::BootInstant;
 use crate::mt5::{Answer, OrderSendResult, Request, TradeRequest};
 use crate::terminal::Failure;
 
@@ -18,6 +19,24 @@ pub struct Context {
     pub request_id: Arc<str>,
     /// When its caller stops waiting.
     pub deadline: Instant,
+    /// Whether it is the gateway's own search, for which no terminal that still serves clients is
+    /// given up.
+    pub internal: bool,
+    /// Whether it prepares a trade, and so goes before all other reads.
+    pub urgent: bool,
+}
+
+impl Context {
+    /// The context of a client's request.
+    pub fn new(request_id: Arc<str>, deadline: Instant) -> Context {
+        Context { request_id, deadline, internal: false, urgent: false }
+    }
+
+    /// The context of what the gateway looks for by itself.
+    pub fn internal(purpose: &'static str, patience: Duration) -> Context {
+        let deadline = Instant::now() + patience;
+        Context { request_id: purpose.into(), deadline, internal: true, urgent: false }
+    }
 }
 
 /// Why a call has no answer.
@@ -29,7 +48,7 @@ pub enum CallError {
     /// The call passed its limit, and its terminal was ended for it.
     #[error("the terminal did not answer within {0:?} and is being replaced")]
     TimedOut(Duration),
-    /// The terminal ended in this call.
+    /// The terminal ended during the call.
     #[error("the terminal ended during the call: {0}")]
     Died(String),
     /// No session of the account is ready; the next start is due after this time.
@@ -38,26 +57,29 @@ pub enum CallError {
     /// As many calls as allowed wait already.
     #[error("as many calls as allowed wait already")]
     QueueFull,
+    /// The terminal has no quote for a symbol yet.
+    #[error("the terminal has no quote for {0} yet")]
+    NoQuote(String),
     /// The caller's deadline passed. What becomes of the call is unknown.
     #[error("the deadline passed before the terminal answered")]
     DeadlinePassed,
 }
 
-/// The place in a session's queue that a call holds until it is over.
+/// The permit to wait in a session's queue, held until the call is over.
 #[derive(Debug)]
-pub struct Place {
+pub struct QueuePermit {
     _permit: OwnedSemaphorePermit,
     depth: Arc<AtomicI64>,
 }
 
-impl Place {
-    pub fn new(permit: OwnedSemaphorePermit, depth: Arc<AtomicI64>) -> Place {
+impl QueuePermit {
+    pub fn new(permit: OwnedSemaphorePermit, depth: Arc<AtomicI64>) -> QueuePermit {
         depth.fetch_add(1, Ordering::Relaxed);
-        Place { _permit: permit, depth }
+        QueuePermit { _permit: permit, depth }
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         self.depth.fetch_sub(1, Ordering::Relaxed);
     }
@@ -65,19 +87,23 @@ impl Drop for Place {
 
 /// A call that a session was given.
 #[derive(Debug)]
-pub struct Call {
+pub struct QueuedCall {
     pub request: Request,
     pub arrived: Instant,
-    pub place: Place,
+    pub permit: QueuePermit,
     /// Whether another session had it before.
     pub moved: bool,
+    /// Whether it is the gateway's own search.
+    pub internal: bool,
+    /// Whether it prepares a trade.
+    pub urgent: bool,
     /// Everybody who waits for the answer.
     pub waiters: Vec<Waiter>,
     /// How others may join, until it is written.
     pub shared: Option<Shared>,
 }
 
-impl Call {
+impl QueuedCall {
     /// Lets nobody join any more, and forgets those who left. Gives whether
     /// nobody waits for the answer.
     pub fn is_abandoned(&mut self, now: Instant) -> bool {
@@ -97,8 +123,8 @@ impl Call {
     pub fn finish_at(mut self, now: Instant, result: Result<Answer, CallError>) {
         // Those who left need no answer, which saves the copies for them.
         let _ = self.is_abandoned(now);
-        // The place is free before the callers know, so that their next call finds it so.
-        drop(self.place);
+        // The permit is free before the callers know, so that their next call finds it so.
+        drop(self.permit);
         let last = self.waiters.pop();
         for waiter in self.waiters {
             let _ = waiter.reply.send(result.clone());
@@ -115,6 +141,12 @@ pub enum TradeError {
     /// It never reached the terminal.
     #[error("{0}")]
     NotSent(CallError),
+    /// Its session gave it back unsent, because another one is the primary now.
+    #[error("another session has taken over")]
+    Moved,
+    /// Its last moment passed before `order_send` was called.
+    #[error("its time was over before it could be sent")]
+    Withdrawn,
     /// The terminal took it and gave an error instead of a result.
     #[error("{0}")]
     Failed(Failure),
@@ -126,20 +158,50 @@ pub enum TradeError {
 /// What a trade comes back with.
 pub type Traded = Result<OrderSendResult, TradeError>;
 
-/// A trade that a session was given. Unlike a call it is never abandoned,
-/// never moved, and never sent twice.
+/// A trade that a session was given. Once it is written to a terminal it is never abandoned, never
+/// moved, and never sent twice.
 #[derive(Debug)]
-pub struct TradeCall {
+pub struct QueuedTrade {
     pub request: Box<TradeRequest>,
+    /// Until when `order_send` may be called.
+    pub send_by: BootInstant,
     pub arrived: Instant,
-    pub place: Place,
-    pub reply: oneshot::Sender<Traded>,
+    /// Whether `order_send` was given to the terminal.
+    pub written: bool,
+    /// `None` once it has ended.
+    open: Option<(QueuePermit, oneshot::Sender<Traded>)>,
 }
 
-impl TradeCall {
+impl QueuedTrade {
+    /// A trade that was not written yet.
+    pub fn new(
+        request: Box<TradeRequest>,
+        send_by: BootInstant,
+        arrived: Instant,
+        permit: QueuePermit,
+        reply: oneshot::Sender<Traded>,
+    ) -> QueuedTrade {
+        QueuedTrade { request, send_by, arrived, written: false, open: Some((permit, reply)) }
+    }
+
     /// Ends the trade.
-    pub fn finish(self, traded: Traded) {
-        drop(self.place);
-        let _ = self.reply.send(traded);
+    pub fn finish(mut self, traded: Traded) {
+        self.end(traded);
+    }
+
+    fn end(&mut self, traded: Traded) {
+        if let Some((permit, reply)) = self.open.take() {
+            drop(permit);
+            let _ = reply.send(traded);
+        }
+    }
+}
+
+impl Drop for QueuedTrade {
+    /// A session that fails while a trade waits has not sent it.
+    fn drop(&mut self) {
+        if !self.written {
+            self.end(Err(TradeError::NotSent(CallError::NotReady(Duration::from_secs(1)))));
+        }
     }
 }

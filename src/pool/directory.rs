@@ -2,7 +2,7 @@
 //! nothing here waits for an actor.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,12 +14,17 @@ use utoipa::ToSchema;
 
 use super::bars::{self, Piece};
 use super::cache::{self, Cache};
-use super::call::{Call, CallError, Context, Place, TradeCall, TradeError, Traded};
+use super::call::{CallError, Context, QueuePermit, QueuedCall, QueuedTrade, TradeError, Traded};
+use super::server_time::ServerTime;
 use super::sharing::{Sharing, Waiter, is_shareable};
 use super::{AccountOptions, Savings, session};
 use crate::actor::{Address, Depths, Role};
+use crate::clock::BootInstant;
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
-use crate::mt5::{Answer, Method, Rate, Request, Rows, ServerClock, Timeframe, TradeRequest};
+use crate::mt5::{
+    AccountInfo, Answer, Identity, Method, Rate, Request, Rows, ServerClock, Timeframe,
+    TradeRequest,
+};
 use crate::terminal::{Launch, Lease, Mode};
 
 /// A server's clock of an unknown zone runs at most this far behind UTC, seconds.
@@ -31,6 +36,17 @@ const SLUGGISH: Duration = Duration::from_millis(100);
 
 /// What clocks may be wrong by, seconds.
 const CLOCK_ERROR: i64 = 60;
+
+/// The part of `send_within` after which trades do not wait any longer for a primary session that
+/// is on one call, while another one is idle.
+const HAND_OVER_PART: u32 = 5;
+
+/// `ACCOUNT_MARGIN_MODE_RETAIL_HEDGING`.
+const MARGIN_MODE_HEDGING: i64 = 2;
+
+/// How long a first tick is waited for, and how often it is looked for.
+const FIRST_TICK_TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_TICK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Every configured account.
 pub struct Directory {
@@ -58,12 +74,19 @@ impl Directory {
                 login: options.login,
                 server: options.server,
                 trade: options.trade,
+                send_within: options.send_within,
+                send_within_close: options.send_within_close,
                 clock: options.clock,
+                server_time: ServerTime::default(),
+                trade_mode: Mutex::new(None),
+                hedging: AtomicBool::new(false),
+                highest: Highest::default(),
                 sharing: savings.share.then(Sharing::default),
                 cache: cache.clone(),
                 launcher: options.launcher,
                 slots,
                 primary: Mutex::new(None),
+                announcing: Mutex::new(()),
                 metrics: metrics.clone(),
             };
             (account.name.clone(), Arc::new(account))
@@ -94,9 +117,19 @@ pub struct Account {
     pub server: String,
     /// Whether it may trade.
     pub trade: bool,
+    /// From a trade's arrival until `order_send` has to be called, at most.
+    pub send_within: Duration,
+    /// The same for trades that only reduce risk.
+    pub send_within_close: Duration,
     /// The clock of its broker's server. Everything above this room is in UTC
-    /// if its zone is known.
+    /// if its zone is known, but for what trading asks ([`Account::call_raw`]).
     clock: ServerClock,
+    /// What the server's clock shows, as far as ticks have told.
+    server_time: ServerTime,
+    /// `ENUM_ACCOUNT_TRADE_MODE` as the first login showed it: part of who the account is.
+    trade_mode: Mutex<Option<i64>>,
+    hedging: AtomicBool,
+    highest: Highest,
     /// `None`: each read is a call of its own.
     sharing: Option<Sharing>,
     /// `None`: nothing is kept.
@@ -105,7 +138,16 @@ pub struct Account {
     pub(super) slots: Vec<Slot>,
     /// The first session that was ready, until it fails.
     primary: Mutex<Option<usize>>,
+    announcing: Mutex<()>,
     metrics: Metrics,
+}
+
+/// The highest tickets that any answer has shown. Brokers number orders and deals in ascending order,
+/// so what a later trade makes lies above.
+#[derive(Debug, Default)]
+struct Highest {
+    order: AtomicU64,
+    deal: AtomicU64,
 }
 
 /// The place of one session; it outlives the session's actor.
@@ -119,6 +161,8 @@ pub(super) struct Slot {
     depth: Arc<AtomicI64>,
     /// Since when its terminal has been on a call, in milliseconds since `made`; 0: it is on none.
     busy_since: AtomicU64,
+    /// Whether that call is the gateway's own search.
+    searched: AtomicBool,
     made: Instant,
     status: Mutex<Status>,
 }
@@ -211,7 +255,7 @@ impl Account {
 
     /// Where each session stands.
     pub fn status(&self) -> AccountStatus {
-        let primary = *self.primary.lock().expect("no panic under this lock");
+        let primary = self.primary();
         let sessions = self.slots.iter().enumerate();
         AccountStatus {
             name: self.name.clone(),
@@ -233,25 +277,142 @@ impl Account {
         if let Some(from_utc) = self.clock.from_utc() {
             request.convert_times(from_utc);
         }
+        let mut answer = self.call_raw(request, context).await?;
+        if let Some(to_utc) = self.clock.to_utc() {
+            answer.convert_times(to_utc);
+        }
+        Ok(answer)
+    }
+
+    /// Makes a call on the session that its method belongs to, with all times as the server's clock
+    /// shows them, whether its zone is known or not.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call_raw(&self, request: Request, context: &Context) -> Result<Answer, CallError> {
+        if !matches!(request, Request::SymbolInfoTick { .. }) {
+            return self.ask(request, context).await;
+        }
+        let give_up = Instant::now() + FIRST_TICK_TIMEOUT;
+        loop {
+            let answer = self.ask(request.clone(), context).await?;
+            // Right after a symbol was selected the terminal has zeros where there is no quote yet.
+            match &answer {
+                Answer::Tick(tick) if tick.time == 0 && tick.time_msc == 0 => {}
+                _ => return Ok(answer),
+            }
+            if Instant::now() >= give_up {
+                let Request::SymbolInfoTick { symbol } = request else {
+                    return Ok(answer);
+                };
+                return Err(CallError::NoQuote(symbol));
+            }
+            tokio::time::sleep(FIRST_TICK_INTERVAL).await;
+        }
+    }
+
+    async fn ask(&self, request: Request, context: &Context) -> Result<Answer, CallError> {
         let chosen = if uses_primary(request.method()) {
-            *self.primary.lock().expect("no panic under this lock")
+            self.primary_that_answers(context.urgent)
         } else {
             self.least_loaded(None)
         };
         let (waiter, answer) = Waiter::new(context.deadline);
-        let sharing = self.sharing.as_ref().filter(|_| is_shareable(request.method()));
+        // What prepares a trade must not wait where another read waits.
+        let sharing =
+            self.sharing.as_ref().filter(|_| !context.urgent && is_shareable(request.method()));
         let alone = match sharing {
             Some(sharing) => sharing.join(&request, waiter),
             None => Some(waiter),
         };
         if let Some(waiter) = alone {
-            self.submit(chosen, request, waiter, sharing)?;
+            self.submit(chosen, request, waiter, sharing, context)?;
         }
-        let mut answer = told(answer, context.deadline).await?;
-        if let Some(to_utc) = self.clock.to_utc() {
-            answer.convert_times(to_utc);
-        }
+        let answer = told(answer, context.deadline).await?;
+        self.observe(&answer);
         Ok(answer)
+    }
+
+    /// Remembers what an answer tells about the server's clock and about tickets.
+    fn observe(&self, answer: &Answer) {
+        let tick = match answer {
+            Answer::Tick(tick) => tick.time_msc.max(tick.time.saturating_mul(1000)),
+            Answer::SymbolInfo(symbol) => symbol.time.saturating_mul(1000),
+            _ => 0,
+        };
+        if tick > 0 {
+            self.server_time.observe(tick, BootInstant::now());
+        }
+        // What was repaired because it could not be read is no ticket.
+        let possible = |ticket: &u64| i64::try_from(*ticket).is_ok();
+        let (order, deal) = (&self.highest.order, &self.highest.deal);
+        match answer {
+            Answer::Orders(orders) => {
+                let highest = orders.iter().map(|order| order.ticket).filter(possible).max();
+                order.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
+            }
+            Answer::Positions(positions) => {
+                let highest =
+                    positions.iter().map(|position| position.identifier).filter(possible).max();
+                order.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
+            }
+            Answer::Deals(deals) => {
+                let orders = deals.iter().map(|deal| deal.order).filter(possible).max();
+                order.fetch_max(orders.unwrap_or_default(), Ordering::Relaxed);
+                let highest = deals.iter().map(|deal| deal.ticket).filter(possible).max();
+                deal.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// The highest tickets of an order (or position) and of a deal that were seen so far.
+    pub fn highest_tickets(&self) -> (u64, u64) {
+        let read = |ticket: &AtomicU64| ticket.load(Ordering::Relaxed);
+        (read(&self.highest.order), read(&self.highest.deal))
+    }
+
+    /// A time that the server's clock has certainly reached, unix seconds of that clock.
+    pub fn server_time_floor(&self) -> i64 {
+        let seen = self.server_time.floor(BootInstant::now());
+        seen.unwrap_or_else(|| Timestamp::now().as_second() - CLOCK_LAG - CLOCK_ERROR)
+    }
+
+    /// The clock of the broker's server.
+    pub fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// Whether each deal opens a position of its own.
+    pub fn is_hedging(&self) -> bool {
+        self.hedging.load(Ordering::Relaxed)
+    }
+
+    /// The account's identity, as far as it is known.
+    pub fn identity(&self) -> Identity {
+        let trade_mode = self.trade_mode.lock().expect("no panic under this lock").unwrap_or(-1);
+        Identity { login: self.login, server: self.server.clone(), trade_mode }
+    }
+
+    /// Whether an identity is this account's, as far as login and server tell. Rows from before servers
+    /// were recorded have none.
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        let server = &identity.server;
+        identity.login == self.login
+            && (server.is_empty() || server.eq_ignore_ascii_case(&self.server))
+    }
+
+    /// Compares what a terminal shows with the account. The mode of the first login is kept, so that
+    /// the same number among another kind of accounts is recognised.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_identity(&self, info: &AccountInfo) -> Result<(), String> {
+        let mut trade_mode = self.trade_mode.lock().expect("no panic under this lock");
+        info.identity().check(self.login, &self.server, *trade_mode)?;
+        *trade_mode = Some(info.trade_mode);
+        self.hedging.store(info.margin_mode == MARGIN_MODE_HEDGING, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes a call that is answered with bars, and remembers the newest of them: it shows that
@@ -323,8 +484,13 @@ impl Account {
         self.is_past(opened + timeframe.seconds() + timeframe.seconds() / 16)
     }
 
-    /// Whether a moment has certainly passed on the server's clock.
+    /// Whether a moment has certainly passed on the server's clock, as ticks have shown it; until one
+    /// has, by the machine's clock and the zone, or the zone that is furthest behind.
     pub fn is_past(&self, moment: i64) -> bool {
+        if let Some(floor) = self.server_time.floor(BootInstant::now()) {
+            let shown = self.clock.from_utc().map_or(moment, |from_utc| from_utc(moment));
+            return shown + CLOCK_ERROR < floor;
+        }
         let behind = if self.clock.zone().is_some() { 0 } else { CLOCK_LAG };
         moment + behind + CLOCK_ERROR < Timestamp::now().as_second()
     }
@@ -346,10 +512,14 @@ impl Account {
         self.clock.from_utc().map_or(utc_seconds, |from_utc| from_utc(utc_seconds))
     }
 
-    /// What the server's clock shows now, unix seconds. Where its zone is not known this is the
-    /// UTC of this machine.
+    /// What the server's clock shows now, unix seconds: by its zone if that is known, else as ticks
+    /// have shown it, and before the first tick the UTC of this machine.
     pub fn server_now(&self) -> i64 {
-        self.utc_to_server(Timestamp::now().as_second())
+        let now = Timestamp::now().as_second();
+        if self.is_utc() {
+            return self.utc_to_server(now);
+        }
+        self.server_time.floor(BootInstant::now()).unwrap_or(now)
     }
 
     /// Makes a call on every session that is ready; what is set so is set in
@@ -372,7 +542,7 @@ impl Account {
         context: &Context,
     ) -> Result<Answer, CallError> {
         let (waiter, answer) = Waiter::new(context.deadline);
-        self.submit(chosen, request, waiter, None)?;
+        self.submit(chosen, request, waiter, None, context)?;
         told(answer, context.deadline).await
     }
 
@@ -383,17 +553,21 @@ impl Account {
         request: Request,
         waiter: Waiter,
         sharing: Option<&Sharing>,
+        context: &Context,
     ) -> Result<(), CallError> {
         let Some(slot) = chosen.map(|index| &self.slots[index]) else {
             return Err(self.not_ready());
         };
-        let Some(place) = slot.admit() else {
+        let Some(permit) = slot.admit() else {
             self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
             return Err(CallError::QueueFull);
         };
         let shared = sharing.map(|sharing| sharing.open(&request));
         let (arrived, waiters) = (Instant::now(), vec![waiter]);
-        let call = Call { request, arrived, place, moved: false, waiters, shared };
+        let Context { internal, urgent, .. } = *context;
+        let moved = false;
+        let call =
+            QueuedCall { request, arrived, permit, moved, internal, urgent, waiters, shared };
         if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
             let error = self.not_ready();
             call.finish(Err(error));
@@ -401,59 +575,102 @@ impl Account {
         Ok(())
     }
 
-    /// Sends a trade on the primary session, once it is idle and its login was
-    /// compared with the configured one. Waits as long as that takes.
+    /// Sends a trade on the primary session, once it is idle and its account was compared with the
+    /// configured one, and not after `send_by`. Times in the request are the server's.
     ///
     /// # Errors
     /// Why there is no result, and whether the terminal may have taken it.
-    pub async fn trade(&self, mut request: TradeRequest) -> Traded {
-        if let Some(from_utc) = self.clock.from_utc() {
-            request.expiration = from_utc(request.expiration);
-        }
+    pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> Traded {
         let not_ready = || TradeError::NotSent(self.not_ready());
-        let primary = *self.primary.lock().expect("no panic under this lock");
-        let slot = primary.map(|index| &self.slots[index]).ok_or_else(not_ready)?;
-        let Some(place) = slot.admit_trade() else {
+        let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
+        let Some(permit) = self.slots[primary].admit_trade() else {
             self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
             return Err(TradeError::NotSent(CallError::QueueFull));
         };
         let (reply, traded) = oneshot::channel();
-        let request = Box::new(request);
-        let call = TradeCall { request, arrived: Instant::now(), place, reply };
-        if slot.address.send(session::Msg::Trade(call)).is_err() {
-            return Err(not_ready());
+        let (request, arrived) = (Box::new(request), Instant::now());
+        let slot = &self.slots[primary];
+        let trade = QueuedTrade::new(request, send_by, arrived, permit, reply);
+        if let Err(session::Msg::Trade(trade)) = slot.address.send(session::Msg::Trade(trade)) {
+            trade.finish(Err(not_ready()));
         }
         // A session that fails itself leaves its terminal, and with it this trade, to its fate.
         let lost = || TradeError::Unanswered("its session was restarted".to_owned());
         traded.await.unwrap_or_else(|_| Err(lost()))
     }
 
+    fn primary(&self) -> Option<usize> {
+        *self.primary.lock().expect("no panic under this lock")
+    }
+
+    /// The primary session, or the one that takes over from it because it has been on one call for too
+    /// long. The gateway's own search counts only where a trade would wait for it. Trades that wait for it are given back by the session itself.
+    fn primary_that_answers(&self, urgent: bool) -> Option<usize> {
+        let primary = self.primary()?;
+        let slot = &self.slots[primary];
+        let stuck = self.slots.len() > 1
+            && slot.has_no_trade()
+            && slot.is_busy_for(self.hand_over_after())
+            && (urgent || !slot.is_searched());
+        if stuck && self.hand_primary_over(primary) { self.primary() } else { Some(primary) }
+    }
+
+    /// Whether another session can take over from the primary.
+    pub fn has_several_sessions(&self) -> bool {
+        self.slots.len() > 1
+    }
+
+    /// For how long a primary session may be on one call before trades go elsewhere.
+    pub fn hand_over_after(&self) -> Duration {
+        self.send_within / HAND_OVER_PART
+    }
+
+    /// Makes another session the primary if this one is, has been on one call for too long, and the
+    /// other is ready and idle. Gives whether it did.
+    pub(super) fn hand_primary_over(&self, from: usize) -> bool {
+        if !self.slots[from].is_busy_for(self.hand_over_after()) {
+            return false;
+        }
+        let mut primary = self.primary.lock().expect("no panic under this lock");
+        let idle = (0..self.slots.len()).find(|index| {
+            let slot = &self.slots[*index];
+            *index != from && slot.is_ready() && slot.is_idle()
+        });
+        match idle {
+            Some(to) if *primary == Some(from) => {
+                *primary = Some(to);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Which session is the primary and since when it is ready: the same answer
     /// before and after means that its terminal was connected all the time.
     pub fn primary_since(&self) -> Option<(usize, Timestamp)> {
-        let primary = (*self.primary.lock().expect("no panic under this lock"))?;
+        let primary = self.primary()?;
         let status = self.slots[primary].lock();
         (status.state == SessionState::Ready).then_some((primary, status.since))
     }
 
     /// Whether a session is the one that trades.
     pub(super) fn is_primary(&self, index: usize) -> bool {
-        *self.primary.lock().expect("no panic under this lock") == Some(index)
+        self.primary() == Some(index)
     }
 
     /// Gives a read that its session cannot make to another one, once.
-    pub(super) fn hand_over(&self, mut call: Call, from: usize) {
+    pub(super) fn hand_over(&self, mut call: QueuedCall, from: usize) {
         let other = if call.moved { None } else { self.least_loaded(Some(from)) };
         let admitted = other.and_then(|index| {
             let slot = &self.slots[index];
-            slot.admit().map(|place| (slot, place))
+            slot.admit().map(|permit| (slot, permit))
         });
-        let Some((slot, place)) = admitted else {
+        let Some((slot, permit)) = admitted else {
             let error = self.not_ready();
             return call.finish(Err(error));
         };
         call.moved = true;
-        call.place = place;
+        call.permit = permit;
         if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
             let error = self.not_ready();
             call.finish(Err(error));
@@ -463,9 +680,19 @@ impl Account {
     /// Counts a refusal, and says when to try again.
     pub(super) fn not_ready(&self) -> CallError {
         self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::NotReady });
-        let retry_at = self.slots.iter().filter_map(Slot::retry_at).min();
-        let delay = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-        CallError::NotReady(delay.unwrap_or_default().max(Duration::from_secs(1)))
+        CallError::NotReady(self.ready_in())
+    }
+
+    /// How long it takes until a session is expected to be ready: a second while one is ready or on
+    /// its way, else until the next start.
+    pub fn ready_in(&self) -> Duration {
+        const SOON: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        let delays = self.slots.iter().map(|slot| match slot.retry_at() {
+            Some(at) => at.saturating_duration_since(now).max(SOON),
+            None => SOON,
+        });
+        delays.min().unwrap_or(SOON)
     }
 
     fn least_loaded(&self, except: Option<usize>) -> Option<usize> {
@@ -478,19 +705,15 @@ impl Account {
 
     /// Notes a session's new state and keeps the primary right.
     pub(super) fn set_state(&self, index: usize, to: SessionState, retry_at: Option<Instant>) {
-        let slot = &self.slots[index];
-        let from = {
-            let mut status = slot.lock();
-            let from = std::mem::replace(&mut status.state, to);
-            if from != to {
+        {
+            let mut status = self.slots[index].lock();
+            if status.state != to {
                 status.since = Timestamp::now();
             }
+            status.state = to;
             status.retry_at = retry_at;
-            from
-        };
-        if from != to {
-            self.metrics.record(Event::Session { account: self.id, from: Some(from), to });
         }
+        self.announce();
         let mut primary = self.primary.lock().expect("no panic under this lock");
         if primary.is_none_or(|primary| !self.slots[primary].is_ready()) {
             *primary = (0..self.slots.len()).find(|index| self.slots[*index].is_ready());
@@ -503,10 +726,8 @@ impl Account {
 
     /// Notes whether a session's terminal is connected to its broker.
     pub(super) fn set_connected(&self, index: usize, connected: bool) {
-        let before = std::mem::replace(&mut self.slots[index].lock().connected, connected);
-        if before != connected {
-            self.metrics.record(Event::Connected { account: self.id, connected });
-        }
+        self.slots[index].lock().connected = connected;
+        self.announce();
     }
 
     pub(super) fn note_restart(&self, index: usize) {
@@ -535,6 +756,7 @@ impl Slot {
             trade_admission: Arc::new(Semaphore::new(queue)),
             depth,
             busy_since: AtomicU64::new(0),
+            searched: AtomicBool::new(false),
             made: Instant::now(),
             status: Mutex::new(Status {
                 state: SessionState::Starting,
@@ -565,8 +787,14 @@ impl Slot {
         2 * self.queue - free
     }
 
-    /// Notes since when the terminal has been on a call.
-    pub fn set_busy_since(&self, since: Option<Instant>) {
+    /// Whether the call that the terminal is on is the gateway's own search.
+    fn is_searched(&self) -> bool {
+        self.searched.load(Ordering::Relaxed)
+    }
+
+    /// Notes since when the terminal has been on a call, and whether that is the gateway's own search.
+    pub fn set_busy_since(&self, since: Option<Instant>, searched: bool) {
+        self.searched.store(searched, Ordering::Relaxed);
         let milliseconds = since.map_or(0, |since| {
             let since = since.saturating_duration_since(self.made).as_millis();
             u64::try_from(since).unwrap_or(u64::MAX).max(1)
@@ -575,22 +803,37 @@ impl Slot {
     }
 
     fn is_sluggish(&self) -> bool {
+        self.is_busy_for(SLUGGISH)
+    }
+
+    /// Whether the terminal has been on one call for longer than this.
+    fn is_busy_for(&self, long: Duration) -> bool {
         let since = self.busy_since.load(Ordering::Relaxed);
-        since > 0 && self.made.elapsed() > Duration::from_millis(since) + SLUGGISH
+        since > 0 && self.made.elapsed() > Duration::from_millis(since) + long
+    }
+
+    /// Whether no trade waits or is under way.
+    fn has_no_trade(&self) -> bool {
+        self.trade_admission.available_permits() == self.queue
+    }
+
+    /// Whether the terminal is on no call.
+    fn is_idle(&self) -> bool {
+        self.busy_since.load(Ordering::Relaxed) == 0
     }
 
     fn is_full(&self) -> bool {
         self.admission.available_permits() == 0
     }
 
-    fn admit(&self) -> Option<Place> {
+    fn admit(&self) -> Option<QueuePermit> {
         let permit = self.admission.clone().try_acquire_owned().ok()?;
-        Some(Place::new(permit, self.depth.clone()))
+        Some(QueuePermit::new(permit, self.depth.clone()))
     }
 
-    fn admit_trade(&self) -> Option<Place> {
+    fn admit_trade(&self) -> Option<QueuePermit> {
         let permit = self.trade_admission.clone().try_acquire_owned().ok()?;
-        Some(Place::new(permit, self.depth.clone()))
+        Some(QueuePermit::new(permit, self.depth.clone()))
     }
 
     fn report(&self, primary: bool) -> SessionStatus {
@@ -609,12 +852,19 @@ impl Slot {
 }
 
 impl Account {
-    /// Reports every session in its first state, for the gauge of states.
+    /// Reports how many sessions are in each state, and how many terminals hear their broker. Whole
+    /// states, so that a report that is lost is made good by the next.
     pub(super) fn announce(&self) {
-        for _ in &self.slots {
-            let to = SessionState::Starting;
-            self.metrics.record(Event::Session { account: self.id, from: None, to });
+        // Reports leave in the order of what they report.
+        let _order = self.announcing.lock().expect("no panic under this lock");
+        let mut states = [0; SessionState::ALL.len()];
+        let mut connected = 0;
+        for slot in &self.slots {
+            let status = slot.lock();
+            states[status.state as usize] += 1;
+            connected += i64::from(status.connected);
         }
+        self.metrics.record(Event::Sessions { account: self.id, states, connected });
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -12,6 +12,7 @@ mod cache;
 mod call;
 mod directory;
 mod restart;
+mod server_time;
 mod session;
 mod sharing;
 pub mod supervisor;
@@ -64,6 +65,10 @@ pub struct AccountOptions {
     pub queue: usize,
     /// Whether it may trade.
     pub trade: bool,
+    /// From a trade's arrival until `order_send` has to be called, at most.
+    pub send_within: Duration,
+    /// The same for trades that only reduce risk.
+    pub send_within_close: Duration,
     /// The clock of its broker's server.
     pub clock: ServerClock,
     /// Starts its terminals.

@@ -304,7 +304,7 @@ impl State {
 /// Notes that a session has no actor, and so no terminal.
 fn vacate(account: &Account, index: usize, to: SessionState, retry_at: Option<Instant>) {
     account.set_connected(index, false);
-    account.slots[index].set_busy_since(None);
+    account.slots[index].set_busy_since(None, false);
     account.set_state(index, to, retry_at);
 }
 
@@ -415,6 +415,8 @@ mod tests {
                 sessions: 1,
                 queue: 1,
                 trade: false,
+                send_within: Duration::from_secs(5),
+                send_within_close: Duration::from_secs(30),
                 clock: ServerClock::RAW,
                 launcher: launcher.clone(),
             };

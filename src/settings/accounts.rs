@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Reader, Setting};
-use super::{choice, duration, number, positive};
+use super::{SendWithin, choice, duration, number, positive};
 use crate::mt5::{Error, Method, Retcode, ServerClock};
 use crate::pool::AccountOptions;
 use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
@@ -16,20 +16,18 @@ use crate::terminal::{Launch, worker};
 /// The account that there is when nobody names one.
 const DEMO: &str = "demo";
 
-/// How long after its arrival a trade may still be sent.
-const SEND_WITHIN: Duration = Duration::from_secs(5);
+/// Calls that take their time before a simulated trade is carried out: two reads that prepare it, the
+/// check of the login, and `order_send` itself.
+const CALLS_BEFORE_SENDING: u32 = 4;
 
-/// Calls that a trade waits for before it is sent: two reads that prepare it, and the check of the
-/// login.
-const CALLS_BEFORE_SENDING: u32 = 3;
-
-pub fn take(reader: &mut Reader) -> Vec<AccountOptions> {
+pub fn take(reader: &mut Reader, send_within: SendWithin) -> Vec<AccountOptions> {
     let mut names = reader.names("accounts");
     let demo = names.is_empty();
     if demo {
         names.insert(DEMO.to_owned());
     }
-    let accounts: Vec<Taken> = names.iter().map(|name| account(reader, name, demo)).collect();
+    let accounts: Vec<Taken> =
+        names.iter().map(|name| account(reader, name, demo, send_within)).collect();
     refuse_conflicts(reader, &accounts);
     accounts.into_iter().map(|account| account.options).collect()
 }
@@ -97,7 +95,7 @@ fn is_name(name: &str) -> bool {
     })
 }
 
-fn account(reader: &mut Reader, name: &str, demo: bool) -> Taken {
+fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin) -> Taken {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
     if !is_name(name) {
@@ -124,6 +122,8 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> Taken {
         reader.required::<String>(&kind_key)
     };
     let trade = reader.value(&field("trade"), kind == "simulator");
+    let send_within_close = positive(reader, &field("send_within_close"), send_within.close);
+    let send_within = positive(reader, &field("send_within"), send_within.any);
     let clock = clock(reader, &field("server_time_zone"));
     let (launcher, terminal): (Arc<dyn Launch>, _) = match kind.as_str() {
         "worker" => {
@@ -148,14 +148,24 @@ fn account(reader: &mut Reader, name: &str, demo: bool) -> Taken {
                 reader.fault(&kind_key, "expected one of simulator, worker");
             }
             let options = simulator_options(reader, &section, login, server.clone());
-            if trade && let Some(warning) = latency_warning(SEND_WITHIN, options.latency) {
+            if trade && let Some(warning) = latency_warning(send_within, options.latency) {
                 reader.warn(&field("terminal.latency"), warning);
             }
             (Arc::new(simulator::Launcher::new(options)), None)
         }
     };
-    let name = name.to_owned();
-    let options = AccountOptions { name, login, server, sessions, queue, trade, clock, launcher };
+    let options = AccountOptions {
+        name: name.to_owned(),
+        login,
+        server,
+        sessions,
+        queue,
+        trade,
+        send_within,
+        send_within_close,
+        clock,
+        launcher,
+    };
     Taken { options, terminal }
 }
 
@@ -407,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn latency_warning_is_about_three_calls_that_take_as_long_as_a_trade_has() {
+    fn latency_warning_is_about_four_calls_that_take_as_long_as_a_trade_has() {
         let milliseconds = Duration::from_millis;
         let cases = [
             (5_000, 0, false),
-            (5_000, 1_666, false),
-            (5_000, 1_667, true),
-            (3_000, 999, false),
-            (3_000, 1_000, true),
+            (5_000, 1_249, false),
+            (5_000, 1_250, true),
+            (3_000, 749, false),
+            (3_000, 750, true),
             (60_000, 5_000, false),
         ];
         for (send_within, latency, warns) in cases {
@@ -423,8 +433,8 @@ mod tests {
         }
         assert_eq!(
             latency_warning(milliseconds(3_000), milliseconds(1_500)).unwrap(),
-            "no trade can be sent in time: 3 calls before it take \"4s 500ms\", and it must be sent \
-             within \"3s\"; write less than \"1s\""
+            "no trade can be sent in time: 4 calls before it take \"6s\", and it must be sent \
+             within \"3s\"; write less than \"750ms\""
         );
         assert!(latency_warning(Duration::from_secs(5), Duration::MAX).is_some());
     }

@@ -69,6 +69,14 @@ pub struct Settings {
     effective: Vec<Effective>,
 }
 
+/// From a trade's arrival until it has to be sent, at most.
+#[derive(Debug, Clone, Copy)]
+struct SendWithin {
+    any: Duration,
+    /// For trades that only reduce risk.
+    close: Duration,
+}
+
 impl Settings {
     /// Reads the settings of a process: `directory` holds `settings/default.toml`
     /// and `.env`, `file` is what `--config` names.
@@ -162,6 +170,10 @@ impl Settings {
             tag: reader.value("trading.tag", true),
             not_found_after: positive(reader, "trading.not_found_after", seconds(60)),
         };
+        let send_within = SendWithin {
+            any: positive(reader, "trading.send_within", seconds(5)),
+            close: positive(reader, "trading.send_within_close", seconds(30)),
+        };
         if trading.retention < seconds(86_400) {
             reader.fault(
                 "trading.retention",
@@ -197,7 +209,7 @@ impl Settings {
             );
         }
         let access_log = reader.value("log.access", true);
-        let accounts = accounts::take(reader);
+        let accounts = accounts::take(reader, send_within);
 
         Settings {
             listen,
@@ -312,7 +324,11 @@ fn key(reader: &mut Reader, name: &str) -> Key {
     if scopes.is_none() {
         reader.fault(&field("scopes"), "expected a list of read, trade, admin");
     }
-    Key { sha256: sha256.unwrap_or_default(), scopes: scopes.unwrap_or_default() }
+    Key {
+        name: name.to_owned(),
+        sha256: sha256.unwrap_or_default(),
+        scopes: scopes.unwrap_or_default(),
+    }
 }
 
 fn parse_digest(text: &str) -> Option<[u8; 32]> {

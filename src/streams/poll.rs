@@ -124,7 +124,7 @@ async fn run(hub: Arc<Hub>, kind: Kind) {
 async fn ask(hub: &Hub, request: Request) -> Result<Answer, CallError> {
     // Twice what the terminal may take, so that it is the session that says what went wrong.
     let deadline = Instant::now() + 2 * hub.options.timeout;
-    let context = Context { request_id: "stream".into(), deadline };
+    let context = Context::new("stream".into(), deadline);
     hub.account.call(request, &context).await
 }
 
@@ -355,6 +355,8 @@ mod tests {
             sessions: 1,
             queue: 1,
             trade: false,
+            send_within: Duration::from_secs(5),
+            send_within_close: Duration::from_secs(30),
             clock: ServerClock::RAW,
             launcher: Arc::new(NoTerminal),
         };

@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::clock::BootInstant;
 use crate::mt5::{Answer, Error, Request};
 
 /// What a terminal reports.
@@ -52,6 +53,12 @@ pub enum Failure {
     /// The answer cannot be understood, or the package raised an exception.
     #[error("{0}")]
     Unusable(String),
+    /// The terminal is logged in to another account, so the answer is about that one.
+    #[error("{0}")]
+    OtherAccount(String),
+    /// A trade came to the terminal after its last moment. Nothing was sent to the broker.
+    #[error("the trade reached the terminal too late and was withdrawn before order_send")]
+    Withdrawn,
 }
 
 /// Why a terminal is gone.
@@ -86,7 +93,11 @@ pub enum Mode {
 pub trait Terminal: Send {
     /// Hands a call over without waiting. How many may be under way is bounded
     /// by the caller.
-    fn submit(&self, id: u64, request: Request);
+    ///
+    /// `send_by` is the last moment at which an `order_send` may be passed on to the broker. The
+    /// terminal compares it itself, immediately before that, and answers [`Failure::Withdrawn`]
+    /// when it has passed. Other calls have none.
+    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>);
 
     /// Lets it answer what it has, log out and end by itself, within a short
     /// time of its own. It reports nothing after this.

@@ -1,30 +1,31 @@
-//! One fate for each trade: it is written down before it is sent, sent at most
-//! once, and its result is written down; where no answer says what became of
-//! it, the gateway looks until it knows.
+//! One fate for each trade: it is written down before it is sent, sent at most once and not later than
+//! its client allowed, and its result is written down; where no answer says what became of it, the
+//! gateway looks until it knows, or says that it does not.
 //!
-//! [`wish`] is what a client wants, [`prepare`] checks it against the symbol and
-//! makes a request of it, [`journal`] keeps what was decided, the [`desk`] actor
-//! carries trades through, [`watch`] and [`reconcile`] find out about those whose
-//! answer was lost, [`tag`] is how they are recognised. This room must never send a trade a
-//! second time, and never say of one that it failed unless that is known.
+//! [`command`] is what a client wants, [`build`] checks it against the symbol and makes a request of it,
+//! [`journal`] keeps what was decided, [`execution`] carries one trade through, the [`actor`] admits
+//! trades and supervises the rest, [`reconcile`] finds out about those whose answer was lost, [`tag`] is
+//! how they are recognised. `docs/trading.md` states what is promised. This room must never send a trade
+//! a second time, never send one late, and never say of one that it did not happen unless that is known.
 
-mod desk;
+mod actor;
+mod build;
+mod command;
+mod execution;
 mod journal;
-mod prepare;
 mod reconcile;
 pub mod tag;
 mod trade;
-mod watch;
-mod wish;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::desk::{Args, Desk, Error, Fate, NoJournal, Trading};
-pub use self::journal::{Journal, JournalError};
-pub use self::prepare::Refused;
+pub use self::actor::{Args, NoJournal, Resolution, Trading, TradingActor};
+pub use self::build::Refused;
+pub use self::command::{NewOrder, OrderChange, TradeCommand};
+pub use self::execution::{Cause, Error, NotSent, Origin, Spent, TradeReply};
+pub use self::journal::{Journal, JournalError, Owner, Wanted};
 pub use self::trade::{Operation, State, Trade, TradeResult};
-pub use self::wish::{NewOrder, OrderChange, Wish};
 
 /// How trades are kept.
 #[derive(Debug, Clone)]
@@ -35,7 +36,12 @@ pub struct Options {
     pub retention: Duration,
     /// Whether comments are tagged.
     pub tag: bool,
-    /// How long the terminal has to be connected, and the trade nowhere to be
-    /// seen, before it is known not to have happened.
+    /// How long a terminal has to be sound, and the trade nowhere to be seen, before it is known not
+    /// to have happened.
     pub not_found_after: Duration,
+}
+
+/// Unix milliseconds.
+fn now_msc() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }

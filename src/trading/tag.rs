@@ -39,6 +39,35 @@ pub fn find(comment: &str) -> Option<&str> {
     (check(&digits[..6]) == digits[6..]).then_some(tag)
 }
 
+/// What a comment at the broker says about a trade whose comment carried a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// It carries the tag, or so much of it that nobody else can have written it.
+    Ours,
+    /// It may be what a broker left of ours: a beginning of it, or nothing.
+    Possible,
+    /// It is another comment.
+    Foreign,
+}
+
+/// Random characters of a cut tag from which on it is as good as the whole: one in a million is alike.
+const DECISIVE: usize = 4;
+
+/// Compares a comment at the broker with the one that was sent, which ends in `tag`. Brokers cut
+/// comments at their end, drop them, or add to them.
+pub fn trace(comment: &str, sent: &str, tag: &str) -> Trace {
+    if comment.contains(tag) {
+        return Trace::Ours;
+    }
+    if !sent.starts_with(comment) {
+        return Trace::Foreign;
+    }
+    let own = sent.len() - tag.len();
+    // The tag begins with `~`, which is not random.
+    let random = comment.len().saturating_sub(own + 1);
+    if random >= DECISIVE { Trace::Ours } else { Trace::Possible }
+}
+
 /// A comment as its author wrote it.
 pub fn strip(comment: &str) -> Cow<'_, str> {
     match find(comment) {
@@ -78,6 +107,22 @@ mod tests {
             let tagged = format!("{comment}{tag}");
             prop_assert_eq!(find(&tagged), Some(&*tag));
             prop_assert_eq!(strip(&tagged), comment);
+        }
+
+        #[test]
+        fn a_cut_comment_is_ours_as_long_as_enough_of_the_tag_is_left(
+            comment in "[a-z ~]{0,20}",
+            kept in 0usize..30,
+        ) {
+            let tag = random();
+            let sent = format!("{comment}{tag}");
+            let kept = kept.min(sent.len());
+            let left = kept.saturating_sub(comment.len() + 1);
+            let expected = if left >= 4 { Trace::Ours } else { Trace::Possible };
+            prop_assert_eq!(trace(&sent[..kept], &sent, &tag), expected);
+            prop_assert_eq!(trace(&format!("{sent} [sl]"), &sent, &tag), Trace::Ours);
+            prop_assert_eq!(trace("by hand", &sent, &tag), Trace::Foreign);
+            prop_assert_eq!(trace(&format!("x{}", random()), &sent, &tag), Trace::Foreign);
         }
 
         #[test]

@@ -1,13 +1,13 @@
-//! A trade as the journal keeps it, and as clients see it.
+//! A trade as the journal keeps it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::tag;
-use crate::mt5::{OrderSendResult, Retcode, TradeRequest};
+use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
 macro_rules! words {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:tt),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum $type {
@@ -42,8 +42,30 @@ words! {
         Refused = "refused",
         /// Nobody knows yet.
         Unknown = "unknown",
-        /// It did not happen.
+        /// It is known not to have happened.
         NotFound = "not-found",
+        /// It was withdrawn before it was sent.
+        NotSent = "not-sent",
+        /// It was to change something that has changed otherwise since, so that nobody can tell.
+        Superseded = "superseded",
+    }
+}
+
+impl State {
+    /// Whether it is decided.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, State::Sending | State::Unknown)
+    }
+
+    /// Whether a trade in this state may come to another. What is decided stays so, but for a trade
+    /// that was not found and turns out to have been executed.
+    pub const fn may_become(self, to: State) -> bool {
+        match self {
+            State::Sending => !matches!(to, State::Sending),
+            State::Unknown => !matches!(to, State::Sending | State::NotSent),
+            State::NotFound => matches!(to, State::Executed),
+            State::Executed | State::Refused | State::NotSent | State::Superseded => false,
+        }
     }
 }
 
@@ -78,10 +100,19 @@ pub struct TradeResult {
     pub deal: u64,
     /// Ticket of the order, 0 if there was none.
     pub order: u64,
-    /// Lots.
+    /// Ticket of the position that was opened, changed or closed; 0 if there is none, or if it is not
+    /// known.
+    #[serde(default)]
+    pub position: u64,
+    /// Tickets of all deals of the order, as far as they are known.
+    #[serde(default)]
+    pub deals: Vec<u64>,
+    /// Lots, of all deals together.
     #[schema(example = 0.1)]
+    #[serde(deserialize_with = "number_or_nan")]
     pub volume: f64,
-    /// Price of the deal or order.
+    /// Price of the order, or the average price of its deals, weighted by volume.
+    #[serde(deserialize_with = "number_or_nan")]
     pub price: f64,
     /// The broker's bid; `null` if the trade was found by looking for it.
     pub bid: Option<f64>,
@@ -103,6 +134,8 @@ impl TradeResult {
             retcode_name: Retcode::from_code(result.retcode).name().to_owned(),
             deal: result.deal,
             order: result.order,
+            position: 0,
+            deals: Some(result.deal).filter(|deal| *deal != 0).into_iter().collect(),
             volume: result.volume,
             price: result.price,
             bid: Some(result.bid),
@@ -113,13 +146,15 @@ impl TradeResult {
         }
     }
 
-    /// What was found at the broker after the answer was lost.
-    pub fn found(retcode: Retcode, order: u64, deal: u64, volume: f64, price: f64) -> TradeResult {
+    /// What was found at the broker, of an order without deals.
+    pub fn found(retcode: Retcode, order: u64, volume: f64, price: f64) -> TradeResult {
         TradeResult {
             retcode: retcode.code(),
             retcode_name: retcode.name().to_owned(),
-            deal,
+            deal: 0,
             order,
+            position: 0,
+            deals: vec![],
             volume,
             price,
             bid: None,
@@ -129,6 +164,51 @@ impl TradeResult {
             retcode_external: 0,
         }
     }
+
+    /// What the deals of one order say: their volume, and their average price.
+    ///
+    /// `requested`: the order's volume, to tell a partial execution from a whole one.
+    pub fn of_deals(order: u64, deals: &[&Deal], requested: f64) -> TradeResult {
+        let volume: f64 = deals.iter().map(|deal| deal.volume).sum();
+        let turnover: f64 = deals.iter().map(|deal| deal.volume * deal.price).sum();
+        let price = if volume > 0.0 { turnover / volume } else { 0.0 };
+        let whole = volume > requested - VOLUME_NOISE;
+        let retcode = if whole { Retcode::Done } else { Retcode::DonePartial };
+        let tickets: Vec<u64> = deals.iter().map(|deal| deal.ticket).collect();
+        TradeResult {
+            deal: tickets.last().copied().unwrap_or_default(),
+            position: deals.first().map_or(0, |deal| deal.position_id),
+            deals: tickets,
+            ..TradeResult::found(retcode, order, round(volume), round(price))
+        }
+    }
+}
+
+/// Reads what JSON has no number for, which a broker's odd answer may hold.
+fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// What sums of volumes may be off by, lots.
+const VOLUME_NOISE: f64 = 1e-9;
+
+/// Takes the noise out of a sum: ten decimals are more than any broker has.
+fn round(value: f64) -> f64 {
+    (value * 1e10).round() / 1e10
+}
+
+/// What a change was to change, as it stood when the change was prepared. Zero: not of this kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    pub sl: f64,
+    pub tp: f64,
+    pub price: f64,
+    pub stoplimit: f64,
+    pub type_time: i64,
+    pub expiration: i64,
+    pub volume: f64,
+    /// `time_update_msc` of a position.
+    pub updated_msc: i64,
 }
 
 /// A trade, as it stands in the journal.
@@ -138,8 +218,12 @@ pub struct Trade {
     pub trade_id: String,
     /// Name of the account.
     pub account: String,
-    /// The account's number at the broker.
-    pub login: u64,
+    /// The account at the broker.
+    pub identity: Identity,
+    /// Name of the key that its client used; `None`: without keys, or from before they were recorded.
+    pub api_key: Option<String>,
+    /// The client's address.
+    pub client: Option<String>,
     /// What it does.
     pub operation: Operation,
     /// The client's key.
@@ -154,12 +238,32 @@ pub struct Trade {
     pub created_msc: i64,
     /// When its state changed last, unix milliseconds.
     pub updated_msc: i64,
-    /// The time of the last tick before it was sent, unix seconds of the server's clock.
+    /// A time that the server's clock had certainly reached when it was prepared, unix seconds of that
+    /// clock.
     pub server_time: i64,
     /// The position that it changes or closes, by `POSITION_IDENTIFIER`; else 0.
     pub position_id: u64,
+    /// The highest ticket of an order or position that was seen before it.
+    pub order_floor: u64,
+    /// The highest ticket of a deal that was seen before it.
+    pub deal_floor: u64,
+    /// What it was to change, as it stood before.
+    pub before: Option<Before>,
+    /// Ticket of the order that the broker accepted without a final answer; 0: none.
+    pub accepted_order: u64,
+    /// Whether it was given to a terminal that never answered and may still deliver it. Such a trade
+    /// is never known not to have happened, however long nothing shows it.
+    pub may_arrive: bool,
+    /// Whether a client was told that it was not sent, so that its key is free again.
+    pub told: bool,
     /// Why it stands where it stands, if there is more to say.
     pub detail: Option<String>,
+    /// The present object that took the place of what a superseded trade was to change.
+    pub present: Option<serde_json::Value>,
+    /// The key's name of the operator who settled it.
+    pub resolved_by: Option<String>,
+    /// What was found later and contradicts how an operator settled it.
+    pub contradicted: Option<String>,
     /// Orders any of which could be it.
     pub candidates: Vec<u64>,
     /// What was sent. Removed by retention.
@@ -169,13 +273,81 @@ pub struct Trade {
 }
 
 impl Trade {
-    /// Whether another trade would look just like it at the broker.
-    pub fn looks_like(&self, other: &Trade) -> bool {
-        let shape = |trade: &Trade| {
-            let request = trade.request.as_ref()?;
-            let (symbol, volume) = (request.symbol.clone(), request.volume.to_bits());
-            Some((symbol, request.r#type, volume, request.magic, trade.position_id))
+    /// Tickets of the orders that are certainly its own: what it placed or closed with, not what it
+    /// changed.
+    pub fn own_orders(&self) -> Vec<u64> {
+        let ordered = match self.operation {
+            Operation::Place | Operation::Close | Operation::CloseBy => {
+                self.result.as_ref().map_or(0, |result| result.order)
+            }
+            Operation::ModifyPosition | Operation::ModifyOrder | Operation::Cancel => 0,
         };
-        shape(self) == shape(other)
+        [ordered, self.accepted_order].into_iter().filter(|ticket| *ticket != 0).collect()
+    }
+
+    /// A trade that is about to be sent, of which nothing else is known yet.
+    pub fn new(trade_id: &str, account: &str, operation: Operation, now_msc: i64) -> Trade {
+        Trade {
+            trade_id: trade_id.to_owned(),
+            account: account.to_owned(),
+            identity: Identity::default(),
+            api_key: None,
+            client: None,
+            operation,
+            idempotency_key: None,
+            fingerprint: [0; 32],
+            tag: None,
+            state: State::Sending,
+            created_msc: now_msc,
+            updated_msc: now_msc,
+            server_time: 0,
+            position_id: 0,
+            order_floor: 0,
+            deal_floor: 0,
+            before: None,
+            accepted_order: 0,
+            may_arrive: false,
+            told: false,
+            detail: None,
+            candidates: vec![],
+            present: None,
+            resolved_by: None,
+            contradicted: None,
+            request: None,
+            result: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deal(ticket: u64, volume: f64, price: f64) -> Deal {
+        Deal { ticket, order: 7, position_id: 5, volume, price, ..Deal::default() }
+    }
+
+    #[test]
+    fn an_order_is_all_its_deals() {
+        let (first, second) = (deal(1, 0.04, 1.1), deal(2, 0.06, 1.2));
+        let whole = TradeResult::of_deals(7, &[&first, &second], 0.1);
+        assert_eq!((whole.retcode, whole.volume, whole.price), (10009, 0.1, 1.16));
+        assert_eq!((whole.order, whole.position, whole.deal), (7, 5, 2));
+        assert_eq!(whole.deals, [1, 2]);
+        let part = TradeResult::of_deals(7, &[&first], 0.1);
+        assert_eq!(
+            (part.retcode_name.as_str(), part.volume, part.price),
+            ("done_partial", 0.04, 1.1)
+        );
+    }
+
+    #[test]
+    fn what_is_decided_stays_decided() {
+        for from in State::ALL {
+            for to in State::ALL {
+                let late = (*from, *to) == (State::NotFound, State::Executed);
+                assert!(!from.is_final() || !from.may_become(*to) || late, "{from:?} {to:?}");
+            }
+        }
     }
 }

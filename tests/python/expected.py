@@ -25,7 +25,7 @@ for name in mt5.SYMBOLS:
     mt5.symbol_select(name, True)
 mt5.market_book_add("EURUSD")
 # The server of the tests' settings.
-mt5.login(mt5.LOGIN, server="S")
+mt5.login(mt5.LOGIN, server="S-real")
 T = mt5.TIME
 BASE = "/api/v1/accounts/real"
 print(json.dumps({
@@ -46,7 +46,7 @@ print(json.dumps({
     BASE + f"/symbols/EURUSD/rates?timeframe=M1&from={T}&to={T + 120}": rows(mt5.RATES[:3]),
     BASE + f"/symbols/EURUSD/ticks?count=3&from={T + 10}": rows(mt5.TICKS[10:13]),
     BASE + f"/symbols/EURUSD/ticks?count=-3&from={T + 40}": rows(mt5.TICKS[37:40]),
-    BASE + f"/symbols/EURUSD/ticks?from={T}&to={T + 2}&flags=INFO": rows(mt5.TICKS[:3]),
+    BASE + f"/symbols/EURUSD/ticks?from={T}&to={T + 3}&flags=INFO": rows(mt5.TICKS[:3]),
     BASE + "/positions": plain(mt5.POSITIONS),
     BASE + "/positions?symbol=EURUSD": plain(mt5.POSITIONS[:1]),
     BASE + "/positions?group=EURG*": plain(mt5.POSITIONS[1:]),

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod broker;
 mod bulk;
 mod console;
 mod monitoring;

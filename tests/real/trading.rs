@@ -1,16 +1,17 @@
-//! Trades through workers that fail in every way, clients that hang up, and a
-//! gateway that is killed. The far side keeps its own list of what it received;
-//! at the end the gateway's word is compared with it.
+//! Trades through workers that fail in every way, clients that hang up, and a gateway that is killed.
+//! The broker keeps its own books; at the end the gateway's word is compared with them: nothing was sent
+//! twice, nothing later than `send_within`, and no final state is contradicted.
 //!
 //! `FAULT_TRADES` (300) is how many, `FAULT_SEED` (1) what goes wrong. The long run:
 //! `FAULT_TRADES=10000 cargo test --release --all-features --test real faults -- --nocapture`
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 
+use mt5_gateway::clock::BootInstant;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -27,15 +28,27 @@ const KILLS: u64 = 6;
 /// How long one trade may take to its end, restarts included.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a trade stays unknown before the operator looks.
+const OPERATOR: Duration = Duration::from_secs(2);
+
+const SEND_WITHIN: Duration = Duration::from_millis(250);
+const SEND_WITHIN_CLOSE: Duration = Duration::from_secs(1);
+
+/// What the far side's own first steps may take until it has noted the moment of a call.
+const SLACK: Duration = Duration::from_millis(50);
+
 const SETTINGS: &str = "
 [server]
 trade_timeout = '400ms'
+probe_interval = '200ms'
 [restart]
 backoff = '10ms'
 backoff_max = '40ms'
 budget = 1000000
 [trading]
 not_found_after = '400ms'
+send_within = '250ms'
+send_within_close = '1s'
 [log]
 access = false
 filter = 'warn,mt5_gateway::app=info,mt5_gateway::pool=error'
@@ -47,15 +60,23 @@ enum Told {
     Executed,
     Refused,
     NotFound,
+    Superseded,
 }
+
+/// Ends by operation and trade.
+type Ends = HashMap<(&'static str, u64), Told>;
 
 struct Run {
     seed: u64,
+    directory: PathBuf,
     gateway: RwLock<Gateway>,
-    told: Mutex<HashMap<u64, Told>>,
-    closed: Mutex<HashMap<u64, Told>>,
+    told: Mutex<Ends>,
+    /// When each key was sent.
+    attempts: Mutex<HashMap<String, Vec<Duration>>>,
     hung_up: AtomicU64,
     retries: AtomicU64,
+    withdrawn: AtomicU64,
+    resolved: AtomicU64,
 }
 
 /// A worker with the test module that trades.
@@ -84,7 +105,7 @@ fn the_package_takes_a_dict_or_keywords_and_is_sent_to_once() {
             let result = placed.json();
             let expected = json!({
                 "trade_id": result["trade_id"], "retcode": 10009, "retcode_name": "done", "deal": 71,
-                "order": 9_223_372_036_854_788_153_u64, "volume": 0.1, "price": 1.2, "bid": 1.1, "ask": 1.2,
+                "order": 9_223_372_036_854_788_153_u64, "position": 9, "deals": [71], "volume": 0.1, "price": 1.2, "bid": 1.1, "ask": 1.2,
                 "comment": "Ünï ☃", "request_id": 9, "retcode_external": -3,
             });
             assert_eq!(result, expected);
@@ -115,7 +136,10 @@ fn nothing_is_traded_on_a_terminal_that_is_logged_in_to_another_account() {
     assert_eq!(order(&gateway).problem(), (503, "not-ready".into()));
     gateway.logs("logged in to account 5002 instead of 5001");
     assert_eq!(gateway.log().matches("order_send received").count(), 1);
-    assert_eq!(gateway.get("/api/v1/accounts/real/trades").json().as_array().unwrap().len(), 1);
+    let trades = gateway.get("/api/v1/accounts/real/trades").json();
+    let states: Vec<&Value> =
+        trades.as_array().unwrap().iter().map(|trade| &trade["state"]).collect();
+    assert_eq!(states, ["not-sent", "executed"]);
     std::fs::remove_file(&switch).unwrap();
     gateway
         .eventually("the account trades again", || (order(&gateway).status == 201).then_some(()));
@@ -130,8 +154,19 @@ fn account(trade: u64) -> &'static str {
     if trade.is_multiple_of(2) { "even" } else { "odd" }
 }
 
-fn list(directory: &Path, account: &str) -> std::path::PathBuf {
-    directory.join(format!("{account}.list"))
+/// One request of a trade, as it is repeated until its end is told.
+struct Step<'a> {
+    operation: &'static str,
+    trade: u64,
+    method: &'a str,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Step<'_> {
+    fn key(&self) -> String {
+        format!("{}-{}", self.operation, self.trade)
+    }
 }
 
 impl Run {
@@ -145,9 +180,10 @@ impl Run {
         let comment =
             "a comment of some length here"[..[0, 5, 20, 25][random.random_range(0..4)]].to_owned();
         let pending = random.random_ratio(1, 5);
+        let volume = [0.01, 0.1][random.random_range(0..2)];
         let mut body = json!({
             "symbol": "EURUSD", "type": if pending { "BUY_LIMIT" } else { "SELL" },
-            "volume": 0.01, "magic": trade, "comment": comment,
+            "volume": volume, "magic": trade, "comment": comment,
         });
         if pending {
             body["price"] = json!(1.0);
@@ -155,43 +191,56 @@ impl Run {
         body
     }
 
-    /// Sends until the gateway tells how the trade ended.
-    fn until_told(
-        &self,
-        method: &str,
-        path: &str,
-        key: &str,
-        body: Option<&Value>,
-        trade: u64,
-    ) -> (Told, Value) {
-        let mut random = self.random(trade, key.len() as u64);
+    /// Sends until the gateway tells how the trade ended; settles as an operator what it cannot decide.
+    fn until_told(&self, step: &Step<'_>) -> (Told, Value) {
+        let key = step.key();
+        let mut random = self.random(step.trade, key.len() as u64);
         let begun = Instant::now();
+        let mut unknown_since = None;
         loop {
             if random.random_ratio(1, 10) {
-                self.hang_up(method, path, key, body);
+                self.hang_up(step);
             }
+            self.attempted(&key);
             let reply = {
                 let gateway = self.gateway.read().unwrap();
-                gateway.try_send_with(method, path, body, &[("idempotency-key", key)])
+                let headers = [("idempotency-key", key.as_str())];
+                gateway.try_send_with(step.method, &step.path, step.body.as_ref(), &headers)
             };
-            let status = reply.as_ref().map_or(0, |reply| reply.status);
-            let told = match status {
-                200 | 201 => Some(Told::Executed),
-                422 => Some(Told::Refused),
-                409 if reply.as_ref().unwrap().problem().1 == "trade-not-found" => {
-                    Some(Told::NotFound)
+            let problem = reply.as_ref().map(|reply| match reply.status {
+                200 | 201 => String::new(),
+                _ => reply.problem().1,
+            });
+            let told = match problem.as_deref() {
+                Some("") => Some(Told::Executed),
+                Some("trade-refused") => Some(Told::Refused),
+                Some("trade-not-found") => Some(Told::NotFound),
+                Some("trade-superseded") => Some(Told::Superseded),
+                // A position that an earlier trade closed.
+                Some("not-found") if step.operation != "place" => Some(Told::NotFound),
+                Some("trade-not-sent") => {
+                    self.withdrawn.fetch_add(1, Ordering::Relaxed);
+                    None
                 }
-                // Refused on the way, unknown, or no gateway there.
-                0 | 409 | 502 | 503 | 504 => None,
-                404 if method == "DELETE" => Some(Told::NotFound),
-                _ => panic!("{method} {path} {key}: {}", reply.unwrap().text()),
+                Some("outcome-unknown") => {
+                    let since = *unknown_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > OPERATOR {
+                        self.resolve(step, &reply.as_ref().unwrap().json()["trade_id"]);
+                    }
+                    None
+                }
+                // Refused on the way, or no gateway there.
+                None => None,
+                Some(_) if matches!(reply.as_ref().unwrap().status, 409 | 502..=504) => None,
+                Some(other) => panic!("{key}: {other}: {}", reply.unwrap().text()),
             };
             if let (Some(told), Some(reply)) = (told, reply) {
+                self.told.lock().unwrap().insert((step.operation, step.trade), told);
                 return (told, reply.json());
             }
             assert!(
                 begun.elapsed() < PATIENCE,
-                "{key}: {status}, {}",
+                "{key}: {problem:?}, {}",
                 self.gateway.read().unwrap().log()
             );
             self.retries.fetch_add(1, Ordering::Relaxed);
@@ -199,15 +248,56 @@ impl Run {
         }
     }
 
+    fn attempted(&self, key: &str) {
+        let now = BootInstant::now().since_boot();
+        self.attempts.lock().unwrap().entry(key.to_owned()).or_default().push(now);
+    }
+
+    /// Compares an unknown trade with the broker's own books, as an operator would.
+    fn resolve(&self, step: &Step<'_>, trade_id: &Value) {
+        let gateway = self.gateway.read().unwrap();
+        let path = format!(
+            "/api/v1/accounts/{}/trades/{}",
+            account(step.trade),
+            trade_id.as_str().unwrap_or_default()
+        );
+        let Some(reply) = gateway.try_send_with("GET", &path, None, &[]) else {
+            return;
+        };
+        let trade = reply.json();
+        if reply.status != 200 || trade["state"] != "unknown" {
+            return;
+        }
+        let happened = books(&self.directory, account(step.trade)).iter().any(|event| {
+            let action = operation(event);
+            event["magic"] == step.trade && action == step.operation
+        });
+        let candidate = trade["candidates"].get(0);
+        let body = match (happened, candidate) {
+            (true, Some(order)) => {
+                json!({"state": "executed", "order": order, "reason": "in the broker's books"})
+            }
+            (false, _) => json!({"state": "not-found", "reason": "not in the broker's books"}),
+            (true, None) => return,
+        };
+        let path = format!("{path}/resolve");
+        let settled = gateway.try_send_with("POST", &path, Some(&body), &[]);
+        if settled.is_some_and(|reply| reply.status == 200) {
+            self.resolved.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Sends and does not wait for the answer.
-    fn hang_up(&self, method: &str, path: &str, key: &str, body: Option<&Value>) {
+    fn hang_up(&self, step: &Step<'_>) {
         use std::io::Write;
-        let body = body.map_or(String::new(), Value::to_string);
+        let body = step.body.as_ref().map_or(String::new(), Value::to_string);
+        let (method, path, key) = (step.method, &step.path, step.key());
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
              idempotency-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
+        self.attempted(&key);
         let address = self.gateway.read().unwrap().address;
         if let Ok(mut stream) = std::net::TcpStream::connect(address) {
             let _ = stream.set_nodelay(true);
@@ -220,83 +310,90 @@ impl Run {
     fn trade(&self, trade: u64) {
         let path = format!("/api/v1/accounts/{}", account(trade));
         let body = self.body(trade);
-        let (told, result) = self.until_told(
-            "POST",
-            &format!("{path}/orders"),
-            &format!("place-{trade}"),
-            Some(&body),
-            trade,
-        );
-        self.told.lock().unwrap().insert(trade, told);
-        // Some of what was opened is closed again.
-        let opened = told == Told::Executed && body["type"] == "SELL";
-        if opened && self.random(trade, 2).random_ratio(1, 4) {
-            let ticket = result["order"].as_u64().unwrap();
-            assert_ne!(ticket, 0, "{result}");
-            let path = format!("{path}/positions/{ticket}");
-            let (told, _) =
-                self.until_told("DELETE", &path, &format!("close-{trade}"), None, trade);
-            self.closed.lock().unwrap().insert(trade, told);
+        let is_market = body["type"] == "SELL";
+        let (orders, body) = (format!("{path}/orders"), Some(body));
+        let place = Step { operation: "place", trade, method: "POST", path: orders, body };
+        let (told, result) = self.until_told(&place);
+        if told != Told::Executed || !is_market {
+            return;
+        }
+        // Some of what was opened is changed, and some is closed again.
+        let ticket = result["order"].as_u64().unwrap();
+        assert_ne!(ticket, 0, "{result}");
+        let path = format!("{path}/positions/{ticket}");
+        if self.random(trade, 3).random_ratio(1, 4) {
+            let (path, body) = (path.clone(), Some(json!({"sl": 1.5})));
+            self.until_told(&Step { operation: "change", trade, method: "PUT", path, body });
+        }
+        if self.random(trade, 2).random_ratio(1, 4) {
+            self.until_told(&Step {
+                operation: "close",
+                trade,
+                method: "DELETE",
+                path,
+                body: None,
+            });
         }
     }
 }
 
-/// The settings of an account at the far side, whose list is in a directory.
-fn far_side(account: &str, directory: &Path) -> String {
+/// The settings of an account at the faulty broker, whose books are in a directory.
+fn at_the_broker(account: &str, directory: &Path) -> String {
+    let file = |name: &str| directory.join(format!("{account}.{name}")).display().to_string();
+    std::fs::write(directory.join(format!("{account}.control")), "{}").unwrap();
     let command = [
         "env".to_owned(),
-        format!("FAR_SIDE_LIST={}", list(directory, account).display()),
+        format!("PYTHONPATH={}", modules().display()),
+        format!("FAULTY_BROKER_BOOKS={}", file("books")),
+        format!("FAULTY_BROKER_SENDS={}", file("sends")),
+        format!("FAULTY_BROKER_CONTROL={}", file("control")),
         python().display().to_string(),
-        modules().join("far_side.py").display().to_string(),
     ];
-    worker_of(&command, account, "trade = true", "")
+    worker_of(&command, account, "trade = true", "module = 'faulty_broker'")
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every request that the broker carried out.
+fn books(directory: &Path, account: &str) -> Vec<Value> {
+    let events = lines(&directory.join(format!("{account}.books")));
+    events.into_iter().map(|event| event["request"].clone()).collect()
+}
+
+/// What a request at the broker was, in the words of this test.
+fn operation(request: &Value) -> &'static str {
+    match (request["action"].as_u64().unwrap(), request["position"].as_u64().unwrap_or(0)) {
+        (6, _) => "change",
+        (1 | 5, 0) => "place",
+        (1, _) => "close",
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn a_trade_that_was_not_found_is_watched_and_found_when_it_is_filled_late() {
-    let directory = tempfile::tempdir().unwrap();
-    let environment =
-        [("FAR_SIDE_SEED", "1"), ("FAR_SIDE_LATE", "2"), ("FAR_SIDE_FAULT", "fills late")];
-    let settings = SETTINGS.to_owned() + &far_side("late", directory.path());
-    let gateway = Gateway::start_with(&settings, &environment);
-    gateway.wait_ready();
-    let body = json!({"symbol": "EURUSD", "type": "BUY", "volume": 0.1});
-    let place = || {
-        let headers = [("idempotency-key", "late")];
-        gateway.send_with("POST", "/api/v1/accounts/late/orders", Some(&body), &headers)
-    };
-    assert_eq!(place().problem(), (504, "outcome-unknown".into()));
-    gateway
-        .eventually("it is known not to have happened", || (place().status == 409).then_some(()));
-    let told = gateway.eventually("it has happened after all", || {
-        Some(place()).filter(|reply| reply.status == 201)
-    });
-    assert_eq!(told.header("idempotent-replayed"), "true");
-    let ended = |outcome: &str| {
-        gateway.metric(&format!("mt5_trades_total{{account=\"late\",outcome=\"{outcome}\"}}"))
-    };
-    assert_eq!((ended("not_found"), ended("executed")), (1.0, 0.0), "an end is counted once");
-    assert_eq!(std::fs::read_to_string(list(directory.path(), "late")).unwrap().lines().count(), 1);
-}
-
-#[test]
-fn faults_never_lose_repeat_or_invent_a_trade() {
+fn faults_never_lose_repeat_delay_or_invent_a_trade() {
     let (trades, seed) = (number("FAULT_TRADES", 300), number("FAULT_SEED", 1));
     let directory = tempfile::tempdir().unwrap();
     let mut settings = SETTINGS.to_owned();
     for account in ["even", "odd"] {
-        settings += &far_side(account, directory.path());
+        settings += &at_the_broker(account, directory.path());
     }
     let seed_text = seed.to_string();
-    let environment = [("FAR_SIDE_SEED", seed_text.as_str()), ("FAR_SIDE_LATE", "0.8")];
+    let environment = [("FAULTY_BROKER_SEED", seed_text.as_str())];
     let gateway = Gateway::start_with(&settings, &environment);
     let run = Run {
         seed,
+        directory: directory.path().to_owned(),
         gateway: RwLock::new(gateway),
         told: Mutex::default(),
-        closed: Mutex::default(),
+        attempts: Mutex::default(),
         hung_up: AtomicU64::new(0),
         retries: AtomicU64::new(0),
+        withdrawn: AtomicU64::new(0),
+        resolved: AtomicU64::new(0),
     };
     let begun = Instant::now();
     let next = AtomicU64::new(1);
@@ -321,65 +418,73 @@ fn faults_never_lose_repeat_or_invent_a_trade() {
         }
     });
     let gateway = run.gateway.into_inner().unwrap();
-    gateway.eventually("nothing is unknown", || {
-        let open = ["even", "odd"].iter().any(|account| {
-            ["unknown", "sending"].iter().any(|state| {
-                let path = format!("/api/v1/accounts/{account}/trades?state={state}");
-                gateway.get(&path).json() != json!([])
-            })
-        });
-        (!open).then_some(())
-    });
     let told = run.told.into_inner().unwrap();
-    let closed = run.closed.into_inner().unwrap();
-    assert_eq!(told.len() as u64, trades);
+    assert_eq!(told.keys().filter(|(operation, _)| *operation == "place").count() as u64, trades);
 
-    let mut received = HashSet::new();
-    let mut closes = HashSet::new();
-    let mut lines = 0;
+    // Nothing twice, nothing late.
+    let attempts = run.attempts.into_inner().unwrap();
+    let (mut sent, mut longest) = (HashSet::new(), Duration::ZERO);
     for account in ["even", "odd"] {
-        let text = std::fs::read_to_string(list(directory.path(), account)).unwrap();
-        for line in text.lines() {
-            let entry: Value = serde_json::from_str(line).unwrap();
-            let magic = entry["magic"].as_u64().unwrap();
-            lines += 1;
-            let set = if entry["position"] != 0 { &mut closes } else { &mut received };
-            assert!(set.insert(magic), "sent twice: {line}");
+        for request in lines(&directory.path().join(format!("{account}.sends"))) {
+            let (operation, trade) = (operation(&request), request["magic"].as_u64().unwrap());
+            let at = Duration::from_secs_f64(request["at"].as_f64().unwrap());
+            let tries = &attempts[&format!("{operation}-{trade}")];
+            let arrived = tries.iter().rev().find(|attempt| **attempt <= at).unwrap();
+            let limit = if operation == "close" { SEND_WITHIN_CLOSE } else { SEND_WITHIN };
+            // The attempt that was sent may be an earlier one, which is then older still.
+            longest = longest.max(at - *arrived);
+            let first_possible = tries.iter().find(|attempt| **attempt + limit + SLACK >= at);
+            assert!(first_possible.is_some(), "{operation}-{trade} was sent too late: {request}");
+            sent.insert((operation, trade));
         }
     }
-    let mut counts: BTreeMap<Told, usize> = BTreeMap::new();
-    for (trade, told) in &told {
-        *counts.entry(*told).or_default() += 1;
-        let there = received.contains(trade);
-        assert_eq!(there, *told == Told::Executed, "trade {trade}: told {told:?}, there {there}");
+    let mut happened = HashSet::new();
+    for account in ["even", "odd"] {
+        for request in books(directory.path(), account) {
+            let (operation, trade) = (operation(&request), request["magic"].as_u64().unwrap());
+            assert!(happened.insert((operation, trade)), "carried out twice: {request}");
+        }
     }
-    for (trade, told) in &closed {
-        let there = closes.contains(trade);
-        assert_eq!(there, *told == Told::Executed, "close {trade}: told {told:?}, there {there}");
+    // No word of the gateway is contradicted by the books.
+    let mut counts: BTreeMap<Told, usize> = BTreeMap::new();
+    for (of, told) in &told {
+        *counts.entry(*told).or_default() += 1;
+        let there = happened.contains(of);
+        match told {
+            Told::Executed => assert!(there, "{of:?} is not in the books"),
+            Told::Refused | Told::NotFound => assert!(!there, "{of:?}: {told:?}, and in the books"),
+            Told::Superseded => {}
+        }
     }
     let journal = journal(gateway.directory.path());
-    for (set, operation) in [(&received, "place"), (&closes, "close")] {
-        for trade in set {
-            let key = format!("{operation}-{trade}");
-            assert_eq!(journal.get(&key).map(String::as_str), Some("executed"), "{key}");
-        }
+    for (operation, trade) in &happened {
+        let key = format!("{operation}-{trade}");
+        assert_eq!(journal.get(&key).map(String::as_str), Some("executed"), "{key}");
     }
     println!(
-        "seed {seed}: {trades} trades and {} closes in {:.1?}: {counts:?}; the far side received \
-         {lines}, none twice; {} restarts of the gateway, {} hang-ups, {} retries",
-        closed.len(),
+        "seed {seed}: {trades} trades, {} ends in {:.1?}: {counts:?}; the broker was asked for {} and \
+         carried out {}, none twice, the longest {longest:.0?} after its request; {} withdrawn, {} \
+         settled by the operator, {} restarts of the gateway, {} hang-ups, {} retries",
+        told.len(),
         begun.elapsed(),
+        sent.len(),
+        happened.len(),
+        run.withdrawn.into_inner(),
+        run.resolved.into_inner(),
         KILLS,
         run.hung_up.into_inner(),
         run.retries.into_inner(),
     );
 }
 
-/// State by key, as a tool of one's own reads the journal.
+/// State by key, as a tool of one's own reads the journal: the newest row counts.
 fn journal(directory: &Path) -> HashMap<String, String> {
     let journal = rusqlite::Connection::open(directory.join("data/journal.sqlite")).unwrap();
     let mut rows = journal
-        .prepare("SELECT idempotency_key, state FROM trades WHERE idempotency_key IS NOT NULL")
+        .prepare(
+            "SELECT idempotency_key, state FROM trades WHERE idempotency_key IS NOT NULL
+             ORDER BY created_msc, trade_id",
+        )
         .unwrap();
     let pairs = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     pairs.collect::<Result<_, _>>().unwrap()

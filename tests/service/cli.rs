@@ -117,8 +117,8 @@ fn what_is_probably_not_meant_is_a_warning() {
         "warning: accounts.demo.server_time_zone: `Etc/GMT+3` is 3 hours BEHIND UTC; write \
          `Etc/GMT-3` or, plainer, `UTC+3` for a server 3 hours ahead, and `UTC-3` for one 3 hours \
          behind (from mine.toml)",
-        "warning: accounts.demo.terminal.latency: no trade can be sent in time: 3 calls before it \
-         take \"6s\", and it must be sent within \"5s\"; write less than \"1s 666ms\" (from mine.toml)",
+        "warning: accounts.demo.terminal.latency: no trade can be sent in time: 4 calls before it \
+         take \"8s\", and it must be sent within \"5s\"; write less than \"1s 250ms\" (from mine.toml)",
     ];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     assert_eq!(check(&file.replace("Etc/GMT+3", "UTC+3").replace("2s", "1s")), "");

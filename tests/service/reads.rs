@@ -277,7 +277,7 @@ fn the_history_is_filtered_by_position_symbol_magic_and_dates() {
 fn the_dates_that_were_applied_are_told_where_the_zone_is_not_known() {
     let account = |name: &str, zone: &str| {
         format!(
-            "[accounts.{name}]\nlogin = 5001\nserver = 'S'\n{zone}\n\
+            "[accounts.{name}]\nlogin = 5001\nserver = 'S-{name}'\n{zone}\n\
              [accounts.{name}.terminal]\nkind = 'simulator'\n"
         )
     };

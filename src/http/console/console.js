@@ -4,7 +4,7 @@
 
 const REFRESH_MS = 2000;
 const SPAN_SECONDS = 15 * 60;
-const STATES = ["ready", "logging_in", "starting", "backing_off", "quarantined"];
+const STATES = ["ready", "disconnected", "logging_in", "starting", "backing_off", "quarantined"];
 const FAILING = new Set(["backing_off", "quarantined"]);
 const byId = (id) => document.getElementById(id);
 let key = sessionStorage.getItem("key");

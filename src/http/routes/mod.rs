@@ -56,8 +56,8 @@ pub use self::terminal::{
 };
 pub use self::trades::{
     __path_calc_margin, __path_calc_profit, __path_cancel_order, __path_check_order,
-    __path_close_position, __path_modify_order, __path_modify_position, __path_place_order,
-    __path_trade, __path_trades,
+    __path_close_position, __path_close_position_with, __path_modify_order, __path_modify_position,
+    __path_place_order, __path_resolve_trade, __path_trade, __path_trades,
 };
 
 /// What a handler gives back.

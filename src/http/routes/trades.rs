@@ -1,6 +1,9 @@
 //! Trading: placing, changing, closing, cancelling, checking, and looking up
 //! what became of it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -12,7 +15,7 @@ use utoipa::ToSchema;
 use super::orders::TicketPath;
 use super::{Body, Outcome, Table};
 use crate::http::auth::Scope;
-use crate::http::fields::Fields;
+use crate::http::fields::{Field, Fields};
 use crate::http::json::json;
 use crate::http::parameters::{Moment, Parameter, Parameters};
 use crate::http::problem::{Kind, Problem};
@@ -20,10 +23,12 @@ use crate::http::request::{Call, shorten};
 use crate::mt5::{Answer, OrderCheckResult, OrderType, Request, Retcode, TradeRequest};
 use crate::pool::Account;
 use crate::trading::{
-    Fate, NewOrder, Operation, OrderChange, State, Trade, TradeResult, Wish, tag,
+    Error, NewOrder, Operation, OrderChange, Origin, Resolution, State, Trade, TradeCommand,
+    TradeReply, TradeResult, Wanted, tag,
 };
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const SEND_WITHIN: &str = "send-within";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The deviation of a request that gives none, points.
@@ -47,6 +52,10 @@ pub fn add(table: &mut Table) {
     table.get("/api/v1/accounts/{account}/calc/profit", calc_profit);
     table.get("/api/v1/accounts/{account}/trades", trades);
     table.get("/api/v1/accounts/{account}/trades/{trade_id}", trade);
+    let close = "/api/v1/accounts/{account}/positions/{ticket}/close";
+    table.send(Method::POST, close, Scope::Trade, close_position_with);
+    let resolve = "/api/v1/accounts/{account}/trades/{trade_id}/resolve";
+    table.send(Method::POST, resolve, Scope::Admin, resolve_trade);
 }
 
 /// The client's key: 1 to 255 visible ASCII characters, quotes optional.
@@ -70,13 +79,61 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     }
 }
 
-/// Carries a wish through and answers with what became of it.
-async fn carry_through(call: &Call, account: &str, wish: Wish) -> Outcome {
+/// How long a trade may take from its arrival until it is sent: the account's setting, which the
+/// header may shorten.
+fn send_within(
+    call: &Call,
+    account: &Account,
+    command: &TradeCommand,
+) -> Result<Duration, Problem> {
+    let (setting, longest) = if command.only_reduces_risk() {
+        ("send_within_close", account.send_within_close)
+    } else {
+        ("send_within", account.send_within)
+    };
+    let mut values = call.exchange.headers.get_all(SEND_WITHIN).iter();
+    let Some(value) = values.next() else {
+        return Ok(longest);
+    };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
+    let given = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match (given.filter(|given| *given <= longest), values.next()) {
+        (Some(given), None) => Ok(given),
+        _ => Err(Problem::invalid(format!(
+            "header `Send-Within`: expected one number of seconds above 0 and at most {} \
+             (`{setting}`), such as 2.5",
+            longest.as_secs_f64()
+        ))),
+    }
+}
+
+/// Carries a command through and answers with what became of it.
+async fn carry_through(call: &Call, account: &str, command: TradeCommand) -> Outcome {
     let account = call.account(account)?.clone();
-    let key = idempotency_key(call)?;
-    let fate = call.app.trading.execute(&account, wish, key, call.context()).await?;
-    let replayed = fate.replayed;
-    let mut response = told(call, fate).unwrap_or_else(Problem::into_response);
+    let origin = Origin {
+        key: idempotency_key(call)?,
+        arrived: call.exchange.arrived_at,
+        send_within: send_within(call, &account, &command)?,
+        api_key: call.api_key().map(str::to_owned),
+        client: Some(call.exchange.peer.to_string()),
+    };
+    let executed = call.app.trading.execute(&account, command, origin, call.context()).await;
+    let (response, replayed) = match executed {
+        Ok(reply) => {
+            let replayed = reply.replayed;
+            (told(call, &account, reply).unwrap_or_else(Problem::into_response), replayed)
+        }
+        Err(Error::NotSent(not_sent)) => {
+            let replayed = not_sent.spent.is_none();
+            let (trading, trade) = (call.app.trading.clone(), not_sent.trade.clone());
+            // Its key is free again only for a client that knows.
+            let on_sent = Arc::new(move || trading.confirm_told(trade.clone()));
+            (Problem::from(*not_sent).on_sent(on_sent).into_response(), replayed)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut response = response;
     if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
@@ -92,7 +149,7 @@ pub struct Traded {
     result: TradeResult,
 }
 
-fn told(call: &Call, Fate { trade, .. }: Fate) -> Outcome {
+fn told(call: &Call, account: &Account, TradeReply { trade, .. }: TradeReply) -> Outcome {
     let trade_id = trade.trade_id.clone();
     match (trade.state, trade.result) {
         (State::Executed, Some(result)) => {
@@ -109,13 +166,26 @@ fn told(call: &Call, Fate { trade, .. }: Fate) -> Outcome {
         }
         (State::Refused, Some(result)) => {
             let (code, name) = (result.retcode, result.retcode_name.clone());
-            let detail = format!("the broker refused the trade: {code} ({name})");
+            let why = trade.detail.map_or(String::new(), |why| format!("; {why}"));
+            let detail = format!("the broker refused the trade: {code} ({name}){why}");
             let mt5 = json!({ "code": code, "name": name, "message": result.comment });
             let result = json!(Traded { trade_id: trade_id.clone(), result });
             Err(Problem::new(Kind::TradeRefused, detail)
                 .with("mt5", mt5)
                 .with("trade_id", trade_id.into())
                 .with("result", result))
+        }
+        (State::Superseded, _) => {
+            let why = trade.detail.unwrap_or_else(|| "it was changed otherwise".to_owned());
+            let detail = format!(
+                "whether trade {trade_id} took effect cannot be told any more: {why}; compare \
+                 `present` with `intended` and decide anew, with a new key"
+            );
+            let intended = trade.request.map(|request| shown(account, request));
+            Err(Problem::new(Kind::TradeSuperseded, detail)
+                .with("trade_id", trade_id.into())
+                .with("present", present(account, trade.present).unwrap_or_default())
+                .with("intended", json!(intended)))
         }
         (State::NotFound, _) => {
             let why = trade.detail.unwrap_or_else(|| "nothing showed it".to_owned());
@@ -125,11 +195,18 @@ fn told(call: &Call, Fate { trade, .. }: Fate) -> Outcome {
         }
         _ => {
             let why = trade.detail.unwrap_or_else(|| "its answer has not come".to_owned());
-            let detail = format!(
-                "it is not known yet whether trade {trade_id} happened: {why}; ask for it again, \
-                 or send the same request with the same Idempotency-Key; a new one could trade twice"
-            );
-            Err(Problem::new(Kind::OutcomeUnknown, detail).with("trade_id", trade_id.into()))
+            let then = if trade.idempotency_key.is_some() {
+                "ask for it, or send the same request with the same Idempotency-Key; a new one could \
+                 trade twice"
+            } else {
+                "ask for it, and do not send it again before its state is final: it had no \
+                 Idempotency-Key, so it could trade twice"
+            };
+            let detail =
+                format!("it is not known yet whether trade {trade_id} happened: {why}; {then}");
+            Err(Problem::new(Kind::OutcomeUnknown, detail)
+                .with("trade_id", trade_id.into())
+                .with("candidates", json!(trade.candidates)))
         }
     }
 }
@@ -172,7 +249,7 @@ pub struct OrderBody {
     position_by: Option<u64>,
 }
 
-fn take_order(mut fields: Fields, account: &Account) -> Result<Wish, Problem> {
+fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Problem> {
     let by: Option<u64> = fields.optional("position_by")?;
     let symbol = fields.required("symbol")?;
     let magic = fields.optional("magic")?.unwrap_or_default();
@@ -183,7 +260,7 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<Wish, Problem> {
         let _: Option<OrderType> = fields.optional("type")?;
         let volume = fields.optional("volume")?;
         fields.finish()?;
-        return Ok(Wish::CloseBy { position, position_by, symbol, volume, magic, comment });
+        return Ok(TradeCommand::CloseBy { position, position_by, symbol, volume, magic, comment });
     }
     let order = NewOrder {
         symbol,
@@ -205,7 +282,7 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<Wish, Problem> {
         position: fields.optional("position")?.filter(|ticket| *ticket != 0),
     };
     fields.finish()?;
-    Ok(Wish::Place(order))
+    Ok(TradeCommand::Place(order))
 }
 
 /// MT5 writes 0 for a price that is not given.
@@ -220,6 +297,7 @@ fn positive(price: Option<f64>) -> Option<f64> {
     params(
         ("account" = String, Path, description = "Name of a configured account"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters", example = "order-7f3a"),
+        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
     ),
     request_body = OrderBody,
     responses(
@@ -230,8 +308,8 @@ fn positive(price: Option<f64>) -> Option<f64> {
 pub async fn place_order(call: Call, account: String, body: Body) -> Outcome {
     let known = call.account(&account)?.clone();
     Parameters::parse(call.exchange.query())?.finish()?;
-    let wish = take_order(Fields::of(&call, body).await?, &known)?;
-    carry_through(&call, &account, wish).await
+    let command = take_order(Fields::of(&call, body).await?, &known)?;
+    carry_through(&call, &account, command).await
 }
 
 /// What the account would look like after a trade.
@@ -254,10 +332,11 @@ pub struct Checked {
 pub async fn check_order(call: Call, account: String, body: Body) -> Outcome {
     let checked = call.account(&account)?.clone();
     Parameters::parse(call.exchange.query())?.finish()?;
-    let Wish::Place(order) = take_order(Fields::of(&call, body).await?, &checked)? else {
+    let TradeCommand::Place(order) = take_order(Fields::of(&call, body).await?, &checked)? else {
         return Err(Problem::invalid("field `position_by`: the terminal checks orders alone"));
     };
-    let result = call.app.trading.check(&checked, &order, call.context()).await?;
+    let mut result = call.app.trading.check(&checked, &order, call.context()).await?;
+    result.request = shown(&checked, result.request);
     let retcode_name =
         if result.retcode == 0 { "ok" } else { Retcode::from_code(result.retcode).name() };
     json(&call, &Checked { retcode_name, result })
@@ -281,6 +360,7 @@ pub struct PositionBody {
         ("account" = String, Path, description = "Name of a configured account"),
         ("ticket" = u64, Path, description = "Ticket of the position"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
     ),
     request_body = PositionBody,
     responses((status = 200, description = "They are changed", body = Traded))
@@ -292,7 +372,7 @@ pub async fn modify_position(call: Call, path: TicketPath, body: Body) -> Outcom
     let mut fields = change(&call, body).await?;
     let (sl, tp) = (fields.clearable("sl", 0.0)?, fields.clearable("tp", 0.0)?);
     fields.finish()?;
-    carry_through(&call, &path.account, Wish::ModifyPosition { ticket, sl, tp }).await
+    carry_through(&call, &path.account, TradeCommand::ModifyPosition { ticket, sl, tp }).await
 }
 
 /// Reads a body that has to change something.
@@ -321,7 +401,7 @@ async fn without_body(mut body: Body) -> Result<(), Problem> {
     params(
         ("account" = String, Path, description = "Name of a configured account"),
         ("ticket" = u64, Path, description = "Ticket of the position"),
-        ("volume" = Option<f64>, Query, description = "Lots to close; all unless given", example = 0.05),
+        ("volume" = Option<f64>, Query, description = "Lots to close, which needs an `Idempotency-Key`; all unless given", example = 0.05),
         ("deviation" = Option<u64>, Query, description = "Points that the price may have moved; 20 unless given"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
     ),
@@ -335,7 +415,64 @@ pub async fn close_position(call: Call, path: TicketPath, body: Body) -> Outcome
     parameters.finish()?;
     let ticket = path.ticket()?;
     without_body(body).await?;
-    carry_through(&call, &path.account, Wish::Close { ticket, volume, deviation }).await
+    if volume.is_some() && idempotency_key(&call)?.is_none() {
+        // Libraries and proxies repeat a DELETE by themselves (RFC 9110, 9.2.2), and each repetition
+        // would close a further part.
+        return Err(Problem::invalid(format!(
+            "parameter `volume`: closing a part with DELETE needs a header `Idempotency-Key`; or use \
+             POST /api/v1/accounts/{}/positions/{ticket}/close",
+            path.account
+        )));
+    }
+    let (price, comment, type_filling) = (None, String::new(), None);
+    let command = TradeCommand::Close { ticket, volume, deviation, price, comment, type_filling };
+    carry_through(&call, &path.account, command).await
+}
+
+/// How a position is to be closed.
+#[derive(ToSchema)]
+#[schema(as = PositionClose, example = json!({"volume": 0.05}))]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub struct CloseBody {
+    /// Lots to close; all unless given.
+    volume: Option<f64>,
+    /// Price; the market's unless given.
+    price: Option<f64>,
+    /// Points that the price may have moved; 20 unless given.
+    deviation: Option<u64>,
+    /// At most 29 characters. Up to 20 get a tag, which no answer shows.
+    comment: Option<String>,
+    /// `FOK`, `IOC`, `RETURN`, `BOC`; one that the symbol has unless given.
+    type_filling: Option<String>,
+}
+
+/// Closes a position, or a part of it.
+#[utoipa::path(
+    post, path = "/api/v1/accounts/{account}/positions/{ticket}/close", tag = "trading",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("ticket" = u64, Path, description = "Ticket of the position"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
+    ),
+    request_body = CloseBody,
+    responses((status = 200, description = "It is closed", body = Traded))
+)]
+pub async fn close_position_with(call: Call, path: TicketPath, body: Body) -> Outcome {
+    call.account(&path.account)?;
+    Parameters::parse(call.exchange.query())?.finish()?;
+    let ticket = path.ticket()?;
+    let mut fields = Fields::of(&call, body).await?;
+    let command = TradeCommand::Close {
+        ticket,
+        volume: fields.optional("volume")?,
+        deviation: fields.optional("deviation")?.unwrap_or(DEVIATION),
+        price: positive(fields.optional("price")?),
+        comment: fields.optional("comment")?.unwrap_or_default(),
+        type_filling: fields.optional("type_filling")?,
+    };
+    fields.finish()?;
+    carry_through(&call, &path.account, command).await
 }
 
 /// What is to change about a pending order.
@@ -384,7 +521,7 @@ pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
             .map(|at| at.resolve(&account).floor_seconds()),
     };
     fields.finish()?;
-    carry_through(&call, &path.account, Wish::ModifyOrder { ticket, change }).await
+    carry_through(&call, &path.account, TradeCommand::ModifyOrder { ticket, change }).await
 }
 
 /// Cancels a pending order.
@@ -402,7 +539,7 @@ pub async fn cancel_order(call: Call, path: TicketPath, body: Body) -> Outcome {
     Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
     without_body(body).await?;
-    carry_through(&call, &path.account, Wish::Cancel { ticket }).await
+    carry_through(&call, &path.account, TradeCommand::Cancel { ticket }).await
 }
 
 /// Bought or sold.
@@ -503,6 +640,10 @@ pub struct TradeRecord {
     operation: Operation,
     /// The key that it was sent with.
     idempotency_key: Option<String>,
+    /// Name of the API key that was used.
+    api_key: Option<String>,
+    /// The client's address.
+    client: Option<String>,
     /// When its intent was written, RFC 3339.
     #[schema(value_type = String)]
     created: Timestamp,
@@ -517,31 +658,66 @@ pub struct TradeRecord {
     request: Option<TradeRequest>,
     /// What came of it.
     result: Option<TradeResult>,
+    /// Of a superseded trade: the position or order as it was found; `null`: there is none any more.
+    #[schema(value_type = Option<Object>)]
+    present: Option<serde_json::Value>,
+    /// Who settled it, if an operator did.
+    resolved_by: Option<String>,
+    /// What was found later and contradicts the operator.
+    contradicted: Option<String>,
 }
 
-impl From<Trade> for TradeRecord {
-    fn from(trade: Trade) -> TradeRecord {
+/// A position or order as clients see it: without the tag, and in UTC where the server's zone is known.
+fn present(account: &Account, present: Option<serde_json::Value>) -> Option<serde_json::Value> {
+    let present = present?;
+    let mut answer = if present.get("identifier").is_some() {
+        Answer::Positions(vec![serde_json::from_value(present).ok()?])
+    } else {
+        Answer::Orders(vec![serde_json::from_value(present).ok()?])
+    };
+    tag::strip_answer(&mut answer);
+    if let Some(to_utc) = account.clock().to_utc() {
+        answer.convert_times(to_utc);
+    }
+    serde_json::to_value(answer).ok()?.get_mut(0).map(serde_json::Value::take)
+}
+
+/// A request as clients see it: without the tag, and in UTC where the server's zone is known.
+fn shown(account: &Account, request: TradeRequest) -> TradeRequest {
+    let comment = tag::strip(&request.comment).into_owned();
+    let expiration = match account.clock().to_utc() {
+        Some(mut to_utc) => to_utc(request.expiration),
+        None => request.expiration,
+    };
+    TradeRequest { comment, expiration, ..request }
+}
+
+impl TradeRecord {
+    fn of(account: &Account, trade: Trade) -> TradeRecord {
         let time = |msc| Timestamp::from_millisecond(msc).unwrap_or_default();
         TradeRecord {
             trade_id: trade.trade_id,
             state: trade.state,
             operation: trade.operation,
             idempotency_key: trade.idempotency_key,
+            api_key: trade.api_key,
+            client: trade.client,
             created: time(trade.created_msc),
             updated: time(trade.updated_msc),
             detail: trade.detail,
             candidates: trade.candidates,
-            request: trade.request.map(|request| TradeRequest {
-                comment: tag::strip(&request.comment).into_owned(),
-                ..request
-            }),
+            request: trade.request.map(|request| shown(account, request)),
             result: trade.result,
+            present: present(account, trade.present),
+            resolved_by: trade.resolved_by,
+            contradicted: trade.contradicted,
         }
     }
 }
 
 impl Parameter for State {
-    const EXPECTED: &'static str = "sending, executed, refused, unknown or not-found";
+    const EXPECTED: &'static str =
+        "sending, executed, refused, unknown, not-found, not-sent or superseded";
 
     fn parse(text: &str) -> Option<State> {
         State::from_name(text)
@@ -564,19 +740,25 @@ impl Parameter for Limit {
     get, path = "/api/v1/accounts/{account}/trades", tag = "trading",
     params(
         ("account" = String, Path, description = "Name of a configured account"),
-        ("state" = Option<String>, Query, description = "`sending`, `executed`, `refused`, `unknown` or `not-found`", example = "unknown"),
+        ("state" = Option<String>, Query, description = "`sending`, `executed`, `refused`, `unknown`, `not-found`, `not-sent` or `superseded`", example = "unknown"),
+        ("idempotency_key" = Option<String>, Query, description = "Only those with this Idempotency-Key; asks and never sends"),
+        ("api_key" = Option<String>, Query, description = "Only those that were sent with the API key of this name"),
         ("limit" = Option<u32>, Query, description = "1 to 1000; 100 unless given"),
     ),
     responses((status = 200, description = "The trades", body = [TradeRecord]))
 )]
 pub async fn trades(call: Call, account: String) -> Outcome {
-    call.account(&account)?;
+    let configured = call.account(&account)?;
     let mut parameters = Parameters::parse(call.exchange.query())?;
     let state = parameters.optional("state")?;
+    let key = parameters.optional("idempotency_key")?;
+    let api_key = parameters.optional("api_key")?;
     let limit = parameters.optional("limit")?.map_or(LIMIT, |Limit(limit)| limit);
     parameters.finish()?;
-    let found = call.app.trading.list(&account, state, limit).await?;
-    let records: Vec<TradeRecord> = found.into_iter().map(TradeRecord::from).collect();
+    let wanted = Wanted { state, key, api_key, limit };
+    let found = call.app.trading.list(&account, wanted).await?;
+    let records = found.into_iter().map(|trade| TradeRecord::of(configured, trade));
+    let records: Vec<TradeRecord> = records.collect();
     json(&call, &records)
 }
 
@@ -590,13 +772,84 @@ pub async fn trades(call: Call, account: String) -> Outcome {
     responses((status = 200, description = "The trade", body = TradeRecord))
 )]
 pub async fn trade(call: Call, (account, trade_id): (String, String)) -> Outcome {
-    call.account(&account)?;
+    let configured = call.account(&account)?;
     Parameters::parse(call.exchange.query())?.finish()?;
     match call.app.trading.find(&account, &trade_id).await? {
-        Some(found) => json(&call, &TradeRecord::from(found)),
-        None => {
-            let id = shorten(&trade_id);
-            Err(Problem::not_found(format!("there is no trade {id:?} in the journal")))
+        Some(found) => json(&call, &TradeRecord::of(configured, found)),
+        None => Err(no_trade(&trade_id)),
+    }
+}
+
+fn no_trade(trade_id: &str) -> Problem {
+    let id = shorten(trade_id);
+    Problem::not_found(format!("there is no trade {id:?} in the journal"))
+}
+
+/// An operator's word about an unknown trade.
+#[derive(ToSchema)]
+#[schema(as = TradeResolution, example = json!({"state": "executed", "order": 4711, "reason": "seen in the terminal"}))]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub struct ResolveBody {
+    /// `executed` or `not-found`.
+    state: String,
+    /// With `executed`: ticket of the order that it is, which the terminal has to show.
+    order: Option<u64>,
+    /// Why, for whoever reads the journal.
+    reason: String,
+}
+
+/// Settles a trade that looking cannot decide. Refused where the terminal shows otherwise.
+#[utoipa::path(
+    post, path = "/api/v1/accounts/{account}/trades/{trade_id}/resolve", tag = "trading",
+    params(
+        ("account" = String, Path, description = "Name of a configured account"),
+        ("trade_id" = String, Path, description = "Id of an unknown trade"),
+    ),
+    request_body = ResolveBody,
+    responses((status = 200, description = "The trade, settled", body = TradeRecord))
+)]
+pub async fn resolve_trade(
+    call: Call,
+    (account, trade_id): (String, String),
+    body: Body,
+) -> Outcome {
+    let configured = call.account(&account)?.clone();
+    Parameters::parse(call.exchange.query())?.finish()?;
+    let mut fields = Fields::of(&call, body).await?;
+    let Settlement(state) = fields.required("state")?;
+    let order: Option<u64> = fields.optional("order")?;
+    let reason: String = fields.required("reason")?;
+    fields.finish()?;
+    let order = match (state, order) {
+        (State::Executed, None) => {
+            return Err(Problem::invalid(
+                "field `order` is missing: expected the ticket of the order that the trade is",
+            ));
         }
+        (State::Executed, order) => order,
+        (_, Some(_)) => {
+            return Err(Problem::invalid("field `order`: it belongs to the state `executed`"));
+        }
+        (_, None) => None,
+    };
+    let operator = call.api_key().map_or_else(|| call.exchange.peer.to_string(), str::to_owned);
+    let resolution = Resolution { order, reason, operator };
+    let trading = &call.app.trading;
+    let request_id = &call.context().request_id;
+    match trading.resolve(&configured, &trade_id, resolution, request_id).await? {
+        Some(trade) => json(&call, &TradeRecord::of(&configured, trade)),
+        None => Err(no_trade(&trade_id)),
+    }
+}
+
+/// A state that an operator can settle a trade in.
+struct Settlement(State);
+
+impl Field for Settlement {
+    const EXPECTED: &'static str = "executed or not-found";
+
+    fn read(value: &serde_json::Value) -> Option<Settlement> {
+        let state = State::from_name(value.as_str()?)?;
+        matches!(state, State::Executed | State::NotFound).then_some(Settlement(state))
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use self::broker::Broker;
 use self::market::Market;
 use super::{Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
+use crate::clock::BootInstant;
 use crate::mt5::{Answer, Error, Method, Request, Retcode};
 
 pub use self::broker::MarginMode;
@@ -66,7 +67,7 @@ pub struct Options {
 pub struct Fault {
     /// What happens.
     pub kind: FaultKind,
-    /// To each how manieth call of the method, from 1.
+    /// Inject the fault into every n-th call of the method (1 = every call).
     pub every: u64,
     /// Whether the call is carried out before it happens.
     pub after: bool,
@@ -117,15 +118,18 @@ impl Launch for Launcher {
     }
 }
 
+/// A call's number, what is asked, and until when a trade may be sent.
+type Call = (u64, Request, Option<BootInstant>);
+
 struct Handle {
-    calls: mpsc::UnboundedSender<(u64, Request)>,
+    calls: mpsc::UnboundedSender<Call>,
     task: Option<AbortHandle>,
 }
 
 impl Terminal for Handle {
-    fn submit(&self, id: u64, request: Request) {
+    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
         // A simulator that ended has said so; the call is accounted for there.
-        let _ = self.calls.send((id, request));
+        let _ = self.calls.send((id, request, send_by));
     }
 
     fn close(mut self: Box<Self>) {
@@ -152,13 +156,13 @@ async fn run(
     mut market: Box<Market>,
     lease: Lease,
     events: EventSink,
-    mut calls: mpsc::UnboundedReceiver<(u64, Request)>,
+    mut calls: mpsc::UnboundedReceiver<Call>,
 ) {
     let _lease = lease.lock_owned().await;
     events(Event::Started("simulator".to_owned()));
     let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
     let mut answers = Vec::new();
-    while let Some((id, request)) = next(&mut calls, &mut answers, &events).await {
+    while let Some((id, request, send_by)) = next(&mut calls, &mut answers, &events).await {
         let method = request.method();
         let fault = due_fault(&options, &mut seen, method);
         if is_long(method) || fault.is_some() || !options.latency.is_zero() {
@@ -167,6 +171,10 @@ async fn run(
         }
         if !options.latency.is_zero() {
             tokio::time::sleep(options.latency).await;
+        }
+        if send_by.is_some_and(BootInstant::has_passed) {
+            answers.push(Answered { id, at: Instant::now(), result: Err(Failure::Withdrawn) });
+            continue;
         }
         let mut result;
         match fault {
@@ -204,10 +212,10 @@ async fn run(
 
 /// The next call, before which the answers that are there are told if it has to be waited for.
 async fn next(
-    calls: &mut mpsc::UnboundedReceiver<(u64, Request)>,
+    calls: &mut mpsc::UnboundedReceiver<Call>,
     answers: &mut Vec<Answered>,
     events: &EventSink,
-) -> Option<(u64, Request)> {
+) -> Option<Call> {
     if let Ok(call) = calls.try_recv() {
         return Some(call);
     }

@@ -11,7 +11,7 @@ pub mod protocol;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::process::Process;
+use self::protocol::{ClockReading, Frame};
 use super::{Ending, Event, EventSink, Launch, Lease, Mode, Terminal};
+use crate::clock::BootInstant;
 use crate::mt5::{Method, Request};
 
 pub use self::process::SCRIPT;
@@ -92,17 +94,20 @@ impl Launch for Launcher {
     }
 }
 
-type Calls = mpsc::UnboundedReceiver<(u64, Request)>;
+/// A call's number, what is asked, and until when a trade may be sent.
+type Call = (u64, Request, Option<BootInstant>);
+
+type Calls = mpsc::UnboundedReceiver<Call>;
 
 struct Handle {
-    calls: mpsc::UnboundedSender<(u64, Request)>,
+    calls: mpsc::UnboundedSender<Call>,
     kill: Option<CancellationToken>,
 }
 
 impl Terminal for Handle {
-    fn submit(&self, id: u64, request: Request) {
+    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
         // A worker that is gone has said so; the call is accounted for there.
-        let _ = self.calls.send((id, request));
+        let _ = self.calls.send((id, request, send_by));
     }
 
     fn close(mut self: Box<Self>) {
@@ -166,7 +171,7 @@ async fn converse(
     calls: Calls,
     kill: &CancellationToken,
 ) -> Option<Ending> {
-    let pending = Arc::new(Mutex::new(VecDeque::new()));
+    let pending = Pending::default();
     let (stdin, stdout) = process.pipes();
     let writing = write_calls(options, stdin, calls, &pending);
     let reading = read_answers(stdout, events, &pending);
@@ -186,7 +191,18 @@ async fn converse(
     }
 }
 
-type Pending = Mutex<VecDeque<(u64, Method)>>;
+/// What both directions of the conversation know.
+#[derive(Default)]
+struct Pending {
+    /// Calls that were written and not answered, the oldest first, with the moment of their writing.
+    calls: Mutex<VecDeque<(u64, Method, BootInstant)>>,
+    /// What the worker's clock showed last.
+    clock: Mutex<Option<ClockReading>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Writes calls as they come; those that wait together go in one write.
 async fn write_calls(
@@ -208,9 +224,14 @@ async fn write_calls(
             batch.push(call);
         }
         buffer.clear();
-        for (id, request) in batch.drain(..) {
-            pending.lock().expect("no panic under this lock").push_back((id, request.method()));
-            protocol::put_call(&mut buffer, id, &request);
+        for (id, request, send_by) in batch.drain(..) {
+            let called = (id, request.method(), BootInstant::now());
+            locked(&pending.calls).push_back(called);
+            // Without a reading of the worker's clock no moment can be named on it: the trade is
+            // too late by definition.
+            let clock = *locked(&pending.clock);
+            let send_by = send_by.map(|at| clock.map_or(0, |clock| clock.translate(at)));
+            protocol::put_call(&mut buffer, id, &request, send_by);
         }
         stdin.write_all(&buffer).await?;
         stdin.flush().await?;
@@ -240,11 +261,19 @@ async fn read_answers(
         // What has come together is told together, and before what is wrong with the rest.
         let ending = loop {
             let answer = next_frame(frame).and_then(|frame| {
-                let expected = pending.lock().expect("no panic under this lock").pop_front();
-                protocol::read_answer(&frame, expected).map_err(Ending::Protocol)
+                let expected = locked(&pending.calls).pop_front();
+                let called = expected.map(|(id, method, _)| (id, method));
+                let answer = protocol::read_answer(&frame, called).map_err(Ending::Protocol);
+                answer.map(|answer| (answer, expected))
             });
             match answer {
-                Ok(answer) => answers.push(answer),
+                Ok((Frame { answered, clock }, called)) => {
+                    if let (Some(worker), Some((_, _, written))) = (clock, called) {
+                        let reading = ClockReading { worker, written, read: BootInstant::now() };
+                        *locked(&pending.clock) = Some(reading);
+                    }
+                    answers.push(answered);
+                }
                 Err(ending) => break Some(ending),
             }
             match frames.next().now_or_never() {

@@ -4,12 +4,15 @@
 
 mod lenient;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Options;
+use crate::clock::BootInstant;
 use crate::mt5::{Answer, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version};
 use crate::terminal::{Answered, Event, Failure};
 
@@ -199,9 +202,39 @@ fn arguments(request: &Request) -> Arguments<'_> {
     }
 }
 
-/// Appends a call.
-pub fn put_call(buffer: &mut BytesMut, id: u64, request: &Request) {
-    let arguments = arguments(request);
+/// What a worker's clock showed at some moment between two of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Nanoseconds of the worker's clock, which counts suspension as ours does.
+    pub worker: u64,
+    /// When the call was written whose answer brought the reading.
+    pub written: BootInstant,
+    /// When that answer was read.
+    pub read: BootInstant,
+}
+
+impl ClockReading {
+    /// The moment on the worker's clock, in nanoseconds.
+    ///
+    /// The worker read its clock somewhere between `written` and `read`. Taking the later end makes
+    /// the result early by at most the distance of the two, and never late.
+    pub fn translate(self, moment: BootInstant) -> u64 {
+        let nanoseconds =
+            |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        if moment >= self.read {
+            let ahead = moment.saturating_duration_since(self.read);
+            self.worker.saturating_add(nanoseconds(ahead))
+        } else {
+            let behind = self.read.saturating_duration_since(moment);
+            self.worker.saturating_sub(nanoseconds(behind))
+        }
+    }
+}
+
+/// Appends a call. `send_by`: until when a trade may be sent, nanoseconds of the worker's clock.
+pub fn put_call(buffer: &mut BytesMut, id: u64, request: &Request, send_by: Option<u64>) {
+    let mut arguments = arguments(request);
+    arguments.positional.extend(send_by.map(Argument::Unsigned));
     let named: std::collections::BTreeMap<_, _> = arguments.named.into_iter().collect();
     put_message(buffer, &(id, request.method().name(), arguments.positional, named));
 }
@@ -226,19 +259,33 @@ pub fn read_hello(frame: &Bytes) -> Result<Event, String> {
     )))
 }
 
+/// An answer, and what the worker's clock showed if it says so.
+#[derive(Debug)]
+pub struct Frame {
+    /// The answer.
+    pub answered: Answered,
+    /// Nanoseconds.
+    pub clock: Option<u64>,
+}
+
 /// Reads an answer to the call that is `expected` next.
 ///
 /// # Errors
 /// What is wrong with it, where it cannot be the answer to that call.
-pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Answered, String> {
+pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Frame, String> {
     let mut rest = &frame[..];
     let fault = |error: &dyn std::fmt::Display| format!("the worker's frame is no answer: {error}");
     let items = rmp::decode::read_array_len(&mut rest).map_err(|error| fault(&error))?;
-    if items != 3 {
-        return Err(fault(&format_args!("it has {items} items instead of 3")));
+    if !matches!(items, 3 | 4) {
+        return Err(fault(&format_args!("it has {items} items instead of 3 or 4")));
     }
     let id: u64 = rmp::decode::read_int(&mut rest).map_err(|error| fault(&error))?;
     let status: u8 = rmp::decode::read_int(&mut rest).map_err(|error| fault(&error))?;
+    // Before the payload, so that it can be read without that.
+    let clock = match items {
+        4 => Some(rmp::decode::read_int(&mut rest).map_err(|error| fault(&error))?),
+        _ => None,
+    };
     let Some((expected, method)) = expected else {
         return Err(format!("the worker answered call {id} although none was under way"));
     };
@@ -255,9 +302,11 @@ pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Ans
             Err(Failure::Mt5(Error { code, message }))
         }
         2 => Err(Failure::Unusable(record(rest, method).map_err(|error| fault(&error))?)),
+        3 => Err(Failure::Withdrawn),
+        4 => Err(Failure::OtherAccount(record(rest, method).map_err(|error| fault(&error))?)),
         _ => return Err(fault(&format_args!("its status {status} is unknown"))),
     };
-    Ok(Answered { id, at: Instant::now(), result })
+    Ok(Frame { answered: Answered { id, at: Instant::now(), result }, clock })
 }
 
 type Decoded = Result<Answer, String>;
@@ -334,6 +383,29 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// Whenever the worker read its clock between the two moments, it never sends later than
+        /// it may, and is early by at most the uncertainty.
+        #[test]
+        fn a_moment_on_the_workers_clock_is_never_late(
+            offset in 0u64..1 << 40,
+            written in 0u64..1 << 40,
+            round_trip in 0u64..1 << 32,
+            part in 0.0f64..=1.0,
+            ahead in 0u64..1 << 40,
+        ) {
+            let at = |nanoseconds| BootInstant::from_boot(Duration::from_nanos(nanoseconds));
+            let read_by_worker = written + (round_trip as f64 * part) as u64;
+            let reading = ClockReading {
+                worker: read_by_worker + offset,
+                written: at(written),
+                read: at(written + round_trip),
+            };
+            let translated = reading.translate(at(written + ahead));
+            let exact = written + ahead + offset;
+            prop_assert!(translated <= exact);
+            prop_assert!(exact - translated <= round_trip);
+        }
+
         #[test]
         fn no_bytes_panic_the_decoder(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
@@ -355,7 +427,7 @@ mod tests {
         // [7, 1, [-4, "\xff"]]
         let frame = Bytes::from_static(&[0x93, 7, 1, 0x92, 0xfc, 0xa1, 0xff]);
         let answered = read_answer(&frame, Some((7, Method::SymbolInfo))).unwrap();
-        match answered.result {
+        match answered.answered.result {
             Err(Failure::Mt5(error)) => {
                 assert_eq!((error.code, error.message.as_str()), (-4, "\u{fffd}"));
             }

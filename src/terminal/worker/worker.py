@@ -3,11 +3,14 @@
 Standard input and output carry frames, a 4-byte big-endian length and
 MessagePack. The first frame in says what to import and how to log in, the first
 frame out says hello with versions. Then each call `[id, method, args, kwargs]`
-is answered, in order, with `[id, status, payload]`:
+is answered, in order, with `[id, status, payload]`, or `[id, status, clock, payload]` where it tells
+what this process's clock shows, in nanoseconds:
 
     0  the answer: a record as a map, the last tick as a list, bars and ticks as raw bytes
     1  the package's error, `[code, message]`, read in the turn of the call
     2  the package raised an exception; its text
+    3  the trade came after its last moment; nothing was sent
+    4  the terminal is logged in to another account; which
 
 Anything that the package prints goes to standard error, which the gateway logs.
 """
@@ -17,6 +20,7 @@ import codecs
 import importlib
 import os
 import sys
+import time
 import traceback
 
 try:
@@ -27,7 +31,7 @@ from datetime import datetime, timezone
 
 import msgpack
 
-ANSWER, MT5_ERROR, RAISED = 0, 1, 2
+ANSWER, MT5_ERROR, RAISED, WITHDRAWN, OTHER_ACCOUNT = range(5)
 
 # Functions whose False is an error.
 FLAGS = {"initialize", "login", "symbol_select", "market_book_add", "market_book_release"}
@@ -55,8 +59,21 @@ NEED_SYMBOL = {
     "order_calc_margin": 1,
     "order_calc_profit": 1,
 }
+# Functions that answer for the account that the terminal is logged in to, whichever that is.
+OF_ACCOUNT = {
+    "orders_total",
+    "orders_get",
+    "positions_total",
+    "positions_get",
+    "history_orders_total",
+    "history_orders_get",
+    "history_deals_total",
+    "history_deals_get",
+}
 # Fields of a trade request whose zero means something: a buy, fill or kill, good till cancelled.
 SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
+# TRADE_ACTION_DEAL and TRADE_ACTION_PENDING, which need the symbol in Market Watch.
+NEW_ORDERS = (1, 5)
 UNNAMED = (-2, "Unnamed arguments not allowed")
 # Codes from here down say that the terminal was not reached.
 IPC_ERRORS = -10000
@@ -79,6 +96,25 @@ TICKS_DTYPE = [
 TICK_FIELDS = tuple(name for name, _ in TICKS_DTYPE)
 
 
+RESOLUTION = 0
+if hasattr(time, "CLOCK_BOOTTIME"):
+    def clock():
+        """Nanoseconds of a clock that counts suspension."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+elif sys.platform == "win32":
+    import ctypes
+
+    ctypes.windll.kernel32.GetTickCount64.restype = ctypes.c_uint64
+    # The clock's steps, nanoseconds.
+    RESOLUTION = 16_000_000
+
+    def clock():
+        """Nanoseconds of a clock that counts suspension."""
+        return ctypes.windll.kernel32.GetTickCount64() * 1_000_000
+else:
+    clock = time.monotonic_ns
+
+
 class Mt5Error(Exception):
     """The package's `last_error()`."""
 
@@ -87,16 +123,25 @@ class Mt5Error(Exception):
         return self.args[0] <= IPC_ERRORS
 
 
+class Withdrawn(Exception):
+    """A trade came after its last moment."""
+
+
+class OtherAccount(Exception):
+    """The terminal is logged in to another account than the gateway's."""
+
+
 class Worker:
     def __init__(self, mt5, settings):
         self.mt5 = mt5
         self.settings = settings
         # Symbols believed to be in Market Watch, so that not every call looks first.
         self.selected = set()
-        self.login = None
         self.subscriptions = {}
         self.fields = {}
         self.trades_by_keywords = False
+        # Login, server and mode, as seen after the login, and as seen last.
+        self.identity = self.shown = None
         self.special = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
@@ -125,6 +170,8 @@ class Worker:
         if special is not None:
             return special(*args, **kwargs)
         result = self.take(method, *args, **kwargs)
+        if method in OF_ACCOUNT:
+            self.check_account()
         if method in ARRAYS:
             return Rows(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
         return self.plain(method, result)
@@ -148,7 +195,23 @@ class Worker:
         self.selected.add(symbol)
         return hidden
 
+    def check_account(self):
+        """Makes sure that what was just read is about the account of the login."""
+        identity = self.identity_of(self.take("account_info"))
+        if self.identity is not None and identity != self.identity:
+            raise OtherAccount(
+                "the terminal is logged in to account %s on %r (mode %s) instead of %s on %r (mode %s)"
+                % (identity + self.identity)
+            )
+
+    def identity_of(self, account):
+        # One slice, as in `record`.
+        values = tuple(account[:])
+        shown = dict(zip(self.names("account_info", account, values), values))
+        return shown["login"], shown["server"], shown["trade_mode"]
+
     def do_initialize(self):
+        self.identity = None
         settings = self.settings
         self.selected.clear()
         args = [settings["path"]] if settings["path"] is not None else []
@@ -180,13 +243,15 @@ class Worker:
         return {"code": code, "message": message}
 
     def do_account_info(self):
-        account = self.plain("account_info", self.take("account_info"))
-        login = account.get("login") if isinstance(account, dict) else None
-        if login != self.login:
+        account = self.take("account_info")
+        identity = self.identity_of(account)
+        if self.identity is None and identity[0] == self.settings["login"]:
+            self.identity = identity
+        if identity != self.shown:
             # Each account has a Market Watch of its own.
             self.selected.clear()
-            self.login = login
-        return account
+            self.shown = identity
+        return self.plain("account_info", account)
 
     def do_symbol_info_tick(self, symbol):
         tick = self.take("symbol_info_tick", symbol)
@@ -205,10 +270,14 @@ class Worker:
         return self.total("symbols_total")
 
     def do_orders_total(self):
-        return self.total("orders_total")
+        total = self.total("orders_total")
+        self.check_account()
+        return total
 
     def do_positions_total(self):
-        return self.total("positions_total")
+        total = self.total("positions_total")
+        self.check_account()
+        return total
 
     def total(self, method):
         total = self.take(method)
@@ -265,20 +334,30 @@ class Worker:
     def do_order_check(self, request):
         return self.trade("order_check", request)
 
-    def do_order_send(self, request):
-        return self.trade("order_send", request)
+    def do_order_send(self, request, send_by):
+        symbol = request["symbol"]
+        if request["action"] in NEW_ORDERS and symbol not in self.selected:
+            try:
+                self.select(symbol)
+            except Mt5Error:
+                pass  # what is hidden or delisted may be closed all the same
+        return self.trade("order_send", request, send_by)
 
-    def trade(self, method, request):
-        """Some builds take the request as a dict, some as keywords only. The other way
+    def trade(self, method, request, send_by=None):
+        """Sends a request, unless the clock has passed `send_by`.
+
+        Some builds take the request as a dict, some as keywords only. The other way
         is tried on the one answer that says that nothing was sent, and on no other."""
         request = {name: value for name, value in request.items() if value or name in SENT_AS_ZERO}
         if not self.trades_by_keywords:
+            in_time(send_by)
             try:
                 return self.plain(method, self.take(method, request))
             except Mt5Error as error:
                 if error.args != UNNAMED:
                     raise
             self.trades_by_keywords = True
+        in_time(send_by)
         return self.plain(method, self.take(method, **request))
 
     def plain(self, method, value):
@@ -305,6 +384,12 @@ class Worker:
         if names is None:
             names = self.fields[method, len(values)] = tuple(value._fields)
         return names
+
+
+def in_time(send_by):
+    """The last step before the package: a process that was stopped meanwhile sends nothing."""
+    if send_by is not None and clock() + RESOLUTION >= send_by:
+        raise Withdrawn
 
 
 class Rows:
@@ -397,13 +482,14 @@ def main():
     pack_odd = msgpack.Packer(default=packable, unicode_errors="mt5_gateway_mark").pack
     unpackable = (TypeError, ValueError, OverflowError)
 
-    def answer(number, status, payload):
+    def answer(number, status, payload, shown=None):
         if isinstance(payload, Rows):
             # As MessagePack would, but without a copy of them.
             rows = payload.bytes
             head = b"\x93" + pack(number) + pack(status) + b"\xc6" + len(rows).to_bytes(4, "big")
             return write(head, rows)
-        message = [number, status, payload]
+        head = [number, status] if shown is None else [number, status, shown]
+        message = [*head, payload]
         try:
             packed = pack(message)
         except unpackable:
@@ -430,12 +516,17 @@ def main():
             payload = worker.call(method, args, kwargs)
         except Mt5Error as error:
             answer(number, MT5_ERROR, list(error.args))
+        except Withdrawn:
+            answer(number, WITHDRAWN, None)
+        except OtherAccount as error:
+            answer(number, OTHER_ACCOUNT, str(error))
         except Exception as error:  # whatever the package raises must not end the worker
             traceback.print_exc()
             text = (str(error).splitlines() or [""])[0][:200]
             answer(number, RAISED, f"{method} raised {type(error).__name__}: {text}")
         else:
-            answer(number, ANSWER, payload)
+            # Every probe brings a reading of the clock, by which a trade's last moment is named.
+            answer(number, ANSWER, payload, clock() if method == "account_info" else None)
     mt5.shutdown()
 
 

@@ -1,4 +1,4 @@
-//! The session actor: one terminal, from its start to its replacement.
+//! The session actor.
 //!
 //! It never waits for its terminal: calls go out by [`Terminal::submit`] and
 //! come back as messages, so health, stop and supervision are always answered.
@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -15,21 +16,22 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Options;
-use super::call::{Call, CallError, TradeCall, TradeError, Traded};
-use super::directory::{Account, Slot};
-use super::restart::{History, Verdict};
+use super::login::Login;
+use super::queue::Queue;
+use super::watchdog::{self, Limits, Oldest};
 use crate::actor::{Address, Envelope, Role};
+use crate::clock::BootInstant;
 use crate::metrics::{EndedCall, ErrorLabel, Event, Outcome, RestartReason, SessionState};
-use crate::mt5::{Answer, ErrorType, Method, Request};
+use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
+use crate::pool::Options;
+use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, Traded};
+use crate::pool::directory::{Account, Slot};
+use crate::pool::restart::{History, Verdict};
 use crate::terminal::{self, Answered, Ending, Failure, Terminal};
 
 /// Calls that may be written ahead of the one that the terminal works on. Deep
 /// enough to keep a pipe busy, shallow enough that few have to move.
 const WINDOW: usize = 16;
-
-/// What the package may overrun its own timeout by before it is ended for it.
-const INITIALIZE_GRACE: Duration = Duration::from_secs(2);
 
 /// How often a terminal that waits for its broker is asked.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,9 +42,9 @@ const PROBE_AFTER_TRADE: Duration = Duration::from_millis(100);
 /// What a session is told.
 pub enum Msg {
     /// Make a call.
-    Call(Call),
+    Call(QueuedCall),
     /// Send a trade.
-    Trade(TradeCall),
+    Trade(QueuedTrade),
     /// The terminal of this generation reports.
     Terminal(u64, terminal::Event),
     /// Time to start a terminal, unless a newer generation has begun.
@@ -51,6 +53,10 @@ pub enum Msg {
     CheckLimit(u64),
     /// Time to ask the terminal whether it is connected.
     Probe(u64),
+    /// Time to withdraw trades whose last moment has come.
+    Expire,
+    /// Time to see whether another session should take the trades that wait here.
+    HandOver,
     /// Replace the terminal; answered when the new one is ready or has failed.
     Restart(oneshot::Sender<()>),
     /// Let the terminal finish and end it; answered when it is gone.
@@ -69,25 +75,31 @@ pub struct Args {
     pub options: Arc<Options>,
 }
 
+/// The number of the next terminal: unique in the process, so that nothing that belongs to a terminal
+/// of an earlier actor is taken for this one's.
+fn next_generation() -> u64 {
+    static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+    GENERATIONS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// What the actor knows.
 pub struct State {
     args: Args,
     address: Address<Msg>,
     history: History,
-    /// Grows with every start and end, so that what belongs to an earlier
-    /// terminal is recognised.
+    /// Changes with every start and end, so that what belongs to an earlier terminal is recognised.
     generation: u64,
     terminal: Option<Box<dyn Terminal>>,
     launched: Instant,
     login: Login,
     /// Written to the terminal, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// Not written yet.
-    waiting: VecDeque<Call>,
-    /// Not sent yet. While one waits or is under way nothing else is written.
-    trades: VecDeque<TradeCall>,
+    /// Not written yet. While a trade waits or is under way nothing else is written.
+    queue: Queue,
     next_id: u64,
     last_answer: Instant,
+    /// Since when a client has waited behind the oldest call, if that is the gateway's own search.
+    blocked_since: Option<Instant>,
     /// When the clock of the oldest call is looked at next.
     limit_check: Option<Instant>,
     /// The next probe, so that there is never more than one to come.
@@ -100,42 +112,36 @@ pub struct State {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// What is known about the login of the running terminal.
-#[derive(Debug, Default)]
-struct Login {
-    began: Option<Instant>,
-    initialized: bool,
-    verified: bool,
-    connected: bool,
-    /// Whether the login was reported, which it is once a terminal.
-    reported: bool,
-}
-
 struct InFlight {
     id: u64,
     method: Method,
     written: Instant,
-    whose: Whose,
+    owner: Owner,
 }
 
 /// On whose behalf something was written to the terminal.
-enum Whose {
+enum Owner {
     /// The session's own.
     Own,
     /// A client's read.
-    Call(Call),
+    Call(QueuedCall),
     /// The look at the login that precedes a trade.
-    Check(TradeCall),
+    Check(QueuedTrade),
     /// The trade itself.
-    Trade(TradeCall),
+    Trade(QueuedTrade),
 }
 
-impl Whose {
+impl Owner {
+    /// Whether it is the gateway's own search.
+    fn is_internal(&self) -> bool {
+        matches!(self, Owner::Call(call) if call.internal)
+    }
+
     fn arrived(&self) -> Option<Instant> {
         match self {
-            Whose::Own => None,
-            Whose::Call(call) => Some(call.arrived),
-            Whose::Check(trade) | Whose::Trade(trade) => Some(trade.arrived),
+            Owner::Own => None,
+            Owner::Call(call) => Some(call.arrived),
+            Owner::Check(trade) | Owner::Trade(trade) => Some(trade.arrived),
         }
     }
 }
@@ -159,7 +165,8 @@ impl Actor for Session {
     ) -> Result<State, ActorProcessingErr> {
         let address = args.account.slots[args.index].address.clone();
         address.assign(myself);
-        let _ = address.send(Msg::Launch(0));
+        let generation = next_generation();
+        let _ = address.send(Msg::Launch(generation));
         info!(
             actor = Role::Session.name(),
             account = args.account.name,
@@ -171,15 +178,15 @@ impl Actor for Session {
             history: History::new(args.options.restart.clone()),
             args,
             address,
-            generation: 0,
+            generation,
             terminal: None,
             launched: now,
             login: Login::default(),
             in_flight: VecDeque::new(),
-            waiting: VecDeque::new(),
-            trades: VecDeque::new(),
+            queue: Queue::default(),
             next_id: 0,
             last_answer: now,
+            blocked_since: None,
             limit_check: None,
             next_probe: None,
             restart: None,
@@ -203,6 +210,8 @@ impl Actor for Session {
             Msg::Launch(generation) if generation == state.generation => state.launch(),
             Msg::CheckLimit(generation) if generation == state.generation => state.check_limit(),
             Msg::Probe(generation) if generation == state.generation => state.probe(),
+            Msg::Expire => state.withdraw_late_trades(),
+            Msg::HandOver => state.hand_trades_over(),
             Msg::Terminal(..) | Msg::Launch(_) | Msg::CheckLimit(_) | Msg::Probe(_) => {}
             Msg::Restart(done) => state.begin_restart(done),
             Msg::Stop(done) => {
@@ -240,9 +249,8 @@ impl State {
 
     /// Whether no call of a client waits or is under way.
     fn serves_nobody(&self) -> bool {
-        self.waiting.is_empty()
-            && self.trades.is_empty()
-            && self.in_flight.iter().all(|entry| matches!(entry.whose, Whose::Own))
+        self.queue.is_empty()
+            && self.in_flight.iter().all(|entry| matches!(entry.owner, Owner::Own))
     }
 
     fn slot(&self) -> &Slot {
@@ -260,7 +268,7 @@ impl State {
     // Starting and logging in.
 
     fn launch(&mut self) {
-        self.generation += 1;
+        self.generation = next_generation();
         self.launched = Instant::now();
         self.login = Login::default();
         self.set_state(SessionState::Starting, None);
@@ -277,12 +285,8 @@ impl State {
 
     /// The next step on the way to ready.
     fn advance(&mut self) {
-        if !self.login.initialized {
-            self.submit_own(Request::Initialize);
-        } else if !self.login.verified {
-            self.submit_own(Request::AccountInfo);
-        } else if !self.login.connected {
-            self.submit_own(Request::TerminalInfo);
+        if let Some(request) = self.login.next() {
+            self.submit_own(request);
         } else if !self.is_ready() && !self.replacing && self.stop.is_none() {
             self.history.ready();
             self.set_state(SessionState::Ready, None);
@@ -322,6 +326,8 @@ impl State {
         }
         if self.login.initialized && !self.replacing && self.stop.is_none() {
             self.submit_own(Request::TerminalInfo);
+            // Somebody may have logged the terminal in to another account.
+            self.submit_own(Request::AccountInfo);
         }
     }
 
@@ -334,21 +340,33 @@ impl State {
 
     // Calls.
 
-    fn take(&mut self, call: Call) {
-        if self.is_ready() || (self.stop.is_some() && self.terminal.is_some()) {
-            self.waiting.push_back(call);
+    fn take(&mut self, call: QueuedCall) {
+        let finishing = self.stop.is_some() && self.terminal.is_some() && self.is_trusted();
+        if self.is_ready() || finishing {
+            let internal = call.internal;
+            self.queue.push(call);
             self.pump();
+            if !internal {
+                self.note_blocked_client();
+            }
         } else {
             self.args.account.hand_over(call, self.args.index);
         }
     }
 
     /// A trade is taken only by the session that the others read from after it.
-    fn take_trade(&mut self, trade: TradeCall) {
+    fn take_trade(&mut self, trade: QueuedTrade) {
         let account = &self.args.account;
-        if self.is_ready() && account.is_primary(self.args.index) {
-            self.trades.push_back(trade);
+        if self.is_ready() && !account.is_primary(self.args.index) {
+            trade.finish(Err(TradeError::Moved));
+        } else if self.is_ready() {
+            self.address.send_after(trade.send_by.left(), Msg::Expire);
+            if account.has_several_sessions() && !self.is_trading() {
+                self.address.send_after(account.hand_over_after(), Msg::HandOver);
+            }
+            self.queue.push_trade(trade);
             self.pump();
+            self.note_blocked_client();
         } else {
             let error = account.not_ready();
             trade.finish(Err(TradeError::NotSent(error)));
@@ -357,58 +375,125 @@ impl State {
 
     /// Whether a trade waits or is under way.
     fn is_trading(&self) -> bool {
-        !self.trades.is_empty()
-            || self
-                .in_flight
-                .iter()
-                .any(|entry| matches!(entry.whose, Whose::Check(_) | Whose::Trade(_)))
+        self.queue.has_trade() || self.has_trade_under_way()
+    }
+
+    /// Whether a trade was begun on the terminal.
+    fn has_trade_under_way(&self) -> bool {
+        self.in_flight.iter().any(|entry| matches!(entry.owner, Owner::Check(_) | Owner::Trade(_)))
     }
 
     /// Writes waiting calls, as far as the window allows; a trade only to an
     /// idle terminal, and after it was asked whose account it is logged in to.
     fn pump(&mut self) {
         if self.is_trading() {
-            if self.in_flight.is_empty()
-                && let Some(trade) = self.trades.pop_front()
-            {
-                self.submit(Request::AccountInfo, Whose::Check(trade));
+            if self.in_flight.is_empty() {
+                self.withdraw_late_trades();
+                if let Some(trade) = self.queue.next_trade() {
+                    self.submit(Request::AccountInfo, Owner::Check(trade));
+                }
             }
             return;
         }
-        if self.waiting.is_empty() {
+        // A terminal that has lost its broker would answer with what it knew last.
+        if self.queue.is_empty() || !self.is_trusted() {
             return;
         }
         let now = Instant::now();
         while self.in_flight.len() < WINDOW {
-            let Some(mut call) = self.waiting.pop_front() else {
+            let Some(call) = self.queue.next_read(now) else {
                 return;
             };
-            // Nobody would get the answer, so it need not cost the terminal anything.
-            if !call.is_abandoned(now) {
-                self.submit_at(now, call.request.clone(), Whose::Call(call));
+            self.submit_at(now, call.request.clone(), Owner::Call(call));
+        }
+    }
+
+    /// Whether what the terminal says is about the configured account, and up to date.
+    fn is_trusted(&self) -> bool {
+        self.login.is_complete()
+    }
+
+    /// Gives the trades back whose last moment has come. One that is written already is decided by
+    /// the terminal.
+    fn withdraw_late_trades(&mut self) {
+        let now = BootInstant::now();
+        for trade in self.queue.take_late_trades(now) {
+            trade.finish(Err(TradeError::Withdrawn));
+        }
+        for entry in &mut self.in_flight {
+            let late = matches!(&entry.owner, Owner::Check(trade) if trade.send_by <= now);
+            if late && let Owner::Check(trade) = std::mem::replace(&mut entry.owner, Owner::Own) {
+                trade.finish(Err(TradeError::Withdrawn));
             }
         }
     }
 
+    /// Gives the trades that wait here back, if this session has been on one call for too long and
+    /// another one is idle. That one is the primary from then on, so that reads follow. A trade whose
+    /// account is still being looked at was not sent; one that was sent keeps all others here.
+    fn hand_trades_over(&mut self) {
+        if !self.is_trading() {
+            return;
+        }
+        let account = self.args.account.clone();
+        let sent = self.in_flight.iter().any(|entry| matches!(entry.owner, Owner::Trade(_)));
+        if sent || !account.hand_primary_over(self.args.index) {
+            // Another session may become idle while these still wait.
+            self.address.send_after(account.hand_over_after(), Msg::HandOver);
+            return;
+        }
+        let name = &account.name;
+        warn!(account = name, session = self.args.index, "session is slow, trades go to another");
+        let checked = self.in_flight.iter_mut().filter_map(|entry| {
+            let is_check = matches!(entry.owner, Owner::Check(_));
+            is_check.then(|| std::mem::replace(&mut entry.owner, Owner::Own))
+        });
+        let checked: Vec<Owner> = checked.collect();
+        let checked = checked.into_iter().filter_map(|owner| match owner {
+            Owner::Check(trade) => Some(trade),
+            _ => None,
+        });
+        for trade in checked.chain(self.queue.take_trades()) {
+            trade.finish(Err(TradeError::Moved));
+        }
+        self.pump();
+    }
+
+    /// Notes that a client waits behind the gateway's own search, whose limit is another from then on.
+    fn note_blocked_client(&mut self) {
+        if self.in_flight.front().is_some_and(|oldest| oldest.owner.is_internal()) {
+            self.blocked_since.get_or_insert_with(Instant::now);
+            self.arm_limit();
+        }
+    }
+
     fn submit_own(&mut self, request: Request) {
-        self.submit(request, Whose::Own);
+        self.submit(request, Owner::Own);
     }
 
-    fn submit(&mut self, request: Request, whose: Whose) {
-        self.submit_at(Instant::now(), request, whose);
+    fn submit(&mut self, request: Request, owner: Owner) {
+        self.submit_at(Instant::now(), request, owner);
     }
 
-    fn submit_at(&mut self, written: Instant, request: Request, whose: Whose) {
+    fn submit_at(&mut self, written: Instant, request: Request, owner: Owner) {
+        let send_by = match &owner {
+            Owner::Trade(trade) => Some(trade.send_by),
+            _ => None,
+        };
         let Some(terminal) = &self.terminal else {
             return;
         };
         let (id, method) = (self.next_id, request.method());
         self.next_id += 1;
-        terminal.submit(id, request);
-        if self.in_flight.is_empty() {
-            self.slot().set_busy_since(Some(written));
+        terminal.submit(id, request, send_by);
+        let mut owner = owner;
+        if let Owner::Trade(trade) = &mut owner {
+            trade.written = true;
         }
-        self.in_flight.push_back(InFlight { id, method, written, whose });
+        if self.in_flight.is_empty() {
+            self.slot().set_busy_since(Some(written), owner.is_internal());
+        }
+        self.in_flight.push_back(InFlight { id, method, written, owner });
         self.arm_limit();
     }
 
@@ -450,20 +535,31 @@ impl State {
             let (outcome, error) = match &result {
                 Ok(_) => (Outcome::Success, None),
                 Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
-                Err(Failure::Unusable(_)) => (Outcome::Error, Some(ErrorType::Other)),
+                Err(Failure::Unusable(_) | Failure::OtherAccount(_)) => {
+                    (Outcome::Error, Some(ErrorType::Other))
+                }
+                // The terminal did as it was told.
+                Err(Failure::Withdrawn) => (Outcome::Success, None),
             };
             calls.push(self.ended_call(&entry, at, outcome, error.map(ErrorLabel::Mt5)));
             self.last_answer = at;
             ended.push((entry, result));
         }
+        // Whoever waited behind the call before waits behind another one now.
+        self.blocked_since = None;
         let busy = (!self.in_flight.is_empty()).then_some(self.last_answer);
-        self.slot().set_busy_since(busy);
+        let searched = self.in_flight.front().is_some_and(|oldest| oldest.owner.is_internal());
+        self.slot().set_busy_since(busy, searched);
+        let others = self.in_flight.iter().any(|entry| !entry.owner.is_internal());
+        if searched && (others || !self.queue.is_empty()) {
+            self.blocked_since = Some(self.last_answer);
+        }
         // Before anybody has an answer, so that who has one finds it counted.
         self.record(Event::Calls(calls));
         for (entry, result) in ended {
             if self.generation == generation {
                 self.hand_out(entry, result);
-            } else if let Whose::Call(call) = entry.whose {
+            } else if let Owner::Call(call) = entry.owner {
                 // What a terminal said after it was found out is not believed.
                 self.args.account.hand_over(call, self.args.index);
             }
@@ -482,17 +578,25 @@ impl State {
 
     /// Gives an answer to whom it is for.
     fn hand_out(&mut self, entry: InFlight, result: Result<Answer, Failure>) {
-        let ipc = matches!(&result, Err(Failure::Mt5(error)) if is_ipc(error.error_type()));
-        match entry.whose {
-            Whose::Own => return self.own_answered(entry.method, result),
-            Whose::Call(call) => {
+        let doubtful = is_doubtful(&result);
+        match entry.owner {
+            Owner::Own => return self.own_answered(entry.method, result),
+            Owner::Call(call) => {
+                if let Err(Failure::OtherAccount(detail)) = result {
+                    self.args.account.hand_over(call, self.args.index);
+                    return self.fail(RestartReason::Login, detail);
+                }
+                if !self.is_trusted() {
+                    // Asked before it was known that the terminal is out of touch with its broker.
+                    return self.args.account.hand_over(call, self.args.index);
+                }
                 call.finish_at(self.last_answer, result.map_err(CallError::Failed));
             }
-            Whose::Check(trade) => self.checked(trade, result),
+            Owner::Check(trade) => self.checked(trade, result),
             // Nothing else is under way beside a trade, so nothing was found out before it.
-            Whose::Trade(trade) => trade.finish(sent(result)),
+            Owner::Trade(trade) => trade.finish(sent(result)),
         }
-        if ipc {
+        if doubtful {
             // The terminal behind the worker may be gone: find out now.
             self.probe();
         }
@@ -500,18 +604,20 @@ impl State {
 
     /// The terminal said whose account it is logged in to: the trade follows at
     /// once, or never.
-    fn checked(&mut self, trade: TradeCall, result: Result<Answer, Failure>) {
-        let expected = self.args.account.login;
+    fn checked(&mut self, trade: QueuedTrade, result: Result<Answer, Failure>) {
         match result {
-            Ok(Answer::AccountInfo(info)) if info.login == expected => {
-                let request = trade.request.clone();
-                self.submit(Request::OrderSend { request }, Whose::Trade(trade));
-            }
-            Ok(Answer::AccountInfo(info)) => {
-                let error = self.args.account.not_ready();
-                trade.finish(Err(TradeError::NotSent(error)));
-                self.fail(RestartReason::Login, other_login(info.login, expected));
-            }
+            Ok(Answer::AccountInfo(info)) => match self.args.account.check_identity(&info) {
+                Ok(()) if trade.send_by.has_passed() => trade.finish(Err(TradeError::Withdrawn)),
+                Ok(()) => {
+                    let request = trade.request.clone();
+                    self.submit(Request::OrderSend { request }, Owner::Trade(trade));
+                }
+                Err(detail) => {
+                    let error = self.args.account.not_ready();
+                    trade.finish(Err(TradeError::NotSent(error)));
+                    self.fail(RestartReason::Login, detail);
+                }
+            },
             Ok(_) => {
                 let error = self.args.account.not_ready();
                 trade.finish(Err(TradeError::NotSent(error)));
@@ -524,17 +630,12 @@ impl State {
         match (method, result) {
             (Method::Initialize, Ok(_)) => self.login.initialized = true,
             (Method::AccountInfo, Ok(Answer::AccountInfo(info))) => {
-                let expected = self.args.account.login;
-                if info.login != expected {
-                    return self.fail(RestartReason::Login, other_login(info.login, expected));
-                }
-                self.login.verified = true;
-                self.report_login(true, "");
+                return self.heard_account(&info);
             }
             (Method::TerminalInfo, Ok(Answer::TerminalInfo(info))) => {
                 return self.heard_connection(info.connected);
             }
-            (Method::Initialize | Method::AccountInfo, Err(failure)) => {
+            (Method::Initialize | Method::AccountInfo, Err(failure)) if !self.is_ready() => {
                 let refused_login =
                     matches!(&failure, Failure::Mt5(error) if error.is_refused_login());
                 return self.give_up(Fault {
@@ -547,9 +648,10 @@ impl State {
             (_, Err(Failure::Mt5(error))) => {
                 return self.fail(RestartReason::Exit, error.to_string());
             }
-            (_, Err(Failure::Unusable(detail))) => {
+            (_, Err(Failure::Unusable(detail) | Failure::OtherAccount(detail))) => {
                 return self.fail(RestartReason::Protocol, detail);
             }
+            (_, Err(Failure::Withdrawn)) => {}
             (method, Ok(_)) => {
                 let detail = format!("the terminal's answer to {method} is of another kind");
                 return self.fail(RestartReason::Protocol, detail);
@@ -558,24 +660,40 @@ impl State {
         self.advance();
     }
 
+    fn heard_account(&mut self, info: &AccountInfo) {
+        if let Err(detail) = self.args.account.check_identity(info) {
+            return self.fail(RestartReason::Login, detail);
+        }
+        self.login.verify();
+        self.report_login(true, "");
+        // Without its broker the next probe goes on.
+        if !self.login.lost {
+            self.advance();
+        }
+    }
+
     fn heard_connection(&mut self, connected: bool) {
         let account = &self.args.account;
         account.set_connected(self.args.index, connected);
         if connected {
-            self.login.connected = true;
+            self.login.find_broker();
             self.probe_after(self.args.options.probe_interval);
             return self.advance();
         }
+        self.login.lose_broker();
         if self.is_ready() {
             warn!(account = account.name, session = self.args.index, "terminal lost its broker");
             account
                 .note_error(self.args.index, "the terminal is not connected to its broker".into());
-            self.set_state(SessionState::LoggingIn, None);
             self.refuse_trades();
         }
-        // Another account may be logged in when it is back.
-        self.login.connected = false;
-        self.login.verified = false;
+        if !self.replacing && self.stop.is_none() {
+            self.set_state(SessionState::Disconnected, None);
+        }
+        // Reads that wait move or fail: nobody gets prices of a terminal without its broker.
+        for call in self.queue.take_reads() {
+            self.args.account.hand_over(call, self.args.index);
+        }
         self.restarted();
         self.probe_after(self.args.options.probe_interval.min(RECONNECT_INTERVAL));
     }
@@ -588,7 +706,7 @@ impl State {
         error: Option<ErrorLabel>,
     ) -> EndedCall {
         let began = entry.written.max(self.last_answer);
-        let arrived = entry.whose.arrived().unwrap_or(began);
+        let arrived = entry.owner.arrived().unwrap_or(began);
         EndedCall {
             account: self.args.account.id,
             method: entry.method,
@@ -609,12 +727,15 @@ impl State {
             let starting = self.login.began.is_none();
             return starting.then(|| (self.launched + init_timeout, init_timeout));
         };
-        let limit = match oldest.method {
-            Method::Initialize | Method::Login => init_timeout + INITIALIZE_GRACE,
-            Method::OrderSend => self.args.options.trade_timeout,
-            _ => self.args.options.call_timeout,
+        let limits = Limits {
+            init_timeout,
+            trade_timeout: self.args.options.trade_timeout,
+            call_timeout: self.args.options.call_timeout,
         };
-        Some((oldest.written.max(self.last_answer) + limit, limit))
+        let began = oldest.written.max(self.last_answer);
+        let internal = oldest.owner.is_internal();
+        let oldest = Oldest { method: oldest.method, began, internal };
+        Some(watchdog::due(oldest, self.blocked_since, &limits))
     }
 
     /// One timer serves all calls: it looks again when it fires. A second one
@@ -687,11 +808,12 @@ impl State {
 
     /// Drops the terminal, which ends it at once.
     fn drop_terminal(&mut self) -> Option<Box<dyn Terminal>> {
-        self.generation += 1;
+        self.generation = next_generation();
         self.limit_check = None;
         self.replacing = false;
         self.args.account.set_connected(self.args.index, false);
-        self.slot().set_busy_since(None);
+        self.blocked_since = None;
+        self.slot().set_busy_since(None, false);
         self.terminal.take()
     }
 
@@ -704,8 +826,12 @@ impl State {
             (Outcome::Died, ErrorLabel::TerminalDied)
         };
         let mut in_flight = std::mem::take(&mut self.in_flight);
-        // A failed login was counted when its answer came.
-        if let Some(current) = in_flight.pop_front() {
+        // A terminal that shows another account did not fail its read, which can move like the others.
+        let is_read = |entry: &InFlight| matches!(entry.owner, Owner::Call(_) | Owner::Own);
+        let read_moves = reason == RestartReason::Login && in_flight.front().is_some_and(is_read);
+        let failed = if read_moves { None } else { in_flight.pop_front() };
+        let restarted_idle = failed.is_none() && !read_moves;
+        if let Some(current) = failed {
             let call = self.ended_call(&current, Instant::now(), outcome, Some(error));
             self.record(Event::Calls(vec![call]));
             let error = || {
@@ -715,25 +841,26 @@ impl State {
                     CallError::Died(detail.to_owned())
                 }
             };
-            match current.whose {
-                Whose::Own => {}
-                Whose::Call(call) => call.finish(Err(error())),
-                Whose::Check(trade) => trade.finish(Err(TradeError::NotSent(error()))),
-                Whose::Trade(trade) => {
+            match current.owner {
+                Owner::Own => {}
+                Owner::Call(call) => call.finish(Err(error())),
+                Owner::Check(trade) => trade.finish(Err(TradeError::NotSent(error()))),
+                Owner::Trade(trade) => {
                     trade.finish(Err(TradeError::Unanswered(detail.to_owned())));
                 }
             }
-        } else if self.login.began.is_none() {
+        } else if restarted_idle && self.login.began.is_none() {
+            // A failed login was counted when its answer came.
             self.record(Event::Error { account: account.id, method: Method::Initialize, error });
         }
         self.refuse_trades();
         // Nothing but reads is ever written behind something else.
-        let behind = in_flight.into_iter().filter_map(|entry| match entry.whose {
-            Whose::Call(call) => Some(call),
+        let behind = in_flight.into_iter().filter_map(|entry| match entry.owner {
+            Owner::Call(call) => Some(call),
             _ => None,
         });
         let now = Instant::now();
-        for mut call in behind.chain(std::mem::take(&mut self.waiting)) {
+        for mut call in behind.chain(self.queue.take_reads()) {
             if !call.is_abandoned(now) {
                 account.hand_over(call, self.args.index);
             }
@@ -742,7 +869,7 @@ impl State {
 
     /// Trades that were not sent are given back: they are never moved.
     fn refuse_trades(&mut self) {
-        for trade in std::mem::take(&mut self.trades) {
+        for trade in self.queue.take_trades() {
             let error = self.args.account.not_ready();
             trade.finish(Err(TradeError::NotSent(error)));
         }
@@ -757,7 +884,7 @@ impl State {
         self.replacing = true;
         self.set_state(SessionState::Starting, None);
         self.refuse_trades();
-        for call in std::mem::take(&mut self.waiting) {
+        for call in self.queue.take_reads() {
             self.args.account.hand_over(call, self.args.index);
         }
         if self.in_flight.is_empty() {
@@ -801,6 +928,7 @@ impl State {
 fn sent(result: Result<Answer, Failure>) -> Traded {
     match result {
         Ok(Answer::OrderSend(result)) => Ok(*result),
+        Err(Failure::Withdrawn) => Err(TradeError::Withdrawn),
         Ok(_) => {
             let detail = "the terminal's answer to order_send is of another kind";
             Err(TradeError::Failed(Failure::Unusable(detail.to_owned())))
@@ -809,8 +937,14 @@ fn sent(result: Result<Answer, Failure>) -> Traded {
     }
 }
 
-fn other_login(login: u64, expected: u64) -> String {
-    format!("the terminal is logged in to account {login} instead of {expected}")
+/// Whether an answer makes the terminal behind the worker doubtful: it cannot be reached, or the
+/// package raised an exception.
+fn is_doubtful(result: &Result<Answer, Failure>) -> bool {
+    match result {
+        Err(Failure::Mt5(error)) => is_ipc(error.error_type()),
+        Err(Failure::Unusable(_)) => true,
+        _ => false,
+    }
 }
 
 fn is_ipc(error: ErrorType) -> bool {

@@ -1,4 +1,4 @@
-//! What a client wants done, as its request says it.
+//! A command to trade, as a client stated it.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -6,9 +6,10 @@ use sha2::{Digest, Sha256};
 use super::trade::Operation;
 use crate::mt5::{Filling, OrderTime, OrderType};
 
-/// What a client wants done.
+/// A command to trade. Times are unix seconds as clients give them: UTC where the server's zone is
+/// known, else the server's own.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Wish {
+pub enum TradeCommand {
     /// A new order.
     Place(NewOrder),
     /// Two opposite positions are to close each other.
@@ -34,6 +35,12 @@ pub enum Wish {
         volume: Option<f64>,
         /// Points that the price may have moved.
         deviation: u64,
+        /// `None`: the market's.
+        price: Option<f64>,
+        /// The closing order's comment.
+        comment: String,
+        /// `None`: one that the symbol has.
+        type_filling: Option<Filling>,
     },
     /// A position's stops are to change. `None`: as it is; 0: none.
     ModifyPosition {
@@ -92,46 +99,67 @@ pub struct OrderChange {
     pub expiration: Option<i64>,
 }
 
-impl Wish {
+impl TradeCommand {
     /// What it does.
     pub fn operation(&self) -> Operation {
         match self {
-            Wish::Place(_) => Operation::Place,
-            Wish::CloseBy { .. } => Operation::CloseBy,
-            Wish::Close { .. } => Operation::Close,
-            Wish::ModifyPosition { .. } => Operation::ModifyPosition,
-            Wish::ModifyOrder { .. } => Operation::ModifyOrder,
-            Wish::Cancel { .. } => Operation::Cancel,
+            TradeCommand::Place(_) => Operation::Place,
+            TradeCommand::CloseBy { .. } => Operation::CloseBy,
+            TradeCommand::Close { .. } => Operation::Close,
+            TradeCommand::ModifyPosition { .. } => Operation::ModifyPosition,
+            TradeCommand::ModifyOrder { .. } => Operation::ModifyOrder,
+            TradeCommand::Cancel { .. } => Operation::Cancel,
         }
     }
 
-    /// SHA-256 of method, route and parsed body: equal wishes have equal ones,
+    /// Whether it can only reduce risk, so that it may be sent later than others.
+    pub fn only_reduces_risk(&self) -> bool {
+        match self {
+            TradeCommand::Close { .. }
+            | TradeCommand::CloseBy { .. }
+            | TradeCommand::Cancel { .. } => true,
+            TradeCommand::Place(order) => order.position.is_some(),
+            TradeCommand::ModifyPosition { .. } | TradeCommand::ModifyOrder { .. } => false,
+        }
+    }
+
+    /// SHA-256 of method, route and parsed body: equal commands have equal ones,
     /// however they were spelt.
     pub fn fingerprint(&self) -> [u8; 32] {
         let canonical = match self {
-            Wish::Place(order) => written(&(
+            TradeCommand::Place(order) => written(&(
                 "place",
                 (&order.symbol, order.kind.value(), order.volume, order.price),
                 (order.stoplimit, order.sl, order.tp, order.deviation),
                 (order.magic, &order.comment, order.type_filling.map(Filling::value)),
                 (order.type_time.map(OrderTime::value), order.expiration, order.position),
             )),
-            Wish::CloseBy { position, position_by, symbol, volume, magic, comment } => {
+            TradeCommand::CloseBy { position, position_by, symbol, volume, magic, comment } => {
                 written(&("close-by", position, position_by, symbol, volume, magic, comment))
             }
-            Wish::Close { ticket, volume, deviation } => {
-                written(&("close", ticket, volume, deviation))
+            // As before there were prices, comments and policies, so that keys of then still match.
+            TradeCommand::Close {
+                ticket,
+                volume,
+                deviation,
+                price: None,
+                comment,
+                type_filling: None,
+            } if comment.is_empty() => written(&("close", ticket, volume, deviation)),
+            TradeCommand::Close { ticket, volume, deviation, price, comment, type_filling } => {
+                let type_filling = type_filling.map(Filling::value);
+                written(&("close", ticket, volume, deviation, price, comment, type_filling))
             }
-            Wish::ModifyPosition { ticket, sl, tp } => {
+            TradeCommand::ModifyPosition { ticket, sl, tp } => {
                 written(&("modify-position", ticket, sl, tp))
             }
-            Wish::ModifyOrder { ticket, change } => written(&(
+            TradeCommand::ModifyOrder { ticket, change } => written(&(
                 "modify-order",
                 ticket,
                 (change.price, change.stoplimit, change.sl, change.tp),
                 (change.type_time.map(OrderTime::value), change.expiration),
             )),
-            Wish::Cancel { ticket } => written(&("cancel", ticket)),
+            TradeCommand::Cancel { ticket } => written(&("cancel", ticket)),
         };
         Sha256::digest(canonical).into()
     }

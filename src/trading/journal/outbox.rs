@@ -1,0 +1,61 @@
+//! What could not be written to the file yet: the newest state of each trade, in the order in which
+//! the trades came. Readers see it in place of the file's rows.
+//!
+//! Only the journal's thread changes it, and only after it looked at the present state, so that an
+//! older state never takes the place of a newer one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::trading::trade::Trade;
+
+/// The states that wait.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    by_id: HashMap<String, (u64, Trade)>,
+    order: BTreeMap<u64, String>,
+    next: u64,
+}
+
+impl Outbox {
+    /// Takes a state, which replaces an older one of the same trade.
+    pub fn put(&mut self, trade: Trade) {
+        let id = trade.trade_id.clone();
+        let number = match self.by_id.get(&id) {
+            Some((number, _)) => *number,
+            None => {
+                self.next += 1;
+                self.order.insert(self.next, id.clone());
+                self.next
+            }
+        };
+        self.by_id.insert(id, (number, trade));
+    }
+
+    /// The state that waits for a trade.
+    pub fn get(&self, trade_id: &str) -> Option<&Trade> {
+        self.by_id.get(trade_id).map(|(_, trade)| trade)
+    }
+
+    /// The state that has waited longest.
+    pub fn first(&self) -> Option<&Trade> {
+        let (_, id) = self.order.first_key_value()?;
+        self.get(id)
+    }
+
+    /// Takes a state out that was written.
+    pub fn remove(&mut self, trade_id: &str) {
+        if let Some((number, _)) = self.by_id.remove(trade_id) {
+            self.order.remove(&number);
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Every state that waits.
+    pub fn iter(&self) -> impl Iterator<Item = &Trade> {
+        self.order.values().filter_map(|id| self.get(id))
+    }
+}

@@ -1,0 +1,313 @@
+//! The journal's file: its schema, its versions, and whose it is.
+//!
+//! `docs/operations/journal.md` documents the schema for those who read the file with a tool of
+//! their own.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::JournalError;
+
+/// The schema's version, `PRAGMA user_version`.
+const VERSION: i64 = 2;
+
+/// Marks the file as ours, `PRAGMA application_id`: "mt5g".
+const APPLICATION_ID: i64 = 0x6d74_3567;
+
+/// How long another SQLite program that holds the file is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const TABLE: &str = "
+    CREATE TABLE trades (
+        trade_id        TEXT PRIMARY KEY,
+        account         TEXT NOT NULL,
+        login           INTEGER NOT NULL,
+        operation       TEXT NOT NULL,
+        idempotency_key TEXT,
+        fingerprint     BLOB NOT NULL,
+        tag             TEXT,
+        state           TEXT NOT NULL,
+        created_msc     INTEGER NOT NULL,
+        updated_msc     INTEGER NOT NULL,
+        server_time     INTEGER NOT NULL,
+        position_id     INTEGER NOT NULL,
+        retcode         INTEGER,
+        order_ticket    INTEGER,
+        deal_ticket     INTEGER,
+        detail          TEXT,
+        candidates      TEXT,
+        request         TEXT,
+        result          TEXT
+    ) STRICT;
+    CREATE INDEX trades_by_state ON trades (account, state, updated_msc);
+    CREATE INDEX trades_by_time ON trades (account, created_msc);
+";
+
+/// What version 2 added. Rows of version 1 were looked for by their shape within seconds of a time
+/// whose clock is not known, so they are given no time and no floor.
+const SECOND: &str = "
+    ALTER TABLE trades ADD COLUMN server TEXT NOT NULL DEFAULT '';
+    ALTER TABLE trades ADD COLUMN trade_mode INTEGER NOT NULL DEFAULT -1;
+    ALTER TABLE trades ADD COLUMN order_floor INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trades ADD COLUMN deal_floor INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trades ADD COLUMN accepted_order INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trades ADD COLUMN may_arrive INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trades ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trades ADD COLUMN before TEXT;
+    ALTER TABLE trades ADD COLUMN present TEXT;
+    ALTER TABLE trades ADD COLUMN resolved_by TEXT;
+    ALTER TABLE trades ADD COLUMN contradicted TEXT;
+    ALTER TABLE trades ADD COLUMN api_key TEXT;
+    ALTER TABLE trades ADD COLUMN client TEXT;
+    DROP INDEX IF EXISTS trades_by_key;
+    CREATE UNIQUE INDEX trades_by_key
+        ON trades (server COLLATE NOCASE, login, account, idempotency_key)
+        WHERE idempotency_key IS NOT NULL AND state <> 'not-sent';
+    CREATE INDEX trades_of_key ON trades (account, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX trades_by_order ON trades (account, order_ticket);
+    CREATE INDEX trades_by_accepted_order ON trades (account, accepted_order)
+        WHERE accepted_order <> 0;
+    UPDATE trades SET server_time = 0;
+    UPDATE trades SET may_arrive = 1 WHERE state IN ('sending', 'unknown');
+";
+
+/// A configured account, to tell whose the rows of version 1 are.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// Its name.
+    pub account: String,
+    /// Its number at the broker.
+    pub login: u64,
+    /// Its broker's server.
+    pub server: String,
+}
+
+/// The open file.
+pub struct Opened {
+    pub connection: Connection,
+    pub identity: FileIdentity,
+}
+
+/// Opens the file, creates what is missing, and keeps every other gateway out of it.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
+    let unusable = |detail: String| JournalError::Unusable { file: file.to_owned(), detail };
+    if let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
+    }
+    let lock = lock(file)?;
+    let connection = connect(file, owners).map_err(unusable)?;
+    let identity = FileIdentity::of(file, lock).map_err(|error| unusable(error.to_string()))?;
+    Ok(Opened { connection, identity })
+}
+
+fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let mut connection = Connection::open(file).map_err(text)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(text)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(text)?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(text)?;
+    if mode != "wal" {
+        return Err(format!("it has to be in WAL mode, and is in mode {mode}"));
+    }
+    let sound: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(text)?;
+    if sound != "ok" {
+        return Err(format!("it is damaged: {sound}"));
+    }
+    let version: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(text)?;
+    let application: i64 =
+        connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(text)?;
+    let change = connection.transaction().map_err(text)?;
+    match (application, version) {
+        (0, 0) => {
+            change.execute_batch(TABLE).map_err(text)?;
+            change.execute_batch(SECOND).map_err(text)?;
+            change.pragma_update(None, "application_id", APPLICATION_ID).map_err(text)?;
+        }
+        (APPLICATION_ID, 1) => {
+            change.execute_batch(SECOND).map_err(text)?;
+            name_servers(&change, owners).map_err(text)?;
+        }
+        (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, newer) => {
+            return Err(format!(
+                "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
+            ));
+        }
+        _ => return Err("it is a database of another program".to_owned()),
+    }
+    // Writing what is there already shows that it can be written.
+    change.pragma_update(None, "user_version", VERSION).map_err(text)?;
+    change.commit().map_err(text)?;
+    Ok(connection)
+}
+
+/// Rows of version 1 know the account's name and number; the settings know its server.
+fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<()> {
+    for Owner { account, login, server } in owners {
+        change.execute(
+            "UPDATE trades SET server = ?1 WHERE account = ?2 AND login = ?3 AND server = ''",
+            params![server, account, login.cast_signed()],
+        )?;
+    }
+    Ok(())
+}
+
+fn with_ending(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Keeps other gateways out for as long as the file is open.
+fn lock(file: &Path) -> Result<File, JournalError> {
+    let name = with_ending(file, ".lock");
+    let unusable = |error: io::Error| JournalError::Unusable {
+        file: file.to_owned(),
+        detail: format!("{}: {error}", name.display()),
+    };
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::InUse(file.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// Which file is open, not under which name: one that is deleted or moved away while it is open takes
+/// every further row with it, and another gateway can open its name.
+pub struct FileIdentity {
+    /// Each file's name and place: the database, its log of newest rows, the lock.
+    files: Vec<(PathBuf, Place)>,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl FileIdentity {
+    fn of(file: &Path, lock: File) -> io::Result<FileIdentity> {
+        let mut files = vec![(with_ending(file, ".lock"), Place::of(&lock.metadata()?))];
+        // By their names: opening them once more and closing that would drop SQLite's own locks.
+        for name in [file.to_owned(), with_ending(file, "-wal")] {
+            let place = Place::of(&std::fs::metadata(&name)?);
+            files.push((name, place));
+        }
+        Ok(FileIdentity { files, _lock: lock })
+    }
+
+    /// Makes sure that the names still lead to the files that are open.
+    ///
+    /// # Errors
+    /// What is not there, or is another file.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, opened) in &self.files {
+            match std::fs::metadata(name) {
+                Ok(found) if Place::of(&found) == *opened => {}
+                Ok(_) => {
+                    return Err(format!(
+                        "{} was replaced by another file while the gateway ran: put the old one \
+                         back; after a restart the keys of the new one count",
+                        name.display()
+                    ));
+                }
+                Err(error) => {
+                    return Err(format!(
+                        "{} is gone ({error}) while the gateway runs: put it back; a restart without \
+                         it begins an empty journal, in which every key can trade again",
+                        name.display()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a file is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(u64, u64);
+
+impl Place {
+    #[cfg(unix)]
+    fn of(metadata: &std::fs::Metadata) -> Place {
+        use std::os::unix::fs::MetadataExt;
+        Place(metadata.dev(), metadata.ino())
+    }
+
+    /// Windows does not let anybody delete or rename what SQLite has open, so that it is there is
+    /// enough.
+    #[cfg(not(unix))]
+    fn of(_metadata: &std::fs::Metadata) -> Place {
+        Place(0, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_version_1_keeps_its_rows_and_learns_their_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.sqlite");
+        let old = Connection::open(&file).unwrap();
+        old.execute_batch(TABLE).unwrap();
+        old.execute_batch(
+            "CREATE UNIQUE INDEX trades_by_key ON trades (account, idempotency_key)
+                WHERE idempotency_key IS NOT NULL;
+             INSERT INTO trades (trade_id, account, login, operation, idempotency_key, fingerprint,
+                state, created_msc, updated_msc, server_time, position_id)
+             VALUES ('a', 'main', 7, 'place', 'k', x'00', 'executed', 1, 1, 5, 0),
+                    ('b', 'other', 8, 'place', 'k', x'00', 'unknown', 1, 1, 5, 0);",
+        )
+        .unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+
+        let owner = Owner { account: "main".into(), login: 7, server: "Demo-Server".into() };
+        let opened = open(&file, &[owner]).unwrap();
+        let mut rows = opened
+            .connection
+            .prepare("SELECT trade_id, server, idempotency_key, server_time FROM trades ORDER BY 1")
+            .unwrap();
+        let rows: Vec<(String, String, String, i64)> = rows
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let expected = [("a", "Demo-Server", "k", 0), ("b", "", "k", 0)];
+        let expected = expected.map(|(id, server, key, time)| {
+            (id.to_owned(), server.to_owned(), key.to_owned(), time)
+        });
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_or_replaced_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["journal", "journal.lock", "journal-wal"] {
+            let file = directory.path().join("journal");
+            let opened = open(&file, &[]).unwrap();
+            assert_eq!(opened.identity.check(), Ok(()));
+            let moved = directory.path().join("moved");
+            std::fs::rename(directory.path().join(name), &moved).unwrap();
+            assert!(opened.identity.check().unwrap_err().contains("is gone"));
+            std::fs::write(directory.path().join(name), "").unwrap();
+            assert!(opened.identity.check().unwrap_err().contains("another file"));
+            std::fs::rename(&moved, directory.path().join(name)).unwrap();
+            assert_eq!(opened.identity.check(), Ok(()));
+        }
+    }
+}

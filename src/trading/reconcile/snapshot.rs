@@ -1,0 +1,255 @@
+//! What the primary session's terminal shows, asked for in bounded requests.
+
+use crate::mt5::{Answer, Deal, Order, Position, Request, Selection};
+use crate::pool::{Account, CallError, Context};
+use crate::terminal::Failure;
+use crate::trading::trade::{Operation, Trade};
+
+/// Seconds before a trade from which on the history is asked for where there is no ticket to ask
+/// by. Hours, because servers' clocks change by one, and ticks run ahead of trade servers.
+pub const BACK: i64 = 3 * 3_600;
+
+/// The same for trades of the journal's first version, whose time was of an unknown clock: a day on
+/// either side of the machine's.
+const BACK_UNKNOWN: i64 = 86_400;
+
+/// Seconds after a trade up to which the history is asked for. A trade is looked for for a day.
+const AHEAD: i64 = 27 * 3_600;
+
+/// Rows of one answer.
+const MOST_ROWS: u64 = 20_000;
+
+/// What one look shows about a trade. Times are the server's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    pub orders: Vec<Order>,
+    pub positions: Vec<Position>,
+    /// Orders that have ended, as far as the trade could be among them.
+    pub history: Vec<Order>,
+    /// Deals, likewise.
+    pub deals: Vec<Deal>,
+}
+
+/// What is the same for all trades of one look.
+pub struct Standing {
+    orders: Vec<Order>,
+    positions: Vec<Position>,
+}
+
+/// Asks for what is open now.
+///
+/// # Errors
+/// If the terminal cannot be asked, is not connected to its broker, or shows another account.
+pub async fn standing(account: &Account, context: &Context) -> Result<Standing, CallError> {
+    ensure_sound(account, context).await?;
+    // In this order nothing is missed that moves on meanwhile: an order becomes a deal and a
+    // position, and then history.
+    let orders = orders(account, Request::OrdersGet { selection: Selection::All }, context).await?;
+    let selection = Selection::All;
+    let positions = match account.call_raw(Request::PositionsGet { selection }, context).await? {
+        Answer::Positions(positions) => positions,
+        _ => return Err(unusable("positions_get")),
+    };
+    Ok(Standing { orders, positions })
+}
+
+/// Makes sure that the terminal is connected and shows the configured account. At both ends of a
+/// look, so that what is between is about that account.
+///
+/// # Errors
+/// If it is not.
+pub async fn ensure_sound(account: &Account, context: &Context) -> Result<(), CallError> {
+    match account.call_raw(Request::TerminalInfo, context).await? {
+        Answer::TerminalInfo(info) if info.connected => {}
+        _ => return Err(CallError::NotReady(std::time::Duration::ZERO)),
+    }
+    match account.call_raw(Request::AccountInfo, context).await? {
+        Answer::AccountInfo(info) => account
+            .check_identity(&info)
+            .map_err(|detail| CallError::Failed(Failure::OtherAccount(detail))),
+        _ => Err(unusable("account_info")),
+    }
+}
+
+impl Standing {
+    /// Adds what the history has about one trade: by ticket or position where there is one, else
+    /// within the time in which it can have happened.
+    ///
+    /// # Errors
+    /// If the terminal cannot be asked.
+    pub async fn evidence(
+        &self,
+        account: &Account,
+        trade: &Trade,
+        context: &Context,
+    ) -> Result<Evidence, CallError> {
+        let (history, deals) = match selection(trade) {
+            Selection::All => window(account, trade, context).await?,
+            selection => {
+                let (date_from, date_to) = (0, 0);
+                let history =
+                    Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
+                let history = orders(account, history, context).await?;
+                let deals = Request::HistoryDealsGet { date_from, date_to, selection };
+                (history, self::deals(account, deals, context).await?)
+            }
+        };
+        let (orders, positions) = (self.orders.clone(), self.positions.clone());
+        Ok(Evidence { orders, positions, history, deals })
+    }
+}
+
+/// By what the history is asked about a trade.
+fn selection(trade: &Trade) -> Selection {
+    let order = trade.request.as_ref().map_or(0, |request| request.order);
+    match trade.operation {
+        _ if trade.accepted_order != 0 => Selection::Ticket(trade.accepted_order),
+        Operation::ModifyOrder | Operation::Cancel => Selection::Ticket(order),
+        _ if trade.position_id != 0 => Selection::Position(trade.position_id),
+        _ => Selection::All,
+    }
+}
+
+/// The time in which a trade can be found, in seconds of the server's clock.
+fn period(trade: &Trade) -> (i64, i64) {
+    if trade.server_time > 0 {
+        return (trade.server_time - BACK, trade.server_time + AHEAD);
+    }
+    let created = trade.created_msc / 1000;
+    (created - BACK_UNKNOWN, created + BACK_UNKNOWN + AHEAD)
+}
+
+async fn window(
+    account: &Account,
+    trade: &Trade,
+    context: &Context,
+) -> Result<(Vec<Order>, Vec<Deal>), CallError> {
+    let (mut date_from, mut date_to) = period(trade);
+    // An account with more than that in hours is looked at closer around the trade.
+    while total(account, (date_from, date_to), context).await? > MOST_ROWS
+        && date_to - date_from > 60
+    {
+        let at = if trade.server_time > 0 { trade.server_time } else { trade.created_msc / 1000 };
+        date_from = at - (at - date_from) / 4;
+        date_to = at + (date_to - at) / 4;
+    }
+    let selection = Selection::All;
+    let history = Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
+    let history = orders(account, history, context).await?;
+    let deals = Request::HistoryDealsGet { date_from, date_to, selection };
+    Ok((history, self::deals(account, deals, context).await?))
+}
+
+/// Asks for what the account has now and had in the last day, so that its highest tickets are known
+/// before the next trade: what exists already cannot be that trade's.
+///
+/// # Errors
+/// If the terminal cannot be asked.
+pub async fn baseline(account: &Account, context: &Context) -> Result<(), CallError> {
+    let now = account.server_time_floor();
+    let (date_from, date_to) = (now - 86_400, now + 3 * 86_400);
+    // What the answers show is remembered where they come in.
+    standing(account, context).await?;
+    if total(account, (date_from, date_to), context).await? <= MOST_ROWS {
+        let selection = Selection::All;
+        let history =
+            Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
+        orders(account, history, context).await?;
+        deals(account, Request::HistoryDealsGet { date_from, date_to, selection }, context).await?;
+    }
+    Ok(())
+}
+
+/// How many deals there are in a period.
+///
+/// # Errors
+/// If the terminal cannot be asked.
+pub async fn total(
+    account: &Account,
+    (date_from, date_to): (i64, i64),
+    context: &Context,
+) -> Result<u64, CallError> {
+    match account.call_raw(Request::HistoryDealsTotal { date_from, date_to }, context).await? {
+        Answer::Total(total) => Ok(total),
+        _ => Err(unusable("history_deals_total")),
+    }
+}
+
+/// The deals of one order.
+///
+/// # Errors
+/// If the terminal cannot be asked.
+pub async fn deals_of(
+    account: &Account,
+    order: u64,
+    context: &Context,
+) -> Result<Vec<Deal>, CallError> {
+    let selection = Selection::Ticket(order);
+    let request = Request::HistoryDealsGet { date_from: 0, date_to: 0, selection };
+    deals(account, request, context).await
+}
+
+async fn deals(
+    account: &Account,
+    request: Request,
+    context: &Context,
+) -> Result<Vec<Deal>, CallError> {
+    match account.call_raw(request, context).await? {
+        Answer::Deals(deals) => Ok(deals),
+        _ => Err(unusable("history_deals_get")),
+    }
+}
+
+async fn orders(
+    account: &Account,
+    request: Request,
+    context: &Context,
+) -> Result<Vec<Order>, CallError> {
+    let method = request.method();
+    match account.call_raw(request, context).await? {
+        Answer::Orders(orders) => Ok(orders),
+        _ => Err(unusable(method.name())),
+    }
+}
+
+fn unusable(method: &str) -> CallError {
+    Failure::Unusable(format!("the terminal's answer to {method} is of another kind")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mt5::TradeRequest;
+
+    #[test]
+    fn where_there_is_a_ticket_it_is_asked_by() {
+        let of = |operation, position_id, accepted_order, order| {
+            let request = TradeRequest { order, ..TradeRequest::default() };
+            selection(&Trade {
+                position_id,
+                accepted_order,
+                request: Some(request),
+                ..Trade::new("id", "demo", operation, 0)
+            })
+        };
+        assert_eq!(of(Operation::Place, 0, 0, 0), Selection::All);
+        assert_eq!(of(Operation::Place, 0, 9, 0), Selection::Ticket(9));
+        assert_eq!(of(Operation::Close, 5, 0, 0), Selection::Position(5));
+        assert_eq!(of(Operation::ModifyPosition, 5, 0, 0), Selection::Position(5));
+        assert_eq!(of(Operation::ModifyOrder, 0, 0, 3), Selection::Ticket(3));
+        assert_eq!(of(Operation::Cancel, 0, 0, 3), Selection::Ticket(3));
+    }
+
+    #[test]
+    fn a_trade_is_looked_for_in_its_own_time_which_does_not_grow() {
+        let at = |server_time| Trade {
+            server_time,
+            ..Trade::new("id", "demo", Operation::Place, 1_700_000_000_000)
+        };
+        let (from, to) = period(&at(1_700_010_000));
+        assert!(from < 1_700_010_000 - 3_600 && to > 1_700_010_000 + 86_400);
+        assert!(to - from < 2 * 86_400);
+        let (from, to) = period(&at(0));
+        assert!(from <= 1_700_000_000 - 86_400 && to - from < 4 * 86_400);
+    }
+}
