@@ -403,10 +403,12 @@ impl Execution<'_> {
     /// Withdraws a trade whose last moment has come.
     async fn too_late(&self, trade: Trade) -> Error {
         let Spent { preparation, journal, waiting } = self.spent;
+        let [preparation, journal, waiting] =
+            [preparation, journal, waiting].map(|spent| spent.as_secs_f64());
         let within = self.submission.origin.send_within;
         let reason = format!(
             "it could not be sent within {within:?} of its arrival and was withdrawn: preparation took \
-             {preparation:.1?}, the journal {journal:.1?}, waiting for the terminal {waiting:.1?}"
+             {preparation:.1} s, the journal {journal:.1} s, waiting for the terminal {waiting:.1} s"
         );
         let trade = self.withdraw(trade, &reason).await;
         let retry_after = Some(self.submission.account.ready_in());
