@@ -3,11 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use governor::Quota;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use ipnet::IpNet;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::problem::{Kind, Problem};
+use crate::mt5::wildcard;
 
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,22 @@ pub struct Key {
     pub sha256: [u8; 32],
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
+    /// Patterns of account names, in which `*` stands for any number of characters. `["*"]`: all
+    /// accounts.
+    pub accounts: Vec<String>,
+    /// The first moment at which it is no longer valid.
+    pub expires: Option<Timestamp>,
+    /// How many requests it may make.
+    pub rate_limit: Option<Quota>,
+    /// The networks that its clients must be in. Empty: any.
+    pub cidr: Vec<IpNet>,
+}
+
+impl Key {
+    /// Whether the key may see an account.
+    pub fn covers(&self, account: &str) -> bool {
+        self.accounts.iter().any(|pattern| wildcard(pattern, account))
+    }
 }
 
 /// The configured keys. None: everybody may do everything.

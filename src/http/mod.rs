@@ -50,7 +50,10 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Bytes that a request's body may have.
     pub max_body: u64,
-    /// Origins that browsers may call from; `*` for all. Empty: no CORS.
+    /// Host names that requests may be addressed to, without a port, in lower case, beside loopback's
+    /// names, the machine's own name and any address; `*` for all.
+    pub allowed_hosts: Vec<String>,
+    /// Origins that browsers may call from, in lower case and without a default port; `*` for all. Empty: no CORS.
     pub cors_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -45,7 +45,7 @@ impl Group {
 /// Whether `name` is `pattern`, with `*` for any run of characters. Greedy with
 /// one point to return to, so that a hostile pattern costs at most the product
 /// of the two lengths.
-fn wildcard(pattern: &str, name: &str) -> bool {
+pub fn wildcard(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

@@ -20,7 +20,7 @@ mod trade;
 pub use answer::{Answer, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
-pub use group::Group;
+pub use group::{Group, wildcard};
 pub use identity::Identity;
 pub use method::Method;
 pub use record::{

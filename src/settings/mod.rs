@@ -3,6 +3,8 @@
 //! nothing about what they do with it.
 
 mod accounts;
+mod hosts;
+mod keys;
 mod layers;
 mod reader;
 
@@ -12,14 +14,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use jiff::Timestamp;
 
 use self::layers::Layers;
 use self::reader::{Effective, Reader, Setting};
-use crate::http::{self, Key, Keys, Scope};
+use crate::http::{self, Keys};
 use crate::metrics::{self, StatusLabels};
 use crate::pool::{self, AccountOptions};
 use crate::streams;
-use crate::telemetry;
+use crate::telemetry::{self, LogFile};
 use crate::trading;
 
 /// What is wrong with a setting.
@@ -129,8 +132,8 @@ impl Settings {
         let write_timeout = positive(reader, "server.write_timeout", seconds(60));
         let max_body = reader.value("server.max_body", ByteSize::mib(1)).as_u64();
         let shutdown_grace = duration(reader, "server.shutdown_grace", seconds(65));
-        let cors_origins: Vec<String> = reader.value("server.cors_origins", vec![]);
-
+        let allowed_hosts = hosts::allowed_hosts(reader);
+        let cors_origins = hosts::cors_origins(reader);
         let trusted_proxies = reader.value("server.trusted_proxies", vec![]);
 
         let restart = pool::Policy {
@@ -142,8 +145,7 @@ impl Settings {
         };
 
         let allow_anonymous = reader.value("auth.allow_anonymous", false);
-        let names = reader.names("auth.keys");
-        let keys: Vec<Key> = names.iter().map(|name| key(reader, name)).collect();
+        let keys = keys::take(reader);
         if keys.is_empty() && !allow_anonymous && !listen.ip().is_loopback() {
             reader.fault(
                 "server.listen",
@@ -209,7 +211,10 @@ impl Settings {
             );
         }
         let access_log = reader.value("log.access", true);
+        let file = log_file(reader);
         let accounts = accounts::take(reader, send_within);
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        keys::warn(reader, &keys, &names, Timestamp::now());
 
         Settings {
             listen,
@@ -218,6 +223,7 @@ impl Settings {
                 request_timeout,
                 write_timeout,
                 max_body,
+                allowed_hosts,
                 cors_origins,
                 trusted_proxies,
                 access_log,
@@ -232,7 +238,7 @@ impl Settings {
             metrics: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
             sampler_interval,
             disks,
-            log: telemetry::Options { format, filter },
+            log: telemetry::Options { format, filter, file },
             accounts,
             sources: vec![],
             warnings: vec![],
@@ -247,6 +253,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The longest duration that any setting may have, 366 days. Moments are reckoned by adding
 /// durations to the present, which must not overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Bytes that a log file has at least. A smaller one would be replaced every few lines.
+const SMALLEST_LOG_FILE: u64 = 64 << 10;
 
 /// A duration from 1 ms to 366 days.
 fn positive(reader: &mut Reader, key: &str, default: Duration) -> Duration {
@@ -297,6 +306,20 @@ fn choice<T: Copy>(reader: &mut Reader, key: &str, choices: &[(&str, T)]) -> T {
     chosen.map_or(fallback, |(_, choice)| *choice)
 }
 
+/// Where to log beside standard error.
+fn log_file(reader: &mut Reader) -> Option<LogFile> {
+    if reader.names("log.file").is_empty() {
+        return None;
+    }
+    let path: PathBuf = reader.required("log.file.path");
+    let max_size = reader.value("log.file.max_size", ByteSize::mib(100)).as_u64();
+    if max_size < SMALLEST_LOG_FILE {
+        reader.fault("log.file.max_size", "expected a size of at least \"64 KiB\"");
+    }
+    let keep = number(reader, "log.file.keep", 7, 1..=10_000);
+    Some(LogFile { path, max_size, keep })
+}
+
 /// Upper bounds of a histogram, seconds.
 fn buckets(reader: &mut Reader, key: &str) -> Vec<f64> {
     let default =
@@ -307,38 +330,4 @@ fn buckets(reader: &mut Reader, key: &str) -> Vec<f64> {
         reader.fault(key, "expected upper bounds in seconds above 0, each above the one before");
     }
     bounds
-}
-
-fn key(reader: &mut Reader, name: &str) -> Key {
-    let field = |field: &str| format!("auth.keys.{name}.{field}");
-    let digest = reader.secret(&field("sha256")).unwrap_or_default();
-    let sha256 = parse_digest(&digest);
-    if sha256.is_none() {
-        reader.fault(
-            &field("sha256"),
-            "expected the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`",
-        );
-    }
-    let words: Vec<String> = reader.value(&field("scopes"), vec!["read".to_owned()]);
-    let scopes: Option<_> = words.iter().map(|word| Scope::parse(word)).collect();
-    if scopes.is_none() {
-        reader.fault(&field("scopes"), "expected a list of read, trade, admin");
-    }
-    Key {
-        name: name.to_owned(),
-        sha256: sha256.unwrap_or_default(),
-        scopes: scopes.unwrap_or_default(),
-    }
-}
-
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let text = text.trim();
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
-    }
-    Some(digest)
 }

@@ -114,6 +114,11 @@ impl Reader {
         Some(value)
     }
 
+    /// Whether a setting was given.
+    pub fn has(&self, key: &str) -> bool {
+        self.leaves.contains_key(key)
+    }
+
     /// The names that stand directly below a key.
     pub fn names(&self, key: &str) -> BTreeSet<String> {
         let below = self.below(key);
@@ -140,7 +145,8 @@ impl Reader {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+/// A text, less blanks around it.
+pub fn text(value: &Value) -> Option<&str> {
     match &value.kind {
         ValueKind::String(text) => Some(text.trim()),
         _ => None,

@@ -4,6 +4,7 @@
 mod events;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::ParseError;
@@ -24,6 +25,19 @@ pub struct Options {
     pub format: Format,
     /// Which lines there are, in `tracing`'s syntax.
     pub filter: String,
+    /// Where lines are written as well, beside standard error.
+    pub file: Option<LogFile>,
+}
+
+/// A log file, and when it is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes that it may have before the next one is begun.
+    pub max_size: u64,
+    /// Older files that are kept.
+    pub keep: u32,
 }
 
 /// How a line looks.

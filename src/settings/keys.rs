@@ -1,0 +1,195 @@
+//! API keys: `[auth.keys.NAME]`.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use config::Value;
+use governor::Quota;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::number;
+use super::reader::{Reader, Setting, text};
+use crate::http::{Key, Scope};
+
+/// The highest rate and burst that a key may have.
+const MOST_REQUESTS: u32 = 1_000_000;
+
+/// Takes every configured key.
+pub fn take(reader: &mut Reader) -> Vec<Key> {
+    let names = reader.names("auth.keys");
+    let keys: Vec<Key> = names.iter().map(|name| key(reader, name)).collect();
+    refuse_same_key(reader, &keys);
+    keys
+}
+
+/// Warns of keys that nobody can use: those that have expired, and those for accounts that do not
+/// exist.
+pub fn warn(reader: &mut Reader, keys: &[Key], accounts: &[&str], now: Timestamp) {
+    for key in keys {
+        let field = |field: &str| format!("auth.keys.{}.{field}", key.name);
+        if let Some(expires) = key.expires
+            && expires <= now
+        {
+            let message = format!("the key has been invalid since {expires}: renew or remove it");
+            reader.warn(&field("expires"), message);
+        }
+        if !key.accounts.is_empty() && !accounts.iter().any(|account| key.covers(account)) {
+            let known = accounts.join(", ");
+            let message =
+                format!("no configured account matches, so the key sees nothing: there is {known}");
+            reader.warn(&field("accounts"), message);
+        }
+    }
+}
+
+fn key(reader: &mut Reader, name: &str) -> Key {
+    let field = |field: &str| format!("auth.keys.{name}.{field}");
+    let digest = reader.secret(&field("sha256")).unwrap_or_default();
+    let sha256 = parse_digest(&digest);
+    if sha256.is_none() {
+        reader.fault(
+            &field("sha256"),
+            "expected the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`",
+        );
+    }
+    let words: Vec<String> = reader.value(&field("scopes"), vec!["read".to_owned()]);
+    let scopes: Option<_> = words.iter().map(|word| Scope::parse(word)).collect();
+    if scopes.is_none() {
+        reader.fault(&field("scopes"), "expected a list of read, trade, admin");
+    }
+    Key {
+        name: name.to_owned(),
+        sha256: sha256.unwrap_or_default(),
+        scopes: scopes.unwrap_or_default(),
+        accounts: accounts(reader, &field("accounts")),
+        expires: reader.optional(&field("expires")).map(|Expiry(expires)| expires),
+        rate_limit: rate_limit(reader, name),
+        cidr: cidr(reader, &field("cidr")),
+    }
+}
+
+fn accounts(reader: &mut Reader, key: &str) -> Vec<String> {
+    let patterns = reader.value(key, vec!["*".to_owned()]);
+    if patterns.is_empty() {
+        reader.fault(key, "expected at least one account, or `[\"*\"]` for all");
+    }
+    for pattern in &patterns {
+        let is_expected = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'*'
+        };
+        if pattern.is_empty() || !pattern.bytes().all(is_expected) {
+            let message = format!(
+                "{pattern:?} matches no account: expected a name such as \"main\", in which `*` \
+                 stands for any characters"
+            );
+            reader.fault(key, message);
+        }
+    }
+    patterns
+}
+
+fn rate_limit(reader: &mut Reader, name: &str) -> Option<Quota> {
+    let rate_key = format!("auth.keys.{name}.rate_limit_per_second");
+    let burst_key = format!("auth.keys.{name}.rate_limit_burst");
+    let limit = 1..=MOST_REQUESTS;
+    if !reader.has(&rate_key) {
+        if reader.has(&burst_key) {
+            number(reader, &burst_key, 1, limit);
+            reader.fault(&burst_key, format!("expected `{rate_key}` beside it"));
+        }
+        return None;
+    }
+    let rate = number(reader, &rate_key, 1, limit.clone());
+    let burst = number(reader, &burst_key, rate, limit);
+    let least = NonZeroU32::MIN;
+    let quota = Quota::per_second(NonZeroU32::new(rate).unwrap_or(least));
+    Some(quota.allow_burst(NonZeroU32::new(burst).unwrap_or(least)))
+}
+
+fn cidr(reader: &mut Reader, key: &str) -> Vec<IpNet> {
+    if !reader.has(key) {
+        return vec![];
+    }
+    let networks = reader.value(key, vec![]);
+    if networks.is_empty() {
+        reader.fault(key, "expected at least one address or network: leave it out to allow all");
+    }
+    networks
+}
+
+/// Two keys with one digest are one key, of which only one could have its scopes.
+fn refuse_same_key(reader: &mut Reader, keys: &[Key]) {
+    let mut seen = HashMap::new();
+    for key in keys.iter().filter(|key| key.sha256 != [0; 32]) {
+        if let Some(other) = seen.insert(key.sha256, &key.name) {
+            let message = format!(
+                "`auth.keys.{other}` has the same key: give each its own, or merge their scopes"
+            );
+            reader.fault(&format!("auth.keys.{}.sha256", key.name), message);
+        }
+    }
+}
+
+/// The first moment at which a key is no longer valid.
+#[derive(Debug, PartialEq)]
+struct Expiry(Timestamp);
+
+impl Setting for Expiry {
+    const EXPECTED: &'static str = "a last day (UTC) such as \"2027-01-31\", or a moment such as \
+                                    \"2027-01-31T12:00:00Z\"";
+
+    fn read(value: &Value) -> Option<Self> {
+        let text = text(value)?;
+        if let Ok(moment) = text.parse() {
+            return Some(Expiry(moment));
+        }
+        // A civil date would also be read from the beginning of something longer.
+        let day: Date = (text.len() == "2027-01-31".len()).then(|| text.parse().ok())??;
+        let midnight = day.tomorrow().ok()?.at(0, 0, 0, 0);
+        TimeZone::UTC.to_timestamp(midnight).ok().map(Expiry)
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let text = text.trim();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_of_a_day_is_the_end_of_that_day_in_utc() {
+        let cases = [
+            ("2027-01-31", Some("2027-02-01T00:00:00Z")),
+            (" 2027-12-31 ", Some("2028-01-01T00:00:00Z")),
+            ("2027-01-31T12:00:00Z", Some("2027-01-31T12:00:00Z")),
+            ("2027-01-31T12:00:00+02:00", Some("2027-01-31T10:00:00Z")),
+            ("2027-01-31T12:00:00", None),
+            ("2027-02-29", None),
+            ("31.01.2027", None),
+            ("2027-01", None),
+            ("never", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map(|expected| Expiry(expected.parse().unwrap()));
+            assert_eq!(Expiry::read(&Value::from(text)), expected, "{text}");
+        }
+    }
+}
