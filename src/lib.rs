@@ -4,6 +4,7 @@
 //! The rooms, in reading order; a lower one never names a higher one:
 //!
 //! - [`clock`]: a clock that counts suspension.
+//! - [`files`]: files that only the service's user may read.
 //! - [`mt5`]: the vocabulary of MetaTrader 5, data and arithmetic only.
 //! - [`terminal`]: one terminal, simulated or behind a Python worker.
 //! - [`actor`]: how actors are addressed.
@@ -21,6 +22,7 @@
 pub mod actor;
 pub mod app;
 pub mod clock;
+pub mod files;
 pub mod gateway;
 pub mod http;
 pub mod metrics;

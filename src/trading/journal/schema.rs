@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, params};
+use tracing::warn;
 
 use super::JournalError;
+use crate::files;
 
 /// The schema's version, `PRAGMA user_version`.
 const VERSION: i64 = 2;
@@ -100,9 +102,18 @@ pub struct Opened {
 pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
     let unusable = |detail: String| JournalError::Unusable { file: file.to_owned(), detail };
     if let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
+        files::create_private_directory(directory)
+            .map_err(|error| unusable(format!("its directory cannot be created: {error}")))?;
     }
     let lock = lock(file)?;
+    // SQLite gives its write-ahead log the mode of the database.
+    let database = files::open_private(file).map_err(|error| unusable(error.to_string()))?;
+    let metadata = database.metadata().map_err(|error| unusable(error.to_string()))?;
+    drop(database);
+    if let Some(mode) = files::open_to_others(&metadata) {
+        let (file, mode) = (file.display(), format_args!("{mode:04o}"));
+        warn!(%file, %mode, "journal can be read by other users, chmod 600 closes it to them");
+    }
     let connection = connect(file, owners).map_err(unusable)?;
     let identity = FileIdentity::of(file, lock).map_err(|error| unusable(error.to_string()))?;
     Ok(Opened { connection, identity })
@@ -177,8 +188,7 @@ fn lock(file: &Path) -> Result<File, JournalError> {
         file: file.to_owned(),
         detail: format!("{}: {error}", name.display()),
     };
-    let lock =
-        File::options().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
+    let lock = files::open_private(&name).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::InUse(file.to_owned())),
@@ -292,6 +302,21 @@ mod tests {
             (id.to_owned(), server.to_owned(), key.to_owned(), time)
         });
         assert_eq!(rows, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_what_was_traded() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("new/data/journal.sqlite");
+        let _opened = open(&file, &[]).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for name in ["", "-wal", "-shm", ".lock"] {
+            assert_eq!(mode(&with_ending(&file, name)), 0o600, "{name}");
+        }
+        assert_eq!(mode(file.parent().unwrap()), 0o700);
+        assert_eq!(mode(file.parent().unwrap().parent().unwrap()), 0o700);
     }
 
     #[test]
