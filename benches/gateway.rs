@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mt5_gateway::app::Service;
+use mt5_gateway::app::{Service, Signals};
 use mt5_gateway::http::table::{Encoder, Format};
 use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows};
@@ -56,7 +56,7 @@ impl Gateway {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let one = futures_util::stream::iter([(server, peer)]);
         let connections = futures_util::StreamExt::chain(one, futures_util::stream::pending());
-        runtime.spawn(service.serve(connections));
+        runtime.spawn(async move { service.serve(connections, Signals::new()).await });
         let mut gateway = Gateway { runtime, directory: accounts, client, _files: files };
         while !gateway.get("/readyz").starts_with(b"HTTP/1.1 200") {
             std::thread::sleep(Duration::from_millis(20));
@@ -68,7 +68,7 @@ impl Gateway {
     fn get(&mut self, path: &str) -> Vec<u8> {
         let client = &mut self.client;
         self.runtime.block_on(async {
-            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
             client.write_all(request.as_bytes()).await.expect("the gateway reads");
             let mut answer = Vec::with_capacity(4096);
             loop {

@@ -57,6 +57,8 @@ pub enum Error {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
+    // From the beginning: a signal ends a process that does not listen to it.
+    let signals = Signals::new();
     raise_file_descriptors();
     let cannot_listen = |error| Error::Listen(settings.listen, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
@@ -69,7 +71,7 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
-    service.serve(http::connections(listener)).await
+    service.serve(http::connections(listener), signals).await
 }
 
 /// Everything that runs, but for the connections.
@@ -168,12 +170,12 @@ impl Service {
     pub async fn serve<C>(
         mut self,
         connections: impl Stream<Item = (C, IpAddr)> + Send + 'static,
+        mut signals: Signals,
     ) -> Result<(), Error>
     where
         C: AsyncRead + AsyncWrite + Send + 'static,
     {
         let serving = tokio::spawn(http::serve(connections, self.app.clone(), self.stop.clone()));
-        let mut signals = Signals::new();
         tokio::select! {
             signal = signals.next() => info!(signal, grace = ?self.shutdown_grace, "stopping"),
             Ok(role) = &mut self.given_up => return Err(Error::GivenUp(role)),
@@ -248,37 +250,72 @@ fn raise_file_descriptors() {
 fn raise_file_descriptors() {}
 
 /// The signals that ask the process to end.
-struct Signals {
+pub struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
+    #[cfg(unix)]
+    hangup: Option<tokio::signal::unix::Signal>,
     #[cfg(windows)]
     close: Option<tokio::signal::windows::CtrlClose>,
+    #[cfg(windows)]
+    logoff: Option<tokio::signal::windows::CtrlLogoff>,
+    #[cfg(windows)]
+    shutdown: Option<tokio::signal::windows::CtrlShutdown>,
 }
 
-impl Signals {
-    fn new() -> Signals {
-        Signals {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .ok(),
-            #[cfg(windows)]
-            close: tokio::signal::windows::ctrl_close().ok(),
-        }
-    }
-
-    async fn next(&mut self) -> &'static str {
-        #[cfg(unix)]
-        let (other, name) = (&mut self.terminate, "SIGTERM");
-        #[cfg(windows)]
-        let (other, name) = (&mut self.close, "CTRL_CLOSE");
-        let asked = async {
-            match other {
+/// Waits for a signal, for ever if it cannot be listened to.
+macro_rules! received {
+    ($signal:expr) => {
+        async {
+            match &mut $signal {
                 Some(signal) => signal.recv().await,
                 None => std::future::pending().await,
             }
-        };
+        }
+    };
+}
+
+impl Signals {
+    /// Listens to them from now on.
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Signals {
+        #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+        Signals {
+            #[cfg(unix)]
+            terminate: signal(SignalKind::terminate()).ok(),
+            #[cfg(unix)]
+            hangup: signal(SignalKind::hangup()).ok(),
+            #[cfg(windows)]
+            close: tokio::signal::windows::ctrl_close().ok(),
+            #[cfg(windows)]
+            logoff: tokio::signal::windows::ctrl_logoff().ok(),
+            #[cfg(windows)]
+            shutdown: tokio::signal::windows::ctrl_shutdown().ok(),
+        }
+    }
+
+    /// Waits for one of them. SIGHUP, which the end of a shell sends, is none.
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = received!(self.terminate) => return "SIGTERM",
+                Ok(()) = tokio::signal::ctrl_c() => return "interrupt",
+                _ = received!(self.hangup) => {
+                    warn!("SIGHUP ignored, the settings are read at start only");
+                }
+            }
+        }
+    }
+
+    /// Waits for one of them.
+    #[cfg(windows)]
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = asked => name,
+            _ = received!(self.close) => "CTRL_CLOSE",
+            _ = received!(self.logoff) => "CTRL_LOGOFF",
+            _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
             Ok(()) = tokio::signal::ctrl_c() => "interrupt",
         }
     }
