@@ -1,7 +1,9 @@
 //! The outermost layer: gives each request an id and a deadline's beginning,
 //! turns problems into bodies, counts bytes, and leaves one log line and one
-//! set of measurements when the response has ended, also for clients that left.
+//! set of measurements when the response has ended, also for clients that left
+//! and for heads that could not be read.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,65 +11,73 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
-use tracing::{error, info};
+use tracing::info;
 
 use super::App;
+use super::admission::is_for_any_host;
+use super::connection::{Activity, UnderWay};
 use super::forwarded::client_address;
 use super::problem::{Kind, OnSent, Problem};
 use super::request::{Exchange, Route};
 use crate::metrics::http::Ended;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The status that is recorded for a client that left before its answer, as nginx does.
 const CLIENT_LEFT: u16 = 499;
 
+/// The method that stands in the log for a head that could not be read.
+const UNREADABLE: &[u8] = b"-";
+
 /// The layer, on one connection.
-pub struct Edge<S> {
-    app: Arc<App>,
+pub struct Edge<S, C> {
+    pub app: Arc<App>,
     /// What requests that match no route are called.
-    unmatched: Arc<Route>,
-    peer: IpAddr,
-    inner: S,
+    pub unmatched: Arc<Route>,
+    pub peer: IpAddr,
+    pub activity: Arc<Activity>,
+    /// Answers what is for any host.
+    pub inner: S,
+    /// Answers everything else, with CORS.
+    pub with_cors: C,
 }
 
-impl<S> Edge<S> {
-    pub fn new(app: Arc<App>, unmatched: Arc<Route>, peer: IpAddr, inner: S) -> Edge<S> {
-        Edge { app, unmatched, peer, inner }
-    }
-}
-
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Edge<S>
+impl<S, C, B> hyper::service::Service<Request<Incoming>> for Edge<S, C>
 where
-    S: Service<Request<Received>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: std::fmt::Display,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Clone,
+    S::Future: Send + 'static,
+    C: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Clone,
+    C::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + 'static,
 {
     type Response = Response<Sent<Either<Full<Bytes>, B>>>;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
+        let client = client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies);
+        let (peer, untold) = match client {
+            Ok(client) => (client, None),
+            Err(problem) => (self.peer, Some(problem)),
+        };
         let exchange = Arc::new(Exchange::new(
             request_id(&parts.headers),
-            client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies),
+            peer,
             parts.method.clone(),
             parts.uri.clone(),
             parts.headers.clone(),
         ));
-        let mut record = Record {
+        let record = Record {
             app: self.app.clone(),
             unmatched: self.unmatched.clone(),
             exchange: exchange.clone(),
@@ -75,82 +85,92 @@ where
             sent: 0,
             is_whole: false,
             on_sent: None,
+            _under_way: Some(self.activity.begin()),
         };
-        let refused = refuse(&self.app, &parts);
-        let answer = if refused.is_none() {
-            parts.extensions.insert(exchange.clone());
-            let body = Received { body, exchange: exchange.clone() };
-            // The layers below are always ready.
-            Some(self.inner.clone().call(Request::from_parts(parts, body)))
+        if let Some(problem) = untold {
+            let response = problem.into_response_of::<B>();
+            return Box::pin(std::future::ready(Ok(finish(response, &exchange, record))));
+        }
+        parts.extensions.insert(exchange.clone());
+        let without_cors = is_for_any_host(parts.uri.path());
+        let body = Received { body, exchange: exchange.clone() };
+        let request = Request::from_parts(parts, body);
+        // The layers below are always ready.
+        let answer = if without_cors {
+            futures_util::future::Either::Left(self.inner.clone().call(request))
         } else {
-            None
+            futures_util::future::Either::Right(self.with_cors.clone().call(request))
         };
         Box::pin(async move {
-            let response = match (refused, answer) {
-                (Some(problem), _) => Err(problem),
-                (None, None) => Err(Kind::Internal.into()),
-                (None, Some(answer)) => {
-                    match std::panic::AssertUnwindSafe(answer).catch_unwind().await {
-                        Ok(Ok(response)) if is_refused_encoding(&response) => {
-                            let detail =
-                                "header `Accept-Encoding`: expected one of identity, gzip, zstd";
-                            Err(Problem::new(Kind::NotAcceptable, detail))
-                        }
-                        Ok(Ok(response)) => Ok(response),
-                        Ok(Err(fault)) => {
-                            error!(request_id = %exchange.request_id, %fault, "service failed");
-                            Err(Kind::Internal.into())
-                        }
-                        Err(_) => {
-                            error!(request_id = %exchange.request_id, "handler panicked");
-                            Err(Kind::Internal.into())
-                        }
-                    }
-                }
-            };
-            let (mut parts, body) = match response {
-                Ok(response) => {
-                    let (mut parts, body) = response.into_parts();
-                    match parts.extensions.remove::<Problem>() {
-                        None => (parts, Either::Right(body)),
-                        Some(mut problem) => {
-                            record.on_sent = problem.take_on_sent();
-                            let body = problem.render(&mut parts, &exchange.request_id);
-                            (parts, Either::Left(Full::from(body)))
-                        }
-                    }
-                }
-                Err(problem) => {
-                    let (mut parts, _) = problem.clone().into_response().into_parts();
-                    let body = problem.render(&mut parts, &exchange.request_id);
-                    (parts, Either::Left(Full::from(body)))
-                }
-            };
-            if let Ok(value) = HeaderValue::from_str(&exchange.request_id) {
-                parts.headers.insert(REQUEST_ID, value);
-            }
-            record.status = parts.status;
-            Ok(Response::from_parts(parts, Sent { body, record }))
+            let response = answer.await.unwrap_or_else(|never| match never {});
+            Ok(finish(response, &exchange, record))
         })
     }
 }
 
-/// Whether the compression below found that the client takes no encoding of an answer. It says so by
-/// the status alone; what handlers refuse is a problem.
-fn is_refused_encoding<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::NOT_ACCEPTABLE
-        && response.extensions().get::<Problem>().is_none()
+/// Gives a response its id, and its body if it is a problem.
+fn finish<B: Body<Data = Bytes, Error: Into<BoxError>>>(
+    response: Response<B>,
+    exchange: &Exchange,
+    mut record: Record,
+) -> Response<Sent<Either<Full<Bytes>, B>>> {
+    let (mut parts, body) = response.into_parts();
+    let mut body = match parts.extensions.remove::<Problem>() {
+        None => Either::Right(body),
+        Some(mut problem) => {
+            record.on_sent = problem.take_on_sent();
+            let body = problem.render(&mut parts, &exchange.request_id);
+            Either::Left(Full::from(body))
+        }
+    };
+    if exchange.method == Method::HEAD {
+        // The length is that of the answer to GET. hyper leaves the body out in HTTP/1 only.
+        if let Some(length) = body.size_hint().exact()
+            && length > 0
+        {
+            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+        }
+        body = Either::Left(Full::default());
+    }
+    if let Ok(value) = HeaderValue::from_str(&exchange.request_id) {
+        parts.headers.insert(REQUEST_ID, value);
+    }
+    record.status = parts.status;
+    Response::from_parts(parts, Sent { body, record })
 }
 
-/// What is refused before any route is looked for.
-fn refuse(app: &App, parts: &http::request::Parts) -> Option<Problem> {
-    // A CONNECT's authority and the `*` of OPTIONS are no paths.
-    if parts.method == Method::CONNECT || !parts.uri.path().starts_with('/') {
-        return Some(Problem::method_not_allowed(&[Method::GET, Method::HEAD]));
-    }
-    let declared = parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
-    let limit = app.options.max_body;
-    (declared > limit).then(|| Problem::body_too_large(limit))
+/// The answer to a head that hyper cannot read: its request id, and its body.
+pub fn refuse_head(
+    app: &Arc<App>,
+    unmatched: &Arc<Route>,
+    peer: IpAddr,
+    status: StatusCode,
+) -> (Arc<str>, Vec<u8>) {
+    let (kind, detail) = match status {
+        StatusCode::URI_TOO_LONG => {
+            (Kind::UriTooLong, "the request's target is too long: send less in the query")
+        }
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            (Kind::HeaderTooLarge, "the request has too many headers, or too large ones")
+        }
+        _ => (Kind::InvalidRequest, "the request's head is not HTTP"),
+    };
+    let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
+    let headers = http::HeaderMap::new();
+    let exchange = Exchange::new(request_id(&headers), peer, method, http::Uri::default(), headers);
+    let (request_id, body) =
+        (exchange.request_id.clone(), Problem::new(kind, detail).body(&exchange.request_id));
+    drop(Record {
+        app: app.clone(),
+        unmatched: unmatched.clone(),
+        exchange: Arc::new(exchange),
+        status,
+        sent: body.len() as u64,
+        is_whole: true,
+        on_sent: None,
+        _under_way: None,
+    });
+    (request_id, body)
 }
 
 /// The client's own id if it is short and plain, else a new one.
@@ -175,6 +195,7 @@ pub struct Record {
     /// Whether the body was given to the connection to its end.
     is_whole: bool,
     on_sent: Option<OnSent>,
+    _under_way: Option<UnderWay>,
 }
 
 impl Drop for Record {
@@ -204,6 +225,7 @@ impl Drop for Record {
                 bytes = self.sent,
                 request_id = %exchange.request_id,
                 account = exchange.account(),
+                api_key = exchange.api_key(),
                 client = %exchange.peer,
                 "request"
             );

@@ -1,33 +1,92 @@
 //! Who a request comes from when proxies stand between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::problem::Problem;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address: the connection's own, unless that is a trusted proxy;
-/// then the last one in `X-Forwarded-For` that no trusted proxy has. What
-/// stands before it was written by somebody who need not be believed.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut client = peer.to_canonical();
-    if !is_trusted(&client) {
-        return client;
+/// The client's address: the connection's own, unless that is a trusted proxy; then the last one in
+/// `Forwarded` (RFC 7239) or `X-Forwarded-For` that no trusted proxy has. What stands before it was
+/// written by somebody who need not be believed. A proxy that hides an address, or writes nonsense,
+/// is the client itself.
+///
+/// # Errors
+/// 400 if both headers are there and name different clients. A proxy that writes one of them may
+/// pass on the other as the client sent it, so neither can be believed then.
+pub fn client_address(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &[IpNet],
+) -> Result<IpAddr, Problem> {
+    let peer = peer.to_canonical();
+    if !trusted.iter().any(|network| network.contains(&peer)) {
+        return Ok(peer);
     }
-    let lines: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
-    for address in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = address.trim().parse::<IpAddr>() else {
+    let named = |name: &HeaderName, backwards: fn(&str) -> Vec<Option<IpAddr>>| {
+        let mut lines = headers.get_all(name).iter().rev().peekable();
+        lines.peek()?;
+        let entries = lines.flat_map(|line| line.to_str().map_or(vec![None], backwards));
+        Some(last_untrusted(peer, entries, trusted))
+    };
+    let forwarded = named(&FORWARDED, |line| backwards(line, ',').map(element).collect());
+    let forwarded_for = named(&FORWARDED_FOR, |line| line.rsplit(',').map(address).collect());
+    match (forwarded, forwarded_for) {
+        (Some(one), Some(other)) if one != other => Err(Problem::invalid(
+            "headers `Forwarded` and `X-Forwarded-For` name different clients: have the proxy write \
+             one of them and remove the other",
+        )),
+        (Some(client), _) | (None, Some(client)) => Ok(client),
+        (None, None) => Ok(peer),
+    }
+}
+
+/// Follows the addresses back as far as trusted proxies wrote them.
+fn last_untrusted(
+    peer: IpAddr,
+    backwards: impl Iterator<Item = Option<IpAddr>>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    let mut client = peer;
+    for address in backwards {
+        let Some(address) = address else {
             return client;
         };
         client = address.to_canonical();
-        if !is_trusted(&client) {
+        if !trusted.iter().any(|network| network.contains(&client)) {
             return client;
         }
     }
     client
+}
+
+/// An address as proxies write it, some of them in brackets or with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+/// The parameter `for` of an element of `Forwarded`.
+fn element(element: &str) -> Option<IpAddr> {
+    backwards(element, ';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| address(value))?
+    })
+}
+
+/// Splits from the end where a separator stands outside quotes. From the end, because a quote that a
+/// client left open before must not swallow what a proxy wrote behind it.
+fn backwards(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.rsplit(move |character: char| {
+        quoted ^= character == '"';
+        character == separator && !quoted
+    })
 }
 
 #[cfg(test)]
@@ -36,18 +95,22 @@ mod tests {
 
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&str]) -> String {
+    fn client(peer: &str, lines: &[(HeaderName, &str)]) -> String {
         let mut headers = HeaderMap::new();
-        for line in forwarded {
-            headers.append(FORWARDED_FOR, line.parse().unwrap());
+        for (name, line) in lines {
+            let value = http::HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(name.clone(), value);
         }
         let trusted = ["127.0.0.1/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
-        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+        match client_address(peer.parse().unwrap(), &headers, &trusted) {
+            Ok(client) => client.to_string(),
+            Err(problem) => problem.into_response().status().as_str().to_owned(),
+        }
     }
 
     #[test]
     fn only_what_trusted_proxies_wrote_is_believed() {
-        let cases: [(&str, &[&str], &str); 8] = [
+        let cases: [(&str, &[&str], &str); 16] = [
             ("192.0.2.1", &["198.51.100.7"], "192.0.2.1"),
             ("127.0.0.1", &[], "127.0.0.1"),
             ("127.0.0.1", &["198.51.100.7"], "198.51.100.7"),
@@ -56,17 +119,53 @@ mod tests {
             ("127.0.0.1", &["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
             ("127.0.0.1", &["198.51.100.7, nonsense"], "127.0.0.1"),
             ("127.0.0.1", &["2001:db8::1"], "2001:db8::1"),
+            ("127.0.0.1", &["198.51.100.7:54321"], "198.51.100.7"),
+            ("127.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1"),
+            ("127.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("127.0.0.1", &["\"198.51.100.7\""], "198.51.100.7"),
+            ("127.0.0.1", &["unknown"], "127.0.0.1"),
+            ("127.0.0.1", &["198.51.100.7, 10.1.2.3:80"], "198.51.100.7"),
+            ("127.0.0.1", &["198.51.100.7", "ä"], "127.0.0.1"),
+            ("127.0.0.1", &["ä", "198.51.100.7"], "198.51.100.7"),
         ];
         for (peer, forwarded, expected) in cases {
-            assert_eq!(client(peer, forwarded), expected, "{peer} {forwarded:?}");
+            let lines: Vec<_> = forwarded.iter().map(|line| (FORWARDED_FOR, *line)).collect();
+            assert_eq!(client(peer, &lines), expected, "{peer} {forwarded:?}");
         }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        for (line, expected) in [
+            ("for=198.51.100.7", "198.51.100.7"),
+            ("For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("for=203.0.113.9, for=198.51.100.7;proto=http;by=10.0.0.1", "198.51.100.7"),
+            ("proto=https; for=\"198.51.100.7:80\"", "198.51.100.7"),
+            ("for=198.51.100.7, for=10.1.2.3", "198.51.100.7"),
+            ("for=\"a,b\", for=198.51.100.7", "198.51.100.7"),
+            ("for=_hidden", "127.0.0.1"),
+            ("for=unknown", "127.0.0.1"),
+            ("proto=https", "127.0.0.1"),
+        ] {
+            assert_eq!(client("127.0.0.1", &[(FORWARDED, line)]), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_a_proxy_passes_on_unread_cannot_contradict_the_one_it_writes() {
+        let (one, other) = ((FORWARDED, "for=198.51.100.7"), (FORWARDED_FOR, "203.0.113.9"));
+        assert_eq!(client("127.0.0.1", &[one.clone(), other.clone()]), "400");
+        assert_eq!(client("127.0.0.1", &[one, (FORWARDED_FOR, "198.51.100.7")]), "198.51.100.7");
+        assert_eq!(client("192.0.2.1", &[other, (FORWARDED, "for=10.0.0.1")]), "192.0.2.1");
     }
 
     proptest! {
         #[test]
         fn a_forged_beginning_changes_nothing(forged in "[ -~]{0,40}") {
-            let forwarded = format!("{forged}, 198.51.100.7");
-            prop_assert_eq!(client("127.0.0.1", &[&forwarded]), "198.51.100.7");
+            for (name, written) in [(FORWARDED_FOR, "198.51.100.7"), (FORWARDED, "for=198.51.100.7")] {
+                let forwarded = format!("{forged}, {written}");
+                prop_assert_eq!(client("127.0.0.1", &[(name, &forwarded)]), "198.51.100.7");
+            }
         }
     }
 }

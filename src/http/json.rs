@@ -1,5 +1,7 @@
 //! JSON in and out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::HeaderValue;
@@ -70,18 +72,15 @@ pub async fn read<T: DeserializeOwned>(
     call: &Call,
     mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
 ) -> Result<T, Problem> {
-    let content_type = call.exchange.headers.get(CONTENT_TYPE);
-    let essence = content_type
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map(|value| value.trim().to_ascii_lowercase());
-    if essence.as_deref() != Some(JSON) {
+    let content_type = call.exchange.header(&CONTENT_TYPE)?;
+    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON)) {
         let detail = format!("expected the header `Content-Type: {JSON}`");
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
     let limit = call.app.options.max_body;
     let mut bytes = Vec::new();
-    while let Some(piece) = body.next().await {
+    while let Some(piece) = arriving(call, body.next()).await? {
         let piece =
             piece.map_err(|error| Problem::invalid(format!("the body broke off: {error}")))?;
         if (bytes.len() + piece.len()) as u64 > limit {
@@ -90,4 +89,25 @@ pub async fn read<T: DeserializeOwned>(
         bytes.extend_from_slice(&piece);
     }
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}
+
+/// Waits for a part of a body, for as long as the client waits for its answer. A gateway that stops
+/// waits for none.
+///
+/// # Errors
+/// 408 or 503.
+pub async fn arriving<T>(call: &Call, part: impl Future<Output = T>) -> Result<T, Problem> {
+    let stopping = call.app.streams.stopping();
+    tokio::select! {
+        biased;
+        part = part => Ok(part),
+        () = tokio::time::sleep_until(call.context().deadline) => {
+            let detail = "the body did not arrive whole in time; nothing was done";
+            Err(Problem::new(Kind::RequestTimeout, detail))
+        }
+        () = stopping.cancelled() => {
+            let detail = "the gateway stops, and the body has not arrived; nothing was done";
+            Err(Problem::new(Kind::NotReady, detail).retry_after(Duration::from_secs(1)))
+        }
+    }
 }

@@ -6,7 +6,9 @@
 //! [`problem`]; [`table`] writes rows. Domain errors become statuses in `problem` and nowhere else.
 //! This room never talks to a terminal but through the pool's directory.
 
+mod admission;
 mod auth;
+mod connection;
 mod edge;
 mod fields;
 mod forwarded;

@@ -57,7 +57,7 @@ struct Mt5Body {
         routes::place_order, routes::check_order, routes::modify_order, routes::cancel_order,
         routes::modify_position, routes::close_position, routes::close_position_with,
         routes::calc_margin, routes::calc_profit, routes::trades, routes::trade, routes::resolve_trade,
-        routes::console, routes::livez, routes::readyz, routes::metrics,
+        routes::root, routes::console, routes::livez, routes::readyz, routes::metrics,
     ),
     components(schemas(ProblemBody)),
     modifiers(&Shared),

@@ -55,21 +55,26 @@ kinds! {
     InvalidParams 400 "invalid-params" "The terminal refused the parameters",
     Unauthorized 401 "unauthorized" "A key is needed",
     Forbidden 403 "forbidden" "The key does not allow this",
+    OriginNotAllowed 403 "origin-not-allowed" "Pages of this origin may not do this",
     AutoTradingDisabled 403 "auto-trading-disabled" "Auto-trading is disabled",
     TradingDisabled 403 "trading-disabled" "The account may not trade",
     NotFound 404 "not-found" "There is no such thing",
     MethodNotAllowed 405 "method-not-allowed" "The method is not allowed here",
     NotAcceptable 406 "not-acceptable" "No acceptable representation",
+    RequestTimeout 408 "request-timeout" "The request did not arrive in time",
     RestartUnderWay 409 "restart-under-way" "A restart is under way",
     TradeUnderWay 409 "trade-under-way" "A trade with this key is under way",
     TradeNotFound 409 "trade-not-found" "The trade with this key did not happen",
     TradeSuperseded 409 "trade-superseded" "What the trade was to change has changed otherwise",
     TradeNotResolvable 409 "trade-not-resolvable" "The trade cannot be settled so",
     BodyTooLarge 413 "body-too-large" "The body is too large",
+    UriTooLong 414 "uri-too-long" "The request's target is too long",
     UnsupportedMediaType 415 "unsupported-media-type" "The body's type is not supported",
+    HostNotAllowed 421 "host-not-allowed" "The gateway does not answer for this host",
     TradeRefused 422 "trade-refused" "The broker refused the trade",
     IdempotencyKeyReused 422 "idempotency-key-reused" "The key was used for another request",
     TooManyRequests 429 "too-many-requests" "Too many requests",
+    HeaderTooLarge 431 "header-too-large" "The request's headers are too large",
     Internal 500 "internal" "The gateway failed",
     Unsupported 501 "unsupported" "The terminal does not support this",
     TerminalError 502 "terminal-error" "The terminal answered with an error",
@@ -174,7 +179,12 @@ impl Problem {
 
     /// A response that carries the problem to the edge.
     pub fn into_response(self) -> Response {
-        let mut response = Response::default();
+        self.into_response_of()
+    }
+
+    /// The same with a body of any type.
+    pub fn into_response_of<B: Default>(self) -> http::Response<B> {
+        let mut response = http::Response::<B>::default();
         *response.status_mut() = self.kind.status();
         response.extensions_mut().insert(self);
         response

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, Method, Uri};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::auth::Scope;
+use super::auth::{ApiKey, Scope};
 use super::problem::{Kind, Problem};
 use super::{App, ProblemKind};
 use crate::clock::BootInstant;
@@ -51,6 +52,7 @@ pub struct Exchange {
     /// The route whose path matched, and its count of requests under way.
     route: OnceLock<(Arc<Route>, Option<InProgress>)>,
     account: OnceLock<String>,
+    api_key: OnceLock<Arc<ApiKey>>,
     /// How long its answer took, if that is a stream without end.
     begun_after: OnceLock<Duration>,
 }
@@ -74,6 +76,7 @@ impl Exchange {
             received: AtomicU64::new(0),
             route: OnceLock::new(),
             account: OnceLock::new(),
+            api_key: OnceLock::new(),
             begun_after: OnceLock::new(),
         }
     }
@@ -117,6 +120,61 @@ impl Exchange {
         self.account.get().map(String::as_str)
     }
 
+    /// Name of the API key that the client used, also where it did not suffice.
+    pub fn api_key(&self) -> Option<&str> {
+        self.api_key.get().map(|key| key.name())
+    }
+
+    /// The one value of a header.
+    ///
+    /// # Errors
+    /// 400 if it is given more than once, or is not visible ASCII: it is not as if it were not there.
+    pub fn header(&self, name: &HeaderName) -> Result<Option<&str>, Problem> {
+        let mut values = self.headers.get_all(name).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        match (value.to_str(), values.next()) {
+            (Ok(text), None) => Ok(Some(text.trim())),
+            _ => Err(Problem::invalid(format!(
+                "header `{}`: expected one value of visible ASCII characters",
+                written(name)
+            ))),
+        }
+    }
+
+    /// The elements of a header that is a list with commas.
+    ///
+    /// # Errors
+    /// 400 if it is not visible ASCII.
+    pub fn header_list(&self, name: &HeaderName) -> Result<Vec<&str>, Problem> {
+        let mut elements = vec![];
+        for value in self.headers.get_all(name) {
+            let text = value.to_str().map_err(|_| {
+                let name = written(name);
+                Problem::invalid(format!("header `{name}`: expected visible ASCII characters"))
+            })?;
+            elements.extend(text.split(',').map(str::trim).filter(|element| !element.is_empty()));
+        }
+        Ok(elements)
+    }
+
+    /// A header of seconds above 0.
+    ///
+    /// # Errors
+    /// 400 if it is something else.
+    pub fn seconds(&self, name: &HeaderName) -> Result<Option<f64>, Problem> {
+        let Some(text) = self.header(name)? else {
+            return Ok(None);
+        };
+        let seconds = text.parse::<f64>().ok();
+        let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
+        seconds.map(Some).ok_or_else(|| {
+            let name = written(name);
+            Problem::invalid(format!("header `{name}`: expected seconds above 0, such as 2.5"))
+        })
+    }
+
     pub fn note_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -128,39 +186,58 @@ pub struct Call {
     pub app: Arc<App>,
     pub exchange: Arc<Exchange>,
     context: Context,
-    api_key: Option<Arc<str>>,
 }
 
 impl Call {
     /// Admits a request to a route.
     ///
     /// # Errors
-    /// If it lacks the scope, or its `Request-Timeout` is wrong.
+    /// If it lacks the scope, its key is used too often, or its `Request-Timeout` is wrong.
     pub fn admit(
         app: Arc<App>,
         exchange: Arc<Exchange>,
         scope: Option<Scope>,
     ) -> Result<Call, Problem> {
-        let api_key = match scope {
-            Some(scope) => app.keys.check(&exchange.headers, scope)?,
-            None => None,
-        };
+        if let Some(scope) = scope
+            && let Some(key) =
+                app.keys.identify(&exchange.headers, exchange.peer, Timestamp::now())?
+        {
+            let key = exchange.api_key.get_or_init(|| key);
+            key.count_request()?;
+            key.authorize(scope)?;
+        }
         let longest = app.options.request_timeout;
-        let timeout = match exchange.headers.get(REQUEST_TIMEOUT) {
+        let timeout = match exchange.seconds(&REQUEST_TIMEOUT)? {
             None => longest,
-            Some(value) => {
-                let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
-                let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
-                let seconds = seconds.ok_or_else(|| {
-                    Problem::invalid(
-                        "header `Request-Timeout`: expected seconds above 0, such as 2.5",
-                    )
-                })?;
-                longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0))
-            }
+            Some(seconds) => longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0)),
         };
         let context = Context::new(exchange.request_id.clone(), exchange.arrived + timeout);
-        Ok(Call { app, exchange, context, api_key })
+        Ok(Call { app, exchange, context })
+    }
+
+    /// The accounts that the client may see.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.app.directory.accounts().filter(|account| self.may_see(&account.name))
+    }
+
+    /// Whether the client may see an account. What it may not see is as if it did not exist.
+    pub fn may_see(&self, account: &str) -> bool {
+        self.exchange.api_key.get().is_none_or(|key| key.covers(account))
+    }
+
+    /// Returns when the client's key is no longer valid.
+    pub async fn key_expired(&self) {
+        // The clock may be set meanwhile.
+        const LONGEST: Duration = Duration::from_secs(60);
+        while let Some(left) =
+            self.exchange.api_key.get().and_then(|key| key.valid_for(Timestamp::now()))
+        {
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LONGEST)).await;
+        }
+        std::future::pending().await
     }
 
     /// The account that the path names.
@@ -168,12 +245,12 @@ impl Call {
     /// # Errors
     /// 404 if there is none.
     pub fn account(&self, name: &str) -> Result<&Arc<Account>, Problem> {
-        let account = self.app.directory.account(name);
+        let account =
+            self.app.directory.account(name).filter(|account| self.may_see(&account.name));
         let account = account.ok_or_else(|| {
-            let names: Vec<&str> =
-                self.app.directory.accounts().map(|account| account.name.as_str()).collect();
+            let names: Vec<&str> = self.accounts().map(|account| account.name.as_str()).collect();
             Problem::not_found(format!(
-                "there is no account {:?}; configured: {}",
+                "there is no account {:?}; there are: {}",
                 shorten(name),
                 names.join(", ")
             ))
@@ -184,7 +261,7 @@ impl Call {
 
     /// Name of the API key that the client used; `None` where there are no keys.
     pub fn api_key(&self) -> Option<&str> {
-        self.api_key.as_deref()
+        self.exchange.api_key()
     }
 
     /// On whose behalf calls are made.
@@ -212,24 +289,40 @@ impl Call {
     /// # Errors
     /// 406 if the client takes no such type.
     pub fn accepts(&self, media_type: &str) -> Result<(), Problem> {
-        if self.quality(media_type) > 0.0 {
+        if self.quality(media_type)? > 0.0 {
             return Ok(());
         }
         Err(Problem::new(ProblemKind::NotAcceptable, format!("this route answers {media_type}")))
     }
 
     /// How much the client likes a type, from 0 (not at all) to 1 (RFC 9110, 12.5.1).
-    pub fn quality(&self, media_type: &str) -> f32 {
-        let mut accepted = self.exchange.headers.get_all(ACCEPT).iter().peekable();
-        if accepted.peek().is_none() {
-            return 1.0;
+    ///
+    /// # Errors
+    /// 400 if `Accept` cannot be read.
+    pub fn quality(&self, media_type: &str) -> Result<f32, Problem> {
+        if !self.exchange.headers.contains_key(ACCEPT) {
+            return Ok(1.0);
         }
-        let ranges = accepted.filter_map(|value| value.to_str().ok());
-        let ranges = ranges.flat_map(|value| value.split(','));
+        let ranges = self.exchange.header_list(&ACCEPT)?;
         // The most specific range counts.
-        let matching = ranges.filter_map(|range| matching(range, media_type));
-        matching.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality)
+        let matching = ranges.into_iter().filter_map(|range| matching(range, media_type));
+        Ok(matching.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality))
     }
+
+    /// Whether the client prefers a page to JSON, as browsers do.
+    pub fn prefers_html(&self) -> Result<bool, Problem> {
+        Ok(self.exchange.headers.contains_key(ACCEPT)
+            && self.quality("text/html")? > self.quality("application/json")?)
+    }
+}
+
+/// A header's name as documents write it, such as `Send-Within`.
+fn written(name: &HeaderName) -> String {
+    let parts = name.as_str().split('-').map(|part| {
+        let (first, rest) = part.split_at(1.min(part.len()));
+        first.to_ascii_uppercase() + rest
+    });
+    parts.collect::<Vec<_>>().join("-")
 }
 
 /// How precisely a media range names a type, and its quality; `None` if it does not.
@@ -246,7 +339,10 @@ fn matching(range: &str, media_type: &str) -> Option<(u8, f32)> {
     } else {
         return None;
     };
-    let quality = parts.find_map(|parameter| parameter.strip_prefix("q="));
+    let quality = parts.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
+    });
     Some((precision, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
 }
 
@@ -262,5 +358,25 @@ pub fn shorten(text: &str) -> String {
 impl From<Kind> for Problem {
     fn from(kind: Kind) -> Problem {
         Problem::new(kind, kind.title())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matching;
+
+    #[test]
+    fn parameters_of_headers_are_read_in_any_case() {
+        for (range, expected) in [
+            ("application/json", Some((2, 1.0))),
+            ("Application/JSON;Q=0", Some((2, 0.0))),
+            ("application/json ; q = 0.5", Some((2, 0.5))),
+            ("application/json;charset=utf-8;q=0", Some((2, 0.0))),
+            ("APPLICATION/*;Q=0.1", Some((1, 0.1))),
+            ("*/*", Some((0, 1.0))),
+            ("text/html", None),
+        ] {
+            assert_eq!(matching(range, "application/json"), expected, "{range}");
+        }
     }
 }

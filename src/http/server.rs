@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
@@ -22,12 +20,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tracing::{debug, warn};
 
-use super::edge::Edge;
+use super::admission::{Admission, Guard};
+use super::connection::{self, Activity};
+use super::edge::{Edge, REQUEST_ID, refuse_head};
 use super::request::Route;
+use super::routes::REPLAYED;
 use super::{App, routes};
-
-/// How long a connection may take to send a request's head, and stay idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,38 +51,45 @@ pub async fn serve<C>(
 ) where
     C: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let routes = warp::service(routes::all(&app));
-    let unmatched = Arc::new(Route::new("none"));
     let worth_it = SizeAbove::new(SHORT).and(is_compressible);
     let compression =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it);
-    let cors = cors(&app.options.cors_origins);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
-    let graceful = GracefulShutdown::new();
+    let admission = Arc::new(Admission::new(&app.options, sysinfo::System::host_name().ok()));
+    let guarded = Guard { admission, inner: compression.layer(warp::service(routes::all(&app))) };
+    let with_cors = cors(&app.options.cors_origins).layer(guarded.clone());
+    let unmatched = Arc::new(Route::new("none"));
+    let open = TaskTracker::new();
 
-    let mut connections = Box::pin(connections.take_until(stop.cancelled_owned()));
+    let mut connections = Box::pin(connections.take_until(stop.clone().cancelled_owned()));
     while let Some((stream, peer)) = connections.next().await {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(app.options.write_timeout));
-        let stream = Box::pin(stream);
-        let active = app.instruments.as_ref().map(|http| http.connection());
-        let (app, unmatched) = (app.clone(), unmatched.clone());
-        let inner = cors.layer(compression.layer(routes.clone()));
-        let edge = Edge::new(app, unmatched, peer, inner);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), edge);
-        let connection = graceful.watch(connection.into_owned());
-        tokio::spawn(async move {
+        let activity = Activity::new();
+        let refuse = {
+            let (app, unmatched) = (app.clone(), unmatched.clone());
+            Box::new(move |status| refuse_head(&app, &unmatched, peer, status))
+        };
+        let counted = app.instruments.as_ref().map(|http| http.connection());
+        let stream = connection::Stream::new(Box::pin(stream), activity.clone(), refuse, counted);
+        let edge = Edge {
+            app: app.clone(),
+            unmatched: unmatched.clone(),
+            peer,
+            activity: activity.clone(),
+            inner: guarded.clone(),
+            with_cors: with_cors.clone(),
+        };
+        let connection = connection::serve(stream, edge, activity, stop.clone());
+        open.spawn(async move {
             if let Err(fault) = connection.await {
                 debug!(%peer, fault, "connection ended");
             }
-            drop(active);
         });
     }
     // New clients are refused from here on.
     drop(connections);
-    graceful.shutdown().await;
+    open.close();
+    open.wait().await;
 }
 
 /// Whether compressing makes an answer shorter without keeping a part of it back: Parquet is
@@ -110,6 +115,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
 }
 
 fn cors(origins: &[String]) -> tower::util::Either<CorsLayer, tower_layer::Identity> {
+    let exposed = [RETRY_AFTER, REQUEST_ID, ETAG, REPLAYED, LOCATION];
     if origins.is_empty() {
         return tower::util::Either::Right(tower_layer::Identity::new());
     }
@@ -121,6 +127,7 @@ fn cors(origins: &[String]) -> tower::util::Either<CorsLayer, tower_layer::Ident
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods(tower_http::cors::AllowMethods::mirror_request())
-        .allow_headers(tower_http::cors::AllowHeaders::mirror_request());
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
+        .expose_headers(exposed);
     tower::util::Either::Left(layer)
 }

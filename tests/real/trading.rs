@@ -293,7 +293,7 @@ impl Run {
         let body = step.body.as_ref().map_or(String::new(), Value::to_string);
         let (method, path, key) = (step.method, &step.path, step.key());
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              idempotency-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -93,7 +93,6 @@ fn what_does_not_exist_is_404_and_a_wrong_method_405() {
         assert!(reply.body.len() < 1000);
     }
     for path in [
-        "/",
         "/api",
         "/api/v1/accounts/nobody",
         "/api/v1/accounts/nobody/ping",
@@ -130,7 +129,7 @@ fn bodies_over_the_limit_are_refused_declared_and_chunked() {
     let reply = gateway.post(&path, "application/json", &[b' '; 2000]);
     assert_eq!(reply.problem(), (413, "body-too-large".to_owned()));
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     );
     let chunk = format!("{:x}\r\n{}\r\n", 800, " ".repeat(800));
     let answer = gateway.raw(format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes());
@@ -143,7 +142,7 @@ fn strange_requests_cost_a_problem_and_never_the_gateway() {
     let gateway = Gateway::ready("");
     for request in [
         "CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n",
-        "OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ] {
         let answer = gateway.raw(request.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
@@ -182,7 +181,7 @@ fn unknown_paths_and_methods_make_no_series() {
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut ask = |method: &str, path: &str| {
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = [0; 4096];
         assert!(stream.read(&mut answer).unwrap() > 0);

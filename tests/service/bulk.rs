@@ -112,7 +112,7 @@ fn a_range_beyond_what_a_terminal_gives_comes_without_gap_or_double() {
 /// What a client sees of an answer, without the help of a library that hides its end.
 fn raw(gateway: &Gateway, path: &str) -> (String, Vec<u8>) {
     let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
@@ -143,7 +143,7 @@ fn an_answer_that_the_end_of_the_gateway_cuts_never_looks_complete() {
         let mut gateway = simulator("server.shutdown_grace = '100ms'");
         let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
         let path = format!("{EURUSD}/rates?timeframe=M1&from=0&to=1700000000&format={format}");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut answer = vec![0; 1_000_000];
         stream.read_exact(&mut answer).unwrap();
         gateway.signal("TERM");

@@ -8,6 +8,8 @@ mod bad_input;
 mod bulk;
 mod cli;
 mod documents;
+mod edges;
+mod keys;
 mod metrics;
 mod pool;
 mod reads;

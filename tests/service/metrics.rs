@@ -122,7 +122,8 @@ fn scrapes_are_answered_while_every_terminal_hangs() {
     let gateway =
         Gateway::ready(&crate::pool::simulator("demo", 1, "faults.version = { kind = 'hang' }"));
     let mut hanging = TcpStream::connect(gateway.address).unwrap();
-    write!(hanging, "GET /api/v1/accounts/demo/version HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    write!(hanging, "GET /api/v1/accounts/demo/version HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
     gateway.eventually("the call is under way", || {
         (gateway.metric(r#"mt5_session_queue_depth{account="demo"}"#) == 1.0).then_some(())
     });
@@ -168,7 +169,7 @@ fn settings_shape_what_is_measured() {
 fn bytes_are_counted_as_sent() {
     let gateway = Gateway::ready("");
     let mut stream = TcpStream::connect(gateway.address).unwrap();
-    write!(stream, "GET {TICK} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {TICK} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let body = answer.split("\r\n\r\n").nth(1).unwrap();

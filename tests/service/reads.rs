@@ -343,16 +343,6 @@ fn answers_are_compressed_for_those_who_ask() {
 }
 
 #[test]
-fn origins_are_allowed_only_as_configured() {
-    let origin = [("origin", "https://app.example")];
-    let closed = Gateway::ready("");
-    assert_eq!(closed.get_with("/livez", &origin).header("access-control-allow-origin"), "");
-    let open = Gateway::ready("[server]\ncors_origins = ['https://app.example']\n");
-    let reply = open.get_with("/livez", &origin);
-    assert_eq!(reply.header("access-control-allow-origin"), "https://app.example");
-}
-
-#[test]
 fn identical_reads_that_wait_share_one_call() {
     // While the first call of the terminal takes its time, the others wait behind it.
     let account = |share: bool| {

@@ -319,7 +319,8 @@ fn who_takes_nothing_is_cut_off() {
     let address = gateway.address;
     let never_read = |head: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {STREAM}?events=orders HTTP/1.1\r\nhost: x\r\n{head}\r\n").unwrap();
+        write!(stream, "GET {STREAM}?events=orders HTTP/1.1\r\nhost: localhost\r\n{head}\r\n")
+            .unwrap();
         stream
     };
     let connections = [
@@ -401,7 +402,7 @@ fn thousands_of_streams_are_told_no_and_the_rest_goes_on() {
     let mut asked = Vec::new();
     for _ in 0..5_000 {
         let Ok(mut stream) = TcpStream::connect(gateway.address) else { break };
-        let request = format!("GET {STREAM}?events=account HTTP/1.1\r\nhost: x\r\n\r\n");
+        let request = format!("GET {STREAM}?events=account HTTP/1.1\r\nhost: localhost\r\n\r\n");
         if stream.write_all(request.as_bytes()).is_err() {
             break;
         }
@@ -524,7 +525,7 @@ fn garbage_and_huge_frames_end_a_web_socket() {
     }
     // An upgrade that is none.
     let reply = gateway.raw(
-        format!("GET {STREAM}?events=orders HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        format!("GET {STREAM}?events=orders HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
             .as_bytes(),
     );
     assert!(reply.starts_with("HTTP/1.1 4") || reply.starts_with("HTTP/1.1 200"), "{reply}");

@@ -429,7 +429,7 @@ fn a_client_that_hangs_up_changes_nothing() {
     let gateway = Gateway::ready(&simulated("", "latency = '100ms'"));
     let body = buy(0.1).to_string();
     let request = format!(
-        "POST {ACCOUNT}/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST {ACCOUNT}/orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          idempotency-key: gone\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );

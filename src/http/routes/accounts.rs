@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Serialize;
+use tracing::info;
 use utoipa::ToSchema;
 
 use super::{Body, Outcome, Table};
@@ -27,8 +28,7 @@ pub fn add(table: &mut Table) {
 )]
 pub async fn list(call: Call, (): ()) -> Outcome {
     Parameters::parse(call.exchange.query())?.finish()?;
-    let accounts: Vec<AccountStatus> =
-        call.app.directory.accounts().map(|account| account.status()).collect();
+    let accounts: Vec<AccountStatus> = call.accounts().map(|account| account.status()).collect();
     json(&call, &accounts)
 }
 
@@ -65,6 +65,14 @@ pub async fn restart(call: Call, account: String, _: Body) -> Outcome {
     Parameters::parse(call.exchange.query())?.finish()?;
     match call.app.pool.restart(account.clone()).await {
         Some(true) => {
+            info!(
+                target: "mt5_gateway::pool",
+                account = account.name,
+                api_key = call.api_key(),
+                client = %call.exchange.peer,
+                request_id = %call.exchange.request_id,
+                "restart requested"
+            );
             let sessions = account.status().sessions.len();
             let mut response =
                 json(&call, &RestartBegun { account: account.name.clone(), sessions })?;

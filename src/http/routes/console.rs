@@ -85,7 +85,7 @@ pub async fn console(call: Call, (): ()) -> Outcome {
     })?;
     let console = Console {
         version: env!("CARGO_PKG_VERSION"),
-        accounts: call.app.directory.accounts().map(|account| account.status()).collect(),
+        accounts: call.accounts().map(|account| account.status()).collect(),
         metrics,
         events: call.app.events.latest(),
     };

@@ -1,19 +1,34 @@
-//! The OpenAPI document and Swagger UI, both from the binary itself.
+//! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all from the binary
+//! itself.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
+use serde_json::json;
 use utoipa_swagger_ui::Config;
 use warp::reply::Response;
 
 use super::{Outcome, Table};
+use crate::http::json::json;
 use crate::http::openapi;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
 
+/// Swagger UI may load nothing but itself, and talk to nobody but its gateway. It writes styles of
+/// its own.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'",
+);
+
 pub fn add(table: &mut Table) {
+    table.open("/", root);
     // Written once: the document never changes.
     let document: Bytes = openapi::document().into();
     table.open("/openapi.json", move |_: Call, (): ()| {
@@ -30,6 +45,38 @@ pub fn add(table: &mut Table) {
     });
 }
 
+/// Where everything is.
+#[utoipa::path(
+    get, path = "/", tag = "health",
+    responses(
+        (status = 200, description = "The links", body = Object),
+        (status = 302, description = "To the console, for a client that prefers `text/html`"),
+    )
+)]
+pub async fn root(call: Call, (): ()) -> Outcome {
+    let mut response = if call.prefers_html()? {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static("/console"));
+        response
+    } else {
+        json(
+            &call,
+            &json!({
+                "accounts": "/api/v1/accounts",
+                "console": "/console",
+                "docs": "/docs",
+                "openapi": "/openapi.json",
+                "metrics": "/metrics",
+                "livez": "/livez",
+                "readyz": "/readyz",
+            }),
+        )?
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
 /// The page's own links are relative to `/docs/`.
 fn redirect() -> Response {
     let mut response = Response::default();
@@ -44,6 +91,10 @@ fn file(name: &str, config: Arc<Config<'static>>) -> Outcome {
     let file =
         found.ok_or_else(|| Problem::not_found(format!("there is no page {:?}", shorten(name))))?;
     let mut response = typed(file.bytes.into_owned(), &file.content_type);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if file.gzpipped {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

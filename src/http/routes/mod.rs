@@ -37,6 +37,7 @@ use super::request::{Call, Exchange, Route};
 
 pub use self::accounts::{__path_list, __path_one, __path_restart};
 pub use self::console::__path_console;
+pub use self::docs::__path_root;
 pub use self::health::{__path_livez, __path_metrics, __path_readyz};
 pub use self::history::{
     __path_history_deals, __path_history_deals_total, __path_history_orders,
@@ -54,6 +55,7 @@ pub use self::symbols::{
 pub use self::terminal::{
     __path_account, __path_error, __path_ping, __path_terminal, __path_version,
 };
+pub use self::trades::REPLAYED;
 pub use self::trades::{
     __path_calc_margin, __path_calc_profit, __path_cancel_order, __path_check_order,
     __path_close_position, __path_close_position_with, __path_modify_order, __path_modify_position,
@@ -115,9 +117,10 @@ async fn answer(
     body: Body,
 ) -> Outcome {
     let path = exchange.path();
-    let found = router
-        .at(path.strip_suffix('/').unwrap_or(path))
-        .map_err(|_| Problem::not_found("there is no such route; /openapi.json lists them"))?;
+    let found =
+        router
+            .at(path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path))
+            .map_err(|_| Problem::not_found("there is no such route; /openapi.json lists them"))?;
     exchange.matched(&app, &found.value.route);
     let operation = found.value.operation(&exchange.method)?;
     let segments = Segments::decode(&found.params);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use warp::Reply;
 use warp::ws::{Message, WebSocket, Ws};
 
 use super::symbols::SymbolPath;
 use super::{Outcome, Table};
-use crate::http::auth::Scope;
+use crate::http::auth::{EXPIRED, Scope};
 use crate::http::parameters::{Parameter, Parameters};
 use crate::http::problem::{Kind as ProblemKind, Problem};
 use crate::http::request::Call;
@@ -38,12 +40,20 @@ const MOST_SENT: usize = 4_096;
 /// Events that are written ahead of the connection.
 const WRITTEN_AHEAD: usize = 16;
 
+/// Pings, one at each heartbeat, that a client may leave without an answer.
+const UNANSWERED_PINGS: u32 = 3;
+
 /// How long a client may take to hear that its WebSocket is closed.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// The status codes of RFC 6455, 7.4.1.
 const GOING_AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const INVALID_DATA: u16 = 1007;
 const POLICY_VIOLATION: u16 = 1008;
+const TOO_LARGE: u16 = 1009;
 
 pub fn add(table: &mut Table) {
     let template = "/api/v1/accounts/{account}/stream";
@@ -100,8 +110,7 @@ pub async fn stream(call: Call, name: String, upgrade: Option<Ws>) -> Outcome {
         }
         call.accepts("text/event-stream")?;
     }
-    let header = call.exchange.headers.get("last-event-id");
-    let header = header.and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let header = call.exchange.header(&LAST_EVENT_ID)?.map(str::to_owned);
     let last_event_id = header.or(last_event_id).filter(|id| !id.is_empty());
 
     let symbols = symbols_of(&call, &name, &symbols, &kinds).await?;
@@ -220,17 +229,39 @@ enum Next {
     Quiet,
     /// The gateway stops.
     Stopping,
+    /// The client's key is no longer valid. The problem is the last that it is told.
+    Expired(Told),
 }
 
 async fn next(call: &Call, reader: &mut Reader, stopping: &CancellationToken) -> Next {
     let heartbeat = call.app.streams.options.heartbeat;
+    let request_id = &call.exchange.request_id;
     tokio::select! {
         biased;
         () = stopping.cancelled() => Next::Stopping,
+        () = call.key_expired() => {
+            let data = Problem::unauthorized(EXPIRED).body(request_id).into();
+            Next::Expired(Told { id: reader.id(None), event: "problem", data })
+        }
         item = tokio::time::timeout(heartbeat, reader.next()) => match item {
-            Ok(item) => Next::Told(told(reader, item, &call.exchange.request_id)),
+            Ok(item) => Next::Told(told(reader, item, request_id)),
             Err(_) => Next::Quiet,
         },
+    }
+}
+
+impl Told {
+    /// As a Server-Sent Event.
+    fn chunk(&self) -> String {
+        let Told { id, event, data } = self;
+        format!("id: {id}\nevent: {event}\ndata: {}\n\n", String::from_utf8_lossy(data))
+    }
+
+    /// As a message of a WebSocket.
+    fn message(&self) -> Message {
+        let data = serde_json::from_slice(&self.data).ok();
+        let framed = Framed { id: &self.id, event: self.event, data };
+        Message::text(serde_json::to_string(&framed).unwrap_or_default())
     }
 }
 
@@ -253,15 +284,16 @@ fn server_sent(call: &Call, mut reader: Reader) -> warp::reply::Response {
                 }
                 chunk = tokio::select! {
                     next = next(&call, &mut reader, &stopping) => match next {
-                        Next::Told(Told { id, event, data }) => {
-                            let data = String::from_utf8_lossy(&data);
-                            format!("id: {id}\nevent: {event}\ndata: {data}\n\n")
-                        }
+                        Next::Told(told) => told.chunk(),
                         // An id without data is remembered, and no event.
                         Next::Quiet => format!(": quiet\nid: {}\n\n", reader.id(None)),
                         Next::Stopping => {
                             over = true;
                             "event: end\ndata: {\"reason\":\"the gateway stops\"}\n\n".to_owned()
+                        }
+                        Next::Expired(told) => {
+                            over = true;
+                            told.chunk()
                         }
                     },
                     () = chunks.closed() => return,
@@ -294,31 +326,48 @@ fn upgraded(call: Call, upgrade: Ws, reader: Reader) -> warp::reply::Response {
 async fn converse(call: Call, socket: WebSocket, mut reader: Reader) {
     let (mut sink, mut source) = socket.split();
     let stopping = call.app.streams.stopping();
+    let heartbeat = call.app.streams.options.heartbeat;
+    let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + heartbeat, heartbeat);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Pings that nothing has come after.
+    let mut unanswered = 0;
     let mut closing = None;
     while closing.is_none() {
         let message = tokio::select! {
             next = next(&call, &mut reader, &stopping) => match next {
-                Next::Told(Told { id, event, data }) => {
-                    let data = serde_json::from_slice(&data).ok();
-                    let message = Framed { id: &id, event, data };
-                    Message::text(serde_json::to_string(&message).unwrap_or_default())
-                }
-                Next::Quiet => Message::ping(Bytes::new()),
+                Next::Told(told) => told.message(),
+                Next::Quiet => continue,
                 Next::Stopping => {
                     closing = Some((GOING_AWAY, "the gateway stops"));
                     continue;
                 }
+                Next::Expired(told) => {
+                    closing = Some((POLICY_VIOLATION, EXPIRED));
+                    told.message()
+                }
             },
-            received = source.next() => match received {
-                Some(Ok(message)) if message.is_ping() || message.is_pong() => continue,
-                Some(Ok(message)) if message.is_close() => break,
-                Some(Ok(_)) => {
-                    closing = Some((POLICY_VIOLATION, "this stream takes no messages"));
+            _ = pings.tick() => {
+                if unanswered == UNANSWERED_PINGS {
+                    closing = Some((POLICY_VIOLATION, "pings are not answered"));
                     continue;
                 }
-                // Garbage, a message that is too large, or a client that left.
-                Some(Err(_)) | None => return,
-            },
+                unanswered += 1;
+                Message::ping(Bytes::new())
+            }
+            received = source.next() => {
+                unanswered = 0;
+                match received {
+                    Some(Ok(message)) if message.is_ping() || message.is_pong() => continue,
+                    Some(Ok(message)) if message.is_close() => break,
+                    Some(Ok(_)) => closing = Some((POLICY_VIOLATION, "this stream takes no messages")),
+                    Some(Err(fault)) => match violation(&fault) {
+                        Some(code) => closing = Some((code, "the frame is not valid")),
+                        None => return,
+                    },
+                    None => return,
+                }
+                continue;
+            }
         };
         // A client that reads nothing is cut by the limit on writing.
         let sent = tokio::select! {
@@ -337,4 +386,19 @@ async fn converse(call: Call, socket: WebSocket, mut reader: Reader) {
         let _ = sink.close().await;
     };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+}
+
+/// The code with which a client's offence against the protocol is answered; `None` if it just left.
+fn violation(fault: &warp::Error) -> Option<u16> {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError;
+    match fault.source()?.downcast_ref::<Error>()? {
+        Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
+        ) => None,
+        Error::Protocol(_) => Some(PROTOCOL_ERROR),
+        Error::Utf8(_) => Some(INVALID_DATA),
+        Error::Capacity(_) => Some(TOO_LARGE),
+        _ => None,
+    }
 }

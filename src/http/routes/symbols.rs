@@ -52,7 +52,7 @@ pub fn add(table: &mut Table) {
     table.get("/api/v1/accounts/{account}/symbols/{symbol}/tick", tick);
     table.get("/api/v1/accounts/{account}/symbols/{symbol}/book", book);
     let template = "/api/v1/accounts/{account}/symbols/{symbol}/select";
-    table.send(Method::POST, template, Scope::Read, select);
+    table.send(Method::POST, template, Scope::Trade, select);
 }
 
 /// Names of the symbols that the terminal knows; as CSV, Arrow or Parquet with

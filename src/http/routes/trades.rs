@@ -16,7 +16,7 @@ use super::orders::TicketPath;
 use super::{Body, Outcome, Table};
 use crate::http::auth::Scope;
 use crate::http::fields::{Field, Fields};
-use crate::http::json::json;
+use crate::http::json::{arriving, json};
 use crate::http::parameters::{Moment, Parameter, Parameters};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
@@ -27,9 +27,9 @@ use crate::trading::{
     TradeReply, TradeResult, Wanted, tag,
 };
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const SEND_WITHIN: &str = "send-within";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const SEND_WITHIN: HeaderName = HeaderName::from_static("send-within");
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The deviation of a request that gives none, points.
 const DEVIATION: u64 = 20;
@@ -44,7 +44,7 @@ pub fn add(table: &mut Table) {
     table.send(Method::PUT, order, Scope::Trade, modify_order);
     table.send(Method::DELETE, order, Scope::Trade, cancel_order);
     let check = "/api/v1/accounts/{account}/orders/check";
-    table.send(Method::POST, check, Scope::Read, check_order);
+    table.send(Method::POST, check, Scope::Trade, check_order);
     let position = "/api/v1/accounts/{account}/positions/{ticket}";
     table.send(Method::PUT, position, Scope::Trade, modify_position);
     table.send(Method::DELETE, position, Scope::Trade, close_position);
@@ -60,23 +60,16 @@ pub fn add(table: &mut Table) {
 
 /// The client's key: 1 to 255 visible ASCII characters, quotes optional.
 fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
-    let mut values = call.exchange.headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
+    let Some(text) = call.exchange.header(&IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
-    let key =
-        value.to_str().ok().map(str::trim).map(|text| {
-            text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
-        });
-    let key = key.filter(|key| {
-        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    });
-    match (key, values.next()) {
-        (Some(key), None) => Ok(Some(key.to_owned())),
-        _ => Err(Problem::invalid(
-            "header `Idempotency-Key`: expected one key of 1 to 255 visible ASCII characters",
-        )),
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(Some(key.to_owned()));
     }
+    Err(Problem::invalid(
+        "header `Idempotency-Key`: expected one key of 1 to 255 visible ASCII characters",
+    ))
 }
 
 /// How long a trade may take from its arrival until it is sent: the account's setting, which the
@@ -91,21 +84,16 @@ fn send_within(
     } else {
         ("send_within", account.send_within)
     };
-    let mut values = call.exchange.headers.get_all(SEND_WITHIN).iter();
-    let Some(value) = values.next() else {
+    let Some(seconds) = call.exchange.seconds(&SEND_WITHIN)? else {
         return Ok(longest);
     };
-    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
-    let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
-    let given = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    match (given.filter(|given| *given <= longest), values.next()) {
-        (Some(given), None) => Ok(given),
-        _ => Err(Problem::invalid(format!(
-            "header `Send-Within`: expected one number of seconds above 0 and at most {} \
-             (`{setting}`), such as 2.5",
+    let given = Duration::try_from_secs_f64(seconds).ok();
+    given.filter(|given| *given <= longest).ok_or_else(|| {
+        Problem::invalid(format!(
+            "header `Send-Within`: expected at most {} seconds (`{setting}`), such as 2.5",
             longest.as_secs_f64()
-        ))),
-    }
+        ))
+    })
 }
 
 /// Carries a command through and answers with what became of it.
@@ -385,8 +373,8 @@ async fn change(call: &Call, body: Body) -> Result<Fields, Problem> {
 }
 
 /// Makes sure that a request has no body: one that is lost on the way would close everything.
-async fn without_body(mut body: Body) -> Result<(), Problem> {
-    match body.next().await {
+async fn without_body(call: &Call, mut body: Body) -> Result<(), Problem> {
+    match arriving(call, body.next()).await? {
         None => Ok(()),
         Some(Ok(piece)) if piece.is_empty() => Ok(()),
         Some(_) => Err(Problem::invalid(
@@ -414,7 +402,7 @@ pub async fn close_position(call: Call, path: TicketPath, body: Body) -> Outcome
     let deviation = parameters.optional("deviation")?.unwrap_or(DEVIATION);
     parameters.finish()?;
     let ticket = path.ticket()?;
-    without_body(body).await?;
+    without_body(&call, body).await?;
     if volume.is_some() && idempotency_key(&call)?.is_none() {
         // Libraries and proxies repeat a DELETE by themselves (RFC 9110, 9.2.2), and each repetition
         // would close a further part.
@@ -538,7 +526,7 @@ pub async fn cancel_order(call: Call, path: TicketPath, body: Body) -> Outcome {
     call.account(&path.account)?;
     Parameters::parse(call.exchange.query())?.finish()?;
     let ticket = path.ticket()?;
-    without_body(body).await?;
+    without_body(&call, body).await?;
     carry_through(&call, &path.account, TradeCommand::Cancel { ticket }).await
 }
 

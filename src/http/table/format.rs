@@ -63,7 +63,7 @@ impl Format {
                 let detail = format!("parameter `format`: expected {names}, got {name:?}");
                 Problem::new(Kind::NotAcceptable, detail)
             })?;
-            return if call.quality(format.media_type()) > 0.0 {
+            return if call.quality(format.media_type())? > 0.0 {
                 Ok(format)
             } else {
                 let detail = format!(
@@ -76,7 +76,7 @@ impl Format {
         }
         let mut best = (0.0, None);
         for format in Format::ALL {
-            let quality = call.quality(format.media_type());
+            let quality = call.quality(format.media_type())?;
             if quality > best.0 {
                 best = (quality, Some(format));
             }

@@ -131,14 +131,9 @@ where
     if whole && facts.closed {
         let tag = tag(format, facts, rows.as_ref()).await.map_err(unwritable)?;
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-        let unchanged = call.exchange.headers.get_all(IF_NONE_MATCH).iter().any(|given| {
-            given.to_str().is_ok_and(|given| {
-                given
-                    .split(',')
-                    .map(|one| one.trim().trim_start_matches("W/"))
-                    .any(|one| one == tag || one == "*")
-            })
-        });
+        let known = call.exchange.header_list(&IF_NONE_MATCH)?;
+        let mut known = known.into_iter().map(|one| one.trim_start_matches("W/"));
+        let unchanged = known.any(|one| one == tag || one == "*");
         headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(unwritable)?);
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age.as_secs()));

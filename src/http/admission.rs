@@ -1,0 +1,490 @@
+//! Which requests are refused by their head alone, before a route is looked for.
+//!
+//! A browser lets every page of the world send requests to addresses that only its user can reach.
+//! Two headers tell such requests apart, because a page cannot set them: `Host` names the site that
+//! the browser believes to talk to, which differs from ours after DNS rebinding, and `Origin` names
+//! the page that asks. Where there is no `Origin`, `Sec-Fetch-Site` says how the page relates to us.
+//!
+//! [`Admission`] decides, [`Guard`] is the layer that asks it. The layer also turns what fails below
+//! it into problems, so that the layers above it, CORS among them, see one kind of response.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HOST, HeaderName, HeaderValue, ORIGIN,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use tower_service::Service;
+use tracing::error;
+
+use super::Options;
+use super::problem::{Kind, Problem};
+use super::request::{Exchange, shorten};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The origin that browsers send for pages that have none, such as files and sandboxed frames.
+const OPAQUE: &str = "null";
+
+/// Scrapers and load balancers ask for these by whatever name or address they have.
+const FOR_ANY_HOST: [&str; 3] = ["/metrics", "/livez", "/readyz"];
+
+/// Whether a path is for scrapers and load balancers: it answers any host, and never has CORS.
+pub fn is_for_any_host(path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    FOR_ANY_HOST.contains(&path)
+}
+
+/// What a request's head is checked against.
+#[derive(Debug)]
+pub struct Admission {
+    any_host: bool,
+    /// In lower case.
+    hosts: HashSet<String>,
+    any_origin: bool,
+    origins: HashSet<String>,
+    max_body: u64,
+}
+
+impl Admission {
+    /// The rules of these options, on a machine of this name.
+    pub fn new(options: &Options, own_name: Option<String>) -> Admission {
+        let listed = options.allowed_hosts.iter().cloned();
+        Admission {
+            any_host: options.allowed_hosts.iter().any(|host| host == "*"),
+            hosts: listed.chain(own_name).map(|host| host.to_ascii_lowercase()).collect(),
+            any_origin: options.cors_origins.iter().any(|origin| origin == "*"),
+            origins: options.cors_origins.iter().cloned().collect(),
+            max_body: options.max_body,
+        }
+    }
+
+    /// Checks a request's head.
+    ///
+    /// # Errors
+    /// The problem to answer with: 400, 403, 405, 413, 415 or 421.
+    pub fn check(&self, head: &Parts) -> Result<(), Problem> {
+        // A CONNECT's authority and the `*` of OPTIONS are no paths.
+        if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
+            return Err(Problem::method_not_allowed(&[Method::GET, Method::HEAD]));
+        }
+        let authority = authority(head)?;
+        if !is_for_any_host(head.uri.path()) {
+            if let Some(authority) = authority {
+                self.check_host(authority)?;
+            }
+            self.check_origin(head, authority)?;
+        }
+        self.check_body(head)
+    }
+
+    /// Any IP address is allowed: rebinding needs a name.
+    fn check_host(&self, authority: &str) -> Result<(), Problem> {
+        let (name, _) = split(authority).ok_or_else(invalid_host)?;
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let is_address = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => name.parse::<IpAddr>().is_ok(),
+        };
+        if self.any_host || is_address {
+            return Ok(());
+        }
+        let name = name.to_ascii_lowercase();
+        if name == "localhost" || name.ends_with(".localhost") || self.hosts.contains(&name) {
+            return Ok(());
+        }
+        let name = shorten(&name);
+        let detail = format!(
+            "the gateway is not called {name:?}; if clients reach it by this name, add it to \
+             `allowed_hosts` in the section [server] of the settings: allowed_hosts = [\"{name}\"]"
+        );
+        Err(Problem::new(Kind::HostNotAllowed, detail))
+    }
+
+    /// Pages of other sites may not change anything, nor open a WebSocket, which browsers do not
+    /// keep from them by CORS.
+    fn check_origin(&self, head: &Parts, authority: Option<&str>) -> Result<(), Problem> {
+        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&head.method);
+        if is_safe && !head.headers.contains_key(UPGRADE) {
+            return Ok(());
+        }
+        let mut origins = head.headers.get_all(ORIGIN).iter();
+        let foreign = match (origins.next(), origins.next()) {
+            (None, _) => match head.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+                Some(site @ (b"cross-site" | b"same-site")) => {
+                    let site = String::from_utf8_lossy(site);
+                    Some(format!("`Sec-Fetch-Site: {site}` says that another site's page asks"))
+                }
+                _ => None,
+            },
+            (Some(origin), None) => {
+                let text = origin.to_str().ok();
+                let allowed = text.is_some_and(|origin| self.allows_origin(origin, authority));
+                let text = text.map_or_else(|| "that is not ASCII".to_owned(), shorten);
+                (!allowed).then(|| format!("a page of the origin {text} asks"))
+            }
+            (Some(_), Some(_)) => Some("there is more than one header `Origin`".to_owned()),
+        };
+        let Some(why) = foreign else {
+            return Ok(());
+        };
+        let detail = format!(
+            "{why}, which may neither change anything nor open a WebSocket: list its origin in \
+             `server.cors_origins` if it is yours"
+        );
+        Err(Problem::new(Kind::OriginNotAllowed, detail))
+    }
+
+    fn allows_origin(&self, origin: &str, authority: Option<&str>) -> bool {
+        let lower = origin.to_ascii_lowercase();
+        if self.origins.contains(&lower) {
+            return true;
+        }
+        if lower == OPAQUE {
+            return false;
+        }
+        self.any_origin || authority.is_some_and(|authority| is_own(&lower, authority))
+    }
+
+    fn check_body(&self, head: &Parts) -> Result<(), Problem> {
+        let coded = head.headers.get_all(CONTENT_ENCODING).iter();
+        let mut coded = coded.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        if coded.next().is_some() {
+            let detail = "header `Content-Encoding`: bodies are taken as they are; send the JSON \
+                          uncompressed";
+            let problem = Problem::new(Kind::UnsupportedMediaType, detail);
+            return Err(problem.header(ACCEPT_ENCODING, "identity"));
+        }
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let declared = declared.and_then(|length| length.parse::<u64>().ok());
+        match declared {
+            Some(declared) if declared > self.max_body => {
+                Err(Problem::body_too_large(self.max_body))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The host that a request is for, with its port if it gives one; `None` for HTTP/1.0, whose
+/// requests need not say.
+fn authority(head: &Parts) -> Result<Option<&str>, Problem> {
+    let mut given = head.headers.get_all(HOST).iter();
+    let header = match (given.next(), given.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().map_err(|_| invalid_host())?),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("header `Host`: expected one, got more"));
+        }
+    };
+    let target = head.uri.authority().map(http::uri::Authority::as_str);
+    match (header, target) {
+        (None, None) if head.version <= http::Version::HTTP_10 => Ok(None),
+        (None, None) => Err(Problem::invalid("header `Host` is missing")),
+        // HTTP/1.1 asks for the header even where the target names the host (RFC 9112, 3.2).
+        (None, Some(_)) if head.version == http::Version::HTTP_11 => {
+            Err(Problem::invalid("header `Host` is missing"))
+        }
+        (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => Err(
+            Problem::invalid("header `Host`: expected the host that the request's target names"),
+        ),
+        (Some(authority), _) | (None, Some(authority)) => {
+            split(authority).ok_or_else(invalid_host)?;
+            Ok(Some(authority))
+        }
+    }
+}
+
+fn invalid_host() -> Problem {
+    Problem::invalid("header `Host`: expected a name or an address, with or without a port")
+}
+
+/// The host and the port of an authority without user information. `None` if it is none.
+fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(host_end);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_plain) {
+        return None;
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((host, None)),
+        None => None,
+        Some("") => Some((host, None)),
+        Some(digits) => Some((host, Some(digits.parse().ok()?))),
+    }
+}
+
+/// Whether an origin, in lower case, is that of the pages that the host itself serves. Its scheme
+/// cannot be told behind a proxy that ends TLS, so the origin's own one gives the default port.
+fn is_own(origin: &str, authority: &str) -> bool {
+    let (default, rest) = match origin.split_once("://") {
+        Some(("http", rest)) => (80, rest),
+        Some(("https", rest)) => (443, rest),
+        _ => return false,
+    };
+    let (Some((name, port)), Some((own, own_port))) = (split(rest), split(authority)) else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(own) && port.unwrap_or(default) == own_port.unwrap_or(default)
+}
+
+/// The layer that refuses, around one that answers.
+#[derive(Clone)]
+pub struct Guard<S> {
+    pub admission: Arc<Admission>,
+    pub inner: S,
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<S, Q, B> Service<Request<Q>> for Guard<S>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+    S::Error: std::fmt::Display,
+    S::Future: Send + 'static,
+    B: Default + Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<Result<Response<B>, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The layers below are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        let exchange = head.extensions.get::<Arc<Exchange>>();
+        let request_id = exchange.map(|exchange| exchange.request_id.clone());
+        if let Err(problem) = self.admission.check(&head) {
+            return Box::pin(std::future::ready(Ok(problem.into_response_of())));
+        }
+        let answer = self.inner.call(Request::from_parts(head, body));
+        Box::pin(async move {
+            Ok(match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(Ok(response)) if is_refused_encoding(&response) => {
+                    let detail = "header `Accept-Encoding`: expected one of identity, gzip, zstd";
+                    Problem::new(Kind::NotAcceptable, detail).into_response_of()
+                }
+                Ok(Ok(response)) => with_etag_of_encoding(response),
+                Ok(Err(fault)) => {
+                    error!(request_id = request_id.as_deref(), %fault, "service failed");
+                    Problem::from(Kind::Internal).into_response_of()
+                }
+                Err(_) => {
+                    error!(request_id = request_id.as_deref(), "handler panicked");
+                    Problem::from(Kind::Internal).into_response_of()
+                }
+            })
+        })
+    }
+}
+
+/// Whether the compression below found that the client takes no encoding of an answer. It says so by
+/// the status alone; what handlers refuse is a problem.
+fn is_refused_encoding<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::NOT_ACCEPTABLE
+        && response.extensions().get::<Problem>().is_none()
+}
+
+/// A strong `ETag` stands for the bytes of one encoding; a compressed answer keeps it as a weak one.
+fn with_etag_of_encoding<B>(mut response: Response<B>) -> Response<B> {
+    let headers = response.headers_mut();
+    if headers.contains_key(CONTENT_ENCODING)
+        && let Some(tag) = headers.get(ETAG).map(HeaderValue::as_bytes)
+        && !tag.starts_with(b"W/")
+        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag].concat())
+    {
+        headers.insert(ETAG, weak);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn admission(hosts: &[&str], origins: &[&str]) -> Admission {
+        let owned = |text: &&str| (*text).to_owned();
+        Admission {
+            any_host: hosts.contains(&"*"),
+            hosts: hosts.iter().chain(&["trader-pc"]).map(owned).collect(),
+            any_origin: origins.contains(&"*"),
+            origins: origins.iter().map(owned).collect(),
+            max_body: 10,
+        }
+    }
+
+    fn head(request: &str) -> Parts {
+        let mut lines = request.lines();
+        let mut first = lines.next().unwrap().split(' ');
+        let mut builder =
+            Request::builder().method(first.next().unwrap()).uri(first.next().unwrap());
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            builder = builder.header(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    fn status(admission: &Admission, request: &str) -> u16 {
+        match admission.check(&head(request)) {
+            Ok(()) => 200,
+            Err(problem) => problem.into_response().status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_listed_are_refused_and_addresses_are_not() {
+        let admission = admission(&["gateway.example"], &[]);
+        for (host, expected) in [
+            ("127.0.0.1:8080", 200),
+            ("192.0.2.7", 200),
+            ("[::1]:8080", 200),
+            ("[2001:db8::7]", 200),
+            ("localhost:8080", 200),
+            ("LocalHost", 200),
+            ("localhost.:80", 200),
+            ("a.localhost", 200),
+            ("trader-pc:1", 200),
+            ("TRADER-PC.", 200),
+            ("gateway.example", 200),
+            ("Gateway.Example:443", 200),
+            ("evil.example:8080", 421),
+            ("gateway.example.evil.example", 421),
+            ("xlocalhost", 421),
+            ("localhost.evil.example", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("[::1", 400),
+            ("[localhost]", 421),
+            ("127.0.0.1:99999", 400),
+            ("user@127.0.0.1", 400),
+            ("127.0.0.1:80:80", 400),
+            ("a b", 400),
+            ("gatewäy.example", 400),
+        ] {
+            let request = format!("GET /api/v1/accounts HTTP/1.1\nHost: {host}");
+            assert_eq!(status(&admission, &request), expected, "{host}");
+            let scrape = format!("GET /metrics/ HTTP/1.1\nHost: {host}");
+            let scraped = if expected == 421 { 200 } else { expected };
+            assert_eq!(status(&admission, &scrape), scraped, "{host}");
+        }
+        assert_eq!(
+            status(&super::tests::admission(&["*"], &[]), "GET / x\nHost: evil.example"),
+            200
+        );
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let admission = admission(&[], &[]);
+        for (request, expected) in [
+            ("GET /docs x", 400),
+            ("GET /docs x\nHost: 127.0.0.1\nHost: 127.0.0.1", 400),
+            ("GET http://127.0.0.1/docs x", 400),
+            ("GET http://127.0.0.1/docs x\nHost: 127.0.0.1", 200),
+            ("GET http://evil.example/docs x\nHost: evil.example", 421),
+            ("GET http://evil.example/docs x\nHost: 127.0.0.1", 400),
+            ("GET http://127.0.0.1/docs x\nHost: evil.example", 400),
+            ("GET /livez x", 400),
+        ] {
+            assert_eq!(status(&admission, request), expected, "{request}");
+        }
+        let mut old = head("GET /docs x");
+        old.version = http::Version::HTTP_10;
+        assert!(admission.check(&old).is_ok());
+    }
+
+    #[test]
+    fn a_page_of_another_origin_changes_nothing_and_opens_no_socket() {
+        let listed = admission(&["gateway.example"], &["https://app.example"]);
+        let own = "Host: 127.0.0.1:8080";
+        for (headers, expected) in [
+            ("", 200),
+            ("Origin: http://127.0.0.1:8080", 200),
+            ("Origin: https://127.0.0.1:8080", 200),
+            ("Origin: http://127.0.0.1", 403),
+            ("Origin: http://localhost:8080", 403),
+            ("Origin: https://evil.example", 403),
+            ("Origin: https://app.example", 200),
+            ("Origin: https://app.example\nSec-Fetch-Site: cross-site", 200),
+            ("Origin: http://127.0.0.1:8080\nSec-Fetch-Site: cross-site", 200),
+            ("Origin: http://app.example", 403),
+            ("Origin: https://app.example.evil.example", 403),
+            ("Origin: https://app.example\nOrigin: https://app.example", 403),
+            ("Origin: null", 403),
+            ("Origin: ", 403),
+            ("Origin: http://127.0.0.1:8080ü", 403),
+            ("Sec-Fetch-Site: cross-site", 403),
+            ("Sec-Fetch-Site: same-site", 403),
+            ("Sec-Fetch-Site: same-origin", 200),
+            ("Sec-Fetch-Site: none", 200),
+        ] {
+            let headers =
+                if headers.is_empty() { own.to_owned() } else { format!("{own}\n{headers}") };
+            for (method, extra, safe) in [
+                ("POST", "", false),
+                ("PUT", "", false),
+                ("DELETE", "", false),
+                ("PATCH", "", false),
+                ("BREW", "", false),
+                ("GET", "\nUpgrade: websocket", false),
+                ("GET", "", true),
+                ("HEAD", "", true),
+            ] {
+                let request = format!("{method} /api/v1/accounts/demo/restart x\n{headers}{extra}");
+                let expected = if safe { 200 } else { expected };
+                assert_eq!(status(&listed, &request), expected, "{request}");
+            }
+        }
+        let own_name = "POST / x\nHost: gateway.example\nOrigin: https://gateway.example";
+        assert_eq!(status(&listed, own_name), 200);
+        let any = admission(&[], &["*"]);
+        let foreign = format!("POST / x\n{own}\nOrigin: https://evil.example");
+        assert_eq!(status(&any, &foreign), 200);
+        let opaque = format!("POST / x\n{own}\nOrigin: null");
+        assert_eq!(status(&any, &opaque), 403);
+        assert_eq!(status(&admission(&[], &["null"]), &opaque), 200);
+    }
+
+    #[test]
+    fn bodies_that_are_coded_or_too_large_are_refused_unread() {
+        let admission = admission(&[], &[]);
+        for (header, expected) in [
+            ("Content-Encoding: gzip", 415),
+            ("Content-Encoding: identity", 200),
+            ("Content-Encoding: ", 415),
+            ("Content-Length: 11", 413),
+            ("Content-Length: 10", 200),
+        ] {
+            let request = format!("POST / x\nHost: 127.0.0.1\n{header}");
+            assert_eq!(status(&admission, &request), expected, "{request}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_host_passes_but_those_that_are_allowed(name in "[a-z0-9.-]{1,20}") {
+            let admission = admission(&[], &[]);
+            let passes = status(&admission, &format!("GET / x\nHost: {name}")) == 200;
+            let bare = name.strip_suffix('.').unwrap_or(&name);
+            let known = bare == "localhost" || bare.ends_with(".localhost") || bare == "trader-pc";
+            prop_assert_eq!(passes, known || bare.parse::<IpAddr>().is_ok());
+        }
+    }
+}
