@@ -9,14 +9,19 @@ use crate::common::Gateway;
 use crate::tools::{Server, free_port};
 
 /// A browser with one window.
-struct Browser {
+pub struct Browser {
     _driver: Server,
     agent: ureq::Agent,
     session: String,
 }
 
 impl Browser {
-    fn start() -> Browser {
+    pub fn start() -> Browser {
+        Browser::start_with(&[])
+    }
+
+    /// A browser with more arguments.
+    pub fn start_with(more: &[&str]) -> Browser {
         let port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}")).arg("--allowed-ips=127.0.0.1");
@@ -33,6 +38,7 @@ impl Browser {
             "--hide-scrollbars",
             "--window-size=1280,1500",
         ];
+        let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
         let begun = browser.command(
             "",
             &json!({ "capabilities": { "alwaysMatch": {
@@ -44,7 +50,7 @@ impl Browser {
         browser
     }
 
-    fn command(&self, path: &str, body: &Value) -> Value {
+    pub fn command(&self, path: &str, body: &Value) -> Value {
         let request = self.agent.post(format!("{}{path}", self.session));
         let mut reply =
             request.header("content-type", "application/json").send(body.to_string()).unwrap();
@@ -56,12 +62,12 @@ impl Browser {
         answer["value"].clone()
     }
 
-    fn open(&self, url: &str) {
+    pub fn open(&self, url: &str) {
         self.command("/url", &json!({ "url": url }));
     }
 
     /// The value of a script's `return`.
-    fn run(&self, script: &str) -> Value {
+    pub fn run(&self, script: &str) -> Value {
         self.command("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
@@ -80,7 +86,7 @@ impl Browser {
     }
 
     /// What was logged since this was asked last.
-    fn log(&self, kind: &str) -> Vec<Value> {
+    pub fn log(&self, kind: &str) -> Vec<Value> {
         self.command("/se/log", &json!({ "type": kind })).as_array().unwrap().clone()
     }
 

@@ -9,6 +9,7 @@ mod bulk;
 mod console;
 mod monitoring;
 mod nginx;
+mod pages;
 mod prometheus;
 mod readme;
 mod streams;
