@@ -266,10 +266,12 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let exchange = head.extensions.get::<Arc<Exchange>>();
         let request_id = exchange.map(|exchange| exchange.request_id.clone());
-        if let Err(problem) = self.admission.check(&head) {
+        // One that the edge found comes first.
+        let found = head.extensions.remove::<Problem>();
+        if let Err(problem) = found.map_or_else(|| self.admission.check(&head), Err) {
             return Box::pin(std::future::ready(Ok(problem.into_response_of())));
         }
         let answer = self.inner.call(Request::from_parts(head, body));

@@ -66,9 +66,13 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         let client = client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies);
-        let (peer, untold) = match client {
-            Ok(client) => (client, None),
-            Err(problem) => (self.peer, Some(problem)),
+        let peer = match client {
+            Ok(client) => client,
+            Err(problem) => {
+                // Refused below, where CORS sees it.
+                parts.extensions.insert(problem);
+                self.peer
+            }
         };
         let exchange = Arc::new(Exchange::new(
             request_id(&parts.headers),
@@ -87,10 +91,6 @@ where
             on_sent: None,
             _under_way: Some(self.activity.begin()),
         };
-        if let Some(problem) = untold {
-            let response = problem.into_response_of::<B>();
-            return Box::pin(std::future::ready(Ok(finish(response, &exchange, record))));
-        }
         parts.extensions.insert(exchange.clone());
         let without_cors = is_for_any_host(parts.uri.path());
         let body = Received { body, exchange: exchange.clone() };

@@ -154,6 +154,7 @@ fn sha256(text: &str) -> String {
 fn every_answer_tells_a_listed_origin_what_it_may_read() {
     let settings = format!(
         "[server]\ncors_origins = ['https://app.example']\nmax_body = '1 KiB'\n\
+         trusted_proxies = ['127.0.0.1']\n\
          [auth.keys.t]\nsha256 = '{}'\nscopes = ['read']\n",
         sha256("secret")
     );
@@ -182,6 +183,13 @@ fn every_answer_tells_a_listed_origin_what_it_may_read() {
         ("POST", &orders, &["host: localhost", key, "content-encoding: gzip"], ORDER, 415),
         ("GET", "/docs", &["host: evil.example"], "", 421),
         ("GET", "/docs", &[], "", 400),
+        (
+            "GET",
+            "/docs",
+            &["host: localhost", "forwarded: for=192.0.2.1", "x-forwarded-for: 192.0.2.2"],
+            "",
+            400,
+        ),
     ] {
         let answer =
             gateway.raw(request(method, path, &[headers, &[origin]].concat(), body).as_bytes());
