@@ -46,7 +46,7 @@ impl Gateway {
         let quiet = "log.access = false\nreads.share = false\nreads.cache = '0'\n\
                      metrics.rate_limit_per_second = 1000000\nmetrics.rate_limit_burst = 1000000\n";
         std::fs::write(&file, format!("{quiet}{accounts}")).expect("the settings are written");
-        let settings = Settings::load(files.path(), Some(&file), Settings::environment())
+        let settings = Settings::load(files.path(), Some(&file), Settings::environment(), &[])
             .expect("the settings are right");
         let runtime = Runtime::new().expect("a runtime");
         let service = runtime.block_on(Service::start(settings, Events::default()));

@@ -1,19 +1,22 @@
 //! The command line of mt5-gateway.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use mt5_gateway::settings::Settings;
 use mt5_gateway::{app, telemetry, terminal};
 
 /// A pool of MetaTrader 5 terminals as one REST service, measured at /metrics.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     /// Settings on top of settings/default.toml and below .env and the environment.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -28,43 +31,107 @@ enum Command {
     WorkerScript,
 }
 
+/// Settings on top of all others. None of them may be a secret: everybody on the machine can read a
+/// command line.
+#[derive(Args)]
+#[command(next_help_heading = "Settings on top of all others")]
+struct Overrides {
+    /// Where to listen (server.listen), such as 127.0.0.1:8080.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// How log lines look (log.format): text or json.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Which log lines there are (log.filter), such as debug.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log_filter: Option<String>,
+}
+
+impl Overrides {
+    /// The settings that were given, by their keys.
+    fn settings(self) -> Vec<(&'static str, String)> {
+        let Overrides { listen, log_format, log_filter } = self;
+        let all =
+            [("server.listen", listen), ("log.format", log_format), ("log.filter", log_filter)];
+        all.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
+    }
+}
+
+const AFTER_HELP: &str = "\
+Environment variables:
+  MT5_GATEWAY__SECTION__KEY  Any setting, over those of files; two underscores separate the parts:
+                             MT5_GATEWAY__SERVER__LISTEN, MT5_GATEWAY__ACCOUNTS__MAIN__PASSWORD.
+                             A file .env in the working directory may hold them too, one
+                             NAME=value a line.
+
+Exit codes:
+  0  A clean stop
+  1  Failed while running
+  2  Wrong usage or settings
+
+Examples:
+  mt5-gateway --listen 127.0.0.1:9000
+      Serve a simulated account, without any settings.
+  mt5-gateway --config main.toml check-config
+      Check the settings of main.toml and show where each comes from.";
+
 /// Wrong usage or settings.
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let Arguments { config, overrides, command } = Arguments::parse();
+    let command = command.unwrap_or(Command::Serve);
     if let Command::WorkerScript = command {
-        print!("{}", terminal::worker::SCRIPT);
-        return ExitCode::SUCCESS;
+        return print(terminal::worker::SCRIPT);
     }
-    let settings =
-        Settings::load(Path::new("."), arguments.config.as_deref(), Settings::environment());
+    let settings = Settings::load(
+        Path::new(""),
+        config.as_deref(),
+        Settings::environment(),
+        &overrides.settings(),
+    );
     let settings = match settings {
         Ok(settings) => settings,
         Err(faults) => {
-            eprintln!("the settings have {} fault(s):", faults.len());
+            let plural = if faults.len() == 1 { "" } else { "s" };
+            tell(&format!("the settings have {} fault{plural}:", faults.len()));
             for fault in faults {
-                eprintln!("  {fault}");
+                tell(&format!("  {fault}"));
             }
             return ExitCode::from(MISUSED);
         }
     };
     if let Command::CheckConfig = command {
-        print!("{}", settings.describe());
         for warning in &settings.warnings {
-            eprintln!("warning: {warning}");
+            tell(&format!("warning: {warning}"));
         }
-        return ExitCode::SUCCESS;
+        return print(&settings.describe());
     }
     serve(settings)
+}
+
+/// Prints a result. A reader that has seen enough, such as `head -1`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(&format!("the result cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says something on standard error. Where nobody listens nobody can be told.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn serve(settings: Settings) -> ExitCode {
     let (_log, events) = match telemetry::start(&settings.log) {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("log.filter: {error}");
+            tell(&format!("log.filter: {error}"));
             return ExitCode::from(MISUSED);
         }
     };

@@ -2,12 +2,11 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reader::{Reader, Setting};
-use super::{SendWithin, choice, duration, number, positive};
+use super::reader::{Reader, Setting, has_control};
+use super::{HOUR, SendWithin, choice, duration, files, number, positive, required_choice};
 use crate::mt5::{Error, Method, Retcode, ServerClock};
 use crate::pool::AccountOptions;
 use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
@@ -42,11 +41,45 @@ struct Taken {
 /// What decides which terminal a worker reaches: equal choices reach the same one.
 #[derive(PartialEq)]
 struct TerminalChoice {
-    python: Vec<String>,
-    module: String,
+    /// The machine, if it is another one.
     connect: Option<worker::Connect>,
-    /// `None`: the terminal that the package finds by itself.
-    path: Option<PathBuf>,
+    place: Place,
+}
+
+#[derive(PartialEq)]
+enum Place {
+    /// The folder of the executable, which holds a portable terminal's data.
+    Folder(String),
+    /// The terminal that the package finds by itself.
+    Found { python: Vec<String>, module: String },
+}
+
+impl TerminalChoice {
+    fn of(options: &worker::Options) -> TerminalChoice {
+        let place = match &options.path {
+            Some(path) => Place::Folder(folder(&path.to_string_lossy())),
+            None => Place::Found { python: options.python.clone(), module: options.module.clone() },
+        };
+        TerminalChoice { connect: options.connect.clone(), place }
+    }
+}
+
+/// The folder of a terminal, written in one way. Paths are Windows paths, under Wine too: case and
+/// the kind of slash make no difference.
+fn folder(path: &str) -> String {
+    let path = path.to_lowercase().replace('\\', "/");
+    let mut parts: Vec<&str> = vec![];
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    if parts.len() > 1 && parts.last().is_some_and(|last| last.ends_with(".exe")) {
+        parts.pop();
+    }
+    parts.join("/")
 }
 
 impl Taken {
@@ -95,6 +128,15 @@ fn is_name(name: &str) -> bool {
     })
 }
 
+/// What a terminal is.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Simulator,
+    Worker,
+}
+
+const KINDS: [(&str, Kind); 2] = [("simulator", Kind::Simulator), ("worker", Kind::Worker)];
+
 fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin) -> Taken {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
@@ -110,43 +152,39 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin)
             reader.value(&field("server"), "Demo-Server".to_owned()),
         )
     } else {
-        (reader.required(&field("login")), reader.required(&field("server")))
+        (login(reader, &field("login")), server(reader, &field("server")))
     };
+    let has_password = reader.has(&field("password")) || reader.has(&field("password_file"));
     let password = password(reader, &section);
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
     let kind_key = field("terminal.kind");
     let kind = if demo {
-        reader.value(&kind_key, "simulator".to_owned())
+        Some(choice(reader, &kind_key, &KINDS))
     } else {
-        reader.required::<String>(&kind_key)
+        required_choice(reader, &kind_key, &KINDS)
     };
-    let trade = reader.value(&field("trade"), kind == "simulator");
-    let send_within_close = positive(reader, &field("send_within_close"), send_within.close);
-    let send_within = positive(reader, &field("send_within"), send_within.any);
+    let trade = reader.value(&field("trade"), kind == Some(Kind::Simulator));
+    let send_within_close = positive(reader, &field("send_within_close"), send_within.close, HOUR);
+    let send_within = positive(reader, &field("send_within"), send_within.any, HOUR);
     let clock = clock(reader, &field("server_time_zone"));
-    let (launcher, terminal): (Arc<dyn Launch>, _) = match kind.as_str() {
-        "worker" => {
-            if password.is_none() {
-                reader.fault(
-                    &field("password"),
-                    "is missing: expected `password` or `password_file`",
-                );
+    if kind.is_none() {
+        // What may stand there is not known.
+        reader.skip(&field("terminal"));
+    }
+    let (launcher, terminal): (Arc<dyn Launch>, _) = match kind {
+        Some(Kind::Worker) => {
+            if !has_password {
+                reader.missing(&field("password"), "`password` or `password_file`");
             }
             let password = password.unwrap_or_default();
             let options = worker_options(reader, name, login, server.clone(), password);
-            let terminal = TerminalChoice {
-                python: options.python.clone(),
-                module: options.module.clone(),
-                connect: options.connect.clone(),
-                path: options.path.clone(),
-            };
+            warn_of_python(reader, &field("terminal.python"), &options.python);
+            check_sessions(reader, &field("sessions"), sessions, &options);
+            let terminal = TerminalChoice::of(&options);
             (Arc::new(worker::Launcher(options)), Some(terminal))
         }
-        other => {
-            if other != "simulator" && !other.is_empty() {
-                reader.fault(&kind_key, "expected one of simulator, worker");
-            }
+        Some(Kind::Simulator) | None => {
             let options = simulator_options(reader, &section, login, server.clone());
             if trade && let Some(warning) = latency_warning(send_within, options.latency) {
                 reader.warn(&field("terminal.latency"), warning);
@@ -167,6 +205,58 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin)
         launcher,
     };
     Taken { options, terminal }
+}
+
+/// The account's number, or 0 if there is a fault already.
+fn login(reader: &mut Reader, key: &str) -> u64 {
+    let login = reader.required(key);
+    if login == Some(0) {
+        reader.fault(key, "expected the account's number at its broker, which is above 0");
+    }
+    login.unwrap_or_default()
+}
+
+/// The broker's server, or nothing if there is a fault already.
+fn server(reader: &mut Reader, key: &str) -> String {
+    let server: Option<String> = reader.required(key);
+    if server.as_ref().is_some_and(|server| server.trim().is_empty()) {
+        reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
+    }
+    server.unwrap_or_default()
+}
+
+/// The terminal's worker does not start without it; it may still be installed.
+fn warn_of_python(reader: &mut Reader, key: &str, python: &[String]) {
+    let Some(program) = python.first() else {
+        return;
+    };
+    if let Err(fault) = which::which(program) {
+        let message = format!(
+            "{program:?} cannot be run ({fault}): install it, or write where it is, such as \
+             'C:\\Python\\python.exe'"
+        );
+        reader.warn(key, message);
+    }
+}
+
+/// MT5 allows one terminal a data directory.
+fn check_sessions(reader: &mut Reader, key: &str, sessions: usize, options: &worker::Options) {
+    if sessions < 2 {
+        return;
+    }
+    if options.portable && options.path.is_some() {
+        reader.fault(
+            key,
+            "a portable terminal is one terminal: expected 1, or a `terminal.module` that reaches \
+             several without `terminal.path`",
+        );
+    } else if options.module == MODULE {
+        let message = format!(
+            "`{MODULE}` reaches one terminal, which all {sessions} sessions would share: probably 1 \
+             is meant"
+        );
+        reader.warn(key, message);
+    }
 }
 
 fn clock(reader: &mut Reader, key: &str) -> ServerClock {
@@ -229,25 +319,47 @@ fn latency_warning(send_within: Duration, latency: Duration) -> Option<String> {
     ))
 }
 
+/// `None`: there is none, or there is a fault already.
 fn password(reader: &mut Reader, section: &str) -> Option<String> {
     let (key, file_key) = (format!("{section}.password"), format!("{section}.password_file"));
-    let password = reader.secret(&key);
-    let file: Option<PathBuf> = reader.optional(&file_key);
-    match (password, file) {
-        (Some(_), Some(_)) => {
-            reader.fault(&file_key, "expected either `password` or `password_file`, not both");
-            None
-        }
-        (password, None) => password,
-        (None, Some(file)) => match std::fs::read_to_string(&file) {
-            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                reader.fault(&file_key, format!("{} cannot be read: {error}", file.display()));
-                None
-            }
-        },
+    if reader.has(&key) && reader.has(&file_key) {
+        reader.fault(&file_key, "expected either `password` or `password_file`, not both");
     }
+    let file = reader.file(&file_key);
+    if let Some(password) = reader.password(&key) {
+        if password.is_empty() {
+            reader.fault(&key, "is empty");
+        }
+        return Some(password);
+    }
+    let file = file?;
+    let text = match files::read(&file) {
+        Ok(text) => text,
+        Err(fault) => {
+            reader.fault(&file_key, format!("{} {fault}", file.display()));
+            return None;
+        }
+    };
+    if let Some(mode) = files::exposed_mode(&file) {
+        let file = file.display();
+        let message = format!("others can read {file}, which has mode {mode:04o}: `chmod 600` it");
+        reader.warn(&file_key, message);
+    }
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        reader.fault(&file_key, format!("{} is empty", file.display()));
+    } else if has_control(password) {
+        let message = format!(
+            "{} has more than one line or a control character: expected the password alone",
+            file.display()
+        );
+        reader.fault(&file_key, message);
+    }
+    Some(password.to_owned())
 }
+
+/// The package that MetaQuotes publishes.
+const MODULE: &str = "MetaTrader5";
 
 fn worker_options(
     reader: &mut Reader,
@@ -257,23 +369,28 @@ fn worker_options(
     password: String,
 ) -> worker::Options {
     let field = |field: &str| format!("accounts.{account}.terminal.{field}");
-    let python: Vec<String> = reader.value(&field("python"), vec!["python".to_owned()]);
-    if python.is_empty() {
+    let python = reader.value(&field("python"), vec!["python".to_owned()]);
+    if python.first().is_none_or(String::is_empty) {
         reader.fault(
             &field("python"),
             "expected a command, such as \"python\" or [\"wine64\", \"python.exe\"]",
         );
     }
-    let module = reader.value(&field("module"), "MetaTrader5".to_owned());
-    let host: Option<String> = reader.optional(&field("connect.host"));
-    let port: Option<u64> = reader.optional(&field("connect.port"));
-    let connect = host.zip(port).map(|(host, port)| {
-        let port = u16::try_from(port).unwrap_or_else(|_| {
-            reader.fault(&field("connect.port"), "expected a port from 1 to 65535");
-            0
-        });
-        worker::Connect { host, port }
-    });
+    let module = reader.value(&field("module"), MODULE.to_owned());
+    if !is_module(&module) {
+        reader.fault(
+            &field("module"),
+            "expected a Python module such as \"MetaTrader5\", or \"package:Attribute\"",
+        );
+    }
+    let connect = connect(reader, &field("connect"));
+    if connect.is_some() && !module.contains(':') {
+        let message = format!(
+            "`{}` names no attribute that it is passed to, such as \"mt5linux:MetaTrader5\"",
+            field("module")
+        );
+        reader.fault(&field("connect.host"), message);
+    }
     worker::Options {
         account: account.to_owned(),
         login,
@@ -284,7 +401,39 @@ fn worker_options(
         connect,
         path: reader.optional(&field("path")),
         portable: reader.value(&field("portable"), false),
-        init_timeout: positive(reader, &field("init_timeout"), Duration::from_secs(60)),
+        init_timeout: positive(reader, &field("init_timeout"), Duration::from_secs(60), HOUR),
+    }
+}
+
+fn is_module(module: &str) -> bool {
+    let is_identifier = |name: &str| {
+        name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let (path, attribute) = module.split_once(':').unwrap_or((module, "attribute"));
+    path.split('.').all(is_identifier) && is_identifier(attribute)
+}
+
+/// `None`: there is none, or there is a fault already.
+fn connect(reader: &mut Reader, section: &str) -> Option<worker::Connect> {
+    if !reader.has_section(section) {
+        return None;
+    }
+    let (host_key, port_key) = (format!("{section}.host"), format!("{section}.port"));
+    let host: Option<String> = reader.required(&host_key);
+    let is_host =
+        |host: &String| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    if host.as_ref().is_some_and(|host| !is_host(host)) {
+        reader.fault(&host_key, "expected a host name or an address, such as \"127.0.0.1\"");
+    }
+    let port: Option<u64> = reader.required(&port_key);
+    let (host, port) = host.zip(port)?;
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Some(worker::Connect { host, port }),
+        _ => {
+            reader.fault(&port_key, "expected a port from 1 to 65535");
+            None
+        }
     }
 }
 
@@ -316,7 +465,7 @@ fn simulator_options(
         margin_mode,
         commission,
         bars: bars(reader, &field("bars")),
-        latency: duration(reader, &field("latency"), Duration::ZERO),
+        latency: duration(reader, &field("latency"), Duration::ZERO, HOUR),
         faults: faults(reader, &field("faults")),
     }
 }
@@ -327,7 +476,7 @@ fn bars(reader: &mut Reader, section: &str) -> BTreeMap<String, Arc<Replay>> {
         let key = format!("{section}.{name}");
         // Names from the environment come in lower case.
         let symbol = simulator::symbols().find(|symbol| symbol.eq_ignore_ascii_case(&name));
-        let Some(path) = reader.optional::<PathBuf>(&key) else {
+        let Some(path) = reader.file(&key) else {
             continue;
         };
         let Some(symbol) = symbol else {
@@ -349,18 +498,23 @@ fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
     let mut faults = BTreeMap::new();
     for name in reader.names(section) {
         let field = |field: &str| format!("{section}.{name}.{field}");
-        let kind: String = reader.required(&field("kind"));
         let every = reader.value(&field("every"), 1u64);
         if every == 0 {
             reader.fault(&field("every"), format!("expected {} above 0", u64::EXPECTED));
         }
-        let kind = match kind.as_str() {
-            "hang" => FaultKind::Hang,
-            "exit" => FaultKind::Exit,
-            "retcode" => {
-                let code: i64 = reader.required(&field("code"));
-                let retcode = Retcode::from_code(code);
-                if name != Method::OrderSend.name() || retcode == Retcode::Other {
+        let kinds = ["code", "hang", "exit", "retcode"].map(|kind| (kind, kind));
+        let kind = match required_choice(reader, &field("kind"), &kinds) {
+            None => {
+                reader.skip(&format!("{section}.{name}"));
+                continue;
+            }
+            Some("hang") => FaultKind::Hang,
+            Some("exit") => FaultKind::Exit,
+            Some("retcode") => {
+                let code: Option<i64> = reader.required(&field("code"));
+                let retcode = Retcode::from_code(code.unwrap_or_default());
+                let fits = name == Method::OrderSend.name() && retcode != Retcode::Other;
+                if code.is_some() && !fits {
                     reader.fault(
                         &field("code"),
                         "expected a return code of the trade server, such as 10018, for order_send",
@@ -368,10 +522,7 @@ fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
                 }
                 FaultKind::Retcode(retcode)
             }
-            other => {
-                if other != "code" && !other.is_empty() {
-                    reader.fault(&field("kind"), "expected one of code, hang, exit, retcode");
-                }
+            Some(_) => {
                 let code: i64 = reader.value(&field("code"), -1);
                 let message = reader.value(&field("message"), "simulated fault".to_owned());
                 FaultKind::Error(Error::new(code, message))

@@ -1,6 +1,6 @@
 //! API keys: `[auth.keys.NAME]`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 
 use config::Value;
@@ -47,28 +47,45 @@ pub fn warn(reader: &mut Reader, keys: &[Key], accounts: &[&str], now: Timestamp
 
 fn key(reader: &mut Reader, name: &str) -> Key {
     let field = |field: &str| format!("auth.keys.{name}.{field}");
-    let digest = reader.secret(&field("sha256")).unwrap_or_default();
-    let sha256 = parse_digest(&digest);
-    if sha256.is_none() {
-        reader.fault(
-            &field("sha256"),
-            "expected the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`",
-        );
-    }
-    let words: Vec<String> = reader.value(&field("scopes"), vec!["read".to_owned()]);
-    let scopes: Option<_> = words.iter().map(|word| Scope::parse(word)).collect();
-    if scopes.is_none() {
-        reader.fault(&field("scopes"), "expected a list of read, trade, admin");
-    }
     Key {
         name: name.to_owned(),
-        sha256: sha256.unwrap_or_default(),
-        scopes: scopes.unwrap_or_default(),
+        sha256: sha256(reader, &field("sha256")).unwrap_or_default(),
+        scopes: scopes(reader, &field("scopes")),
         accounts: accounts(reader, &field("accounts")),
         expires: reader.optional(&field("expires")).map(|Expiry(expires)| expires),
         rate_limit: rate_limit(reader, name),
         cidr: cidr(reader, &field("cidr")),
     }
+}
+
+/// `None`: there is a fault already.
+fn sha256(reader: &mut Reader, key: &str) -> Option<[u8; 32]> {
+    let expected = "the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`";
+    if !reader.has(key) {
+        reader.missing(key, expected);
+    }
+    let digest = parse_digest(&reader.secret(key)?);
+    if digest.is_none() {
+        reader.fault(key, format!("expected {expected}"));
+    }
+    digest
+}
+
+fn scopes(reader: &mut Reader, key: &str) -> BTreeSet<Scope> {
+    let words = reader.value(key, vec![Scope::Read.name().to_owned()]);
+    if words.is_empty() {
+        reader.fault(key, "expected at least one of read, trade, admin");
+    }
+    let mut scopes = BTreeSet::new();
+    for word in words {
+        match Scope::parse(&word) {
+            Some(scope) => _ = scopes.insert(scope),
+            None => {
+                reader.fault(key, format!("{word:?} is no scope: expected read, trade or admin"));
+            }
+        }
+    }
+    scopes
 }
 
 fn accounts(reader: &mut Reader, key: &str) -> Vec<String> {
@@ -110,14 +127,11 @@ fn rate_limit(reader: &mut Reader, name: &str) -> Option<Quota> {
 }
 
 fn cidr(reader: &mut Reader, key: &str) -> Vec<IpNet> {
-    if !reader.has(key) {
-        return vec![];
-    }
-    let networks = reader.value(key, vec![]);
-    if networks.is_empty() {
+    let networks: Option<Vec<IpNet>> = reader.optional(key);
+    if networks.as_ref().is_some_and(Vec::is_empty) {
         reader.fault(key, "expected at least one address or network: leave it out to allow all");
     }
-    networks
+    networks.unwrap_or_default()
 }
 
 /// Two keys with one digest are one key, of which only one could have its scopes.

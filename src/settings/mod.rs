@@ -3,17 +3,23 @@
 //! nothing about what they do with it.
 
 mod accounts;
+mod dotenv;
+mod files;
 mod hosts;
 mod keys;
 mod layers;
 mod reader;
+mod toml_file;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use self::layers::Layers;
@@ -27,11 +33,15 @@ use crate::trading;
 
 /// What is wrong with a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}{}{message} (from {origin})", if key.is_empty() { "" } else { ": " })]
+#[error(
+    "{key}{}{message}{}",
+    if key.is_empty() { "" } else { ": " },
+    if origin.is_empty() { String::new() } else { format!(" (from {origin})") },
+)]
 pub struct Fault {
     /// The setting's key; empty if a whole source is wrong.
     pub key: String,
-    /// Where its value came from.
+    /// Where its value came from; empty if it is missing.
     pub origin: String,
     /// What was expected.
     pub message: String,
@@ -82,16 +92,21 @@ struct SendWithin {
 
 impl Settings {
     /// Reads the settings of a process: `directory` holds `settings/default.toml`
-    /// and `.env`, `file` is what `--config` names.
+    /// and `.env`, `file` is what `--config` names, and `command_line` has settings by their keys.
     ///
     /// # Errors
-    /// Every fault that was found.
+    /// Every fault that was found. If a source cannot be read, nothing else is checked: what
+    /// it says would seem to be missing.
     pub fn load(
         directory: &Path,
         file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<Fault>> {
-        let layers = Layers::read(directory, file, environment);
+        let layers = Layers::read(directory, file, environment, command_line);
+        if !layers.faults.is_empty() {
+            return Err(layers.faults);
+        }
         let sources = layers.sources.clone();
         let mut reader = Reader::new(layers);
         let mut settings = Settings::take(&mut reader);
@@ -106,11 +121,9 @@ impl Settings {
         }
     }
 
-    /// The environment of this process. Names and values that are no text are
-    /// left out: no setting can be one.
-    pub fn environment() -> impl Iterator<Item = (String, String)> {
+    /// The environment of this process.
+    pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
         std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
     }
 
     /// Every setting in force, one a line, with its source; secrets are hidden.
@@ -125,24 +138,46 @@ impl Settings {
     fn take(reader: &mut Reader) -> Settings {
         let seconds = Duration::from_secs;
         let listen = reader.value("server.listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let request_timeout = positive(reader, "server.request_timeout", seconds(30));
-        let call_timeout = positive(reader, "server.call_timeout", request_timeout);
-        let trade_timeout = positive(reader, "server.trade_timeout", seconds(60));
-        let probe_interval = positive(reader, "server.probe_interval", seconds(10));
-        let write_timeout = positive(reader, "server.write_timeout", seconds(60));
-        let max_body = reader.value("server.max_body", ByteSize::mib(1)).as_u64();
-        let shutdown_grace = duration(reader, "server.shutdown_grace", seconds(65));
+        if listen.port() == 0 {
+            reader.warn("server.listen", "another free port is taken at each start");
+        }
+        let request_timeout = positive(reader, "server.request_timeout", seconds(30), HOUR);
+        let call_timeout = positive(reader, "server.call_timeout", request_timeout, HOUR);
+        let trade_timeout = positive(reader, "server.trade_timeout", seconds(60), HOUR);
+        let probe_interval = positive(reader, "server.probe_interval", seconds(10), HOUR);
+        let write_timeout = positive(reader, "server.write_timeout", seconds(60), HOUR);
+        let max_body = size(reader, "server.max_body", ByteSize::mib(1), KIB..=GIB);
+        let shutdown_grace = duration(reader, "server.shutdown_grace", seconds(65), DAY);
+        if shutdown_grace < trade_timeout {
+            reader.warn(
+                "server.shutdown_grace",
+                "it is below `server.trade_timeout`: a trade that is under way may be cut at the \
+                 end, and what became of it is then unknown",
+            );
+        }
         let allowed_hosts = hosts::allowed_hosts(reader);
         let cors_origins = hosts::cors_origins(reader);
-        let trusted_proxies = reader.value("server.trusted_proxies", vec![]);
+        let trusted_proxies: Vec<IpNet> = reader.value("server.trusted_proxies", vec![]);
+        if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            reader.warn(
+                "server.trusted_proxies",
+                "every client is believed about its own address: name the proxies",
+            );
+        }
 
         let restart = pool::Policy {
-            backoff: positive(reader, "restart.backoff", Duration::from_millis(500)),
-            backoff_max: positive(reader, "restart.backoff_max", seconds(30)),
+            backoff: positive(reader, "restart.backoff", Duration::from_millis(500), DAY),
+            backoff_max: positive(reader, "restart.backoff_max", seconds(30), DAY),
             budget: number(reader, "restart.budget", 10, 1..=1_000_000),
-            window: positive(reader, "restart.window", seconds(300)),
-            quarantine_retry: positive(reader, "restart.quarantine_retry", seconds(300)),
+            window: positive(reader, "restart.window", seconds(300), YEAR),
+            quarantine_retry: positive(reader, "restart.quarantine_retry", seconds(300), DAY),
         };
+        if restart.backoff > restart.backoff_max {
+            reader.fault(
+                "restart.backoff",
+                "it is above `restart.backoff_max`, up to which it doubles",
+            );
+        }
 
         let allow_anonymous = reader.value("auth.allow_anonymous", false);
         let keys = keys::take(reader);
@@ -159,24 +194,35 @@ impl Settings {
             cache: reader.value("reads.cache", ByteSize::mib(64)).as_u64(),
         };
         let streams = streams::Options {
-            max: usize::try_from(reader.value("streams.max", 1_000_u64)).unwrap_or(usize::MAX),
-            tick_interval: positive(reader, "streams.tick_interval", Duration::from_millis(100)),
-            state_interval: positive(reader, "streams.state_interval", Duration::from_millis(500)),
-            heartbeat: positive(reader, "streams.heartbeat", seconds(15)),
-            buffer: reader.value("streams.buffer", ByteSize::mib(4)).as_u64(),
+            max: number(reader, "streams.max", 1_000, 0..=1_000_000) as usize,
+            tick_interval: positive(
+                reader,
+                "streams.tick_interval",
+                Duration::from_millis(100),
+                HOUR,
+            ),
+            state_interval: positive(
+                reader,
+                "streams.state_interval",
+                Duration::from_millis(500),
+                HOUR,
+            ),
+            heartbeat: positive(reader, "streams.heartbeat", seconds(15), HOUR),
+            buffer: size(reader, "streams.buffer", ByteSize::mib(4), KIB..=GIB),
             timeout: call_timeout,
         };
         let trading = trading::Options {
             journal: reader.value("trading.journal", PathBuf::from("data/journal.sqlite")),
-            retention: positive(reader, "trading.retention", seconds(90 * 86_400)),
+            retention: positive(reader, "trading.retention", 90 * DAY, YEAR),
             tag: reader.value("trading.tag", true),
-            not_found_after: positive(reader, "trading.not_found_after", seconds(60)),
+            not_found_after: positive(reader, "trading.not_found_after", seconds(60), DAY),
         };
+        refuse_directory(reader, "trading.journal", &trading.journal);
         let send_within = SendWithin {
-            any: positive(reader, "trading.send_within", seconds(5)),
-            close: positive(reader, "trading.send_within_close", seconds(30)),
+            any: positive(reader, "trading.send_within", seconds(5), HOUR),
+            close: positive(reader, "trading.send_within_close", seconds(30), HOUR),
         };
-        if trading.retention < seconds(86_400) {
+        if trading.retention < DAY {
             reader.fault(
                 "trading.retention",
                 "expected \"1d\" or more: trades that were not found are watched for a day",
@@ -184,7 +230,7 @@ impl Settings {
         }
 
         let enabled = reader.value("metrics.enabled", true);
-        let sampler_interval = positive(reader, "metrics.sampler_interval", seconds(15));
+        let sampler_interval = positive(reader, "metrics.sampler_interval", seconds(15), HOUR);
         let status_labels = choice(
             reader,
             "metrics.status_labels",
@@ -207,6 +253,15 @@ impl Settings {
                 "log.filter",
                 format!(
                     "expected a filter such as \"info\" or \"info,mt5_gateway=debug\": {error}"
+                ),
+            );
+        }
+        if let Some(word) = filter.split(',').map(str::trim).find(|word| is_no_level(word)) {
+            reader.warn(
+                "log.filter",
+                format!(
+                    "`{word}` is no level (error, warn, info, debug, trace, off), so it is read as \
+                     the name of a module"
                 ),
             );
         }
@@ -250,41 +305,65 @@ impl Settings {
 /// The shortest duration that means anything here.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The longest duration that any setting may have, 366 days. Moments are reckoned by adding
-/// durations to the present, which must not overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The longest duration that any setting may have. Moments are reckoned by adding durations to
+/// the present, which must not overflow.
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
 
 /// Bytes that a log file has at least. A smaller one would be replaced every few lines.
-const SMALLEST_LOG_FILE: u64 = 64 << 10;
+const SMALLEST_LOG_FILE: u64 = 64 * KIB;
 
-/// A duration from 1 ms to 366 days.
-fn positive(reader: &mut Reader, key: &str, default: Duration) -> Duration {
-    bounded(reader, key, default, SHORTEST)
+/// A duration from 1 ms up.
+fn positive(reader: &mut Reader, key: &str, default: Duration, most: Duration) -> Duration {
+    bounded(reader, key, default, SHORTEST..=most)
 }
 
-/// A duration from 0 to 366 days.
-fn duration(reader: &mut Reader, key: &str, default: Duration) -> Duration {
-    bounded(reader, key, default, Duration::ZERO)
+/// A duration from 0 up.
+fn duration(reader: &mut Reader, key: &str, default: Duration, most: Duration) -> Duration {
+    bounded(reader, key, default, Duration::ZERO..=most)
 }
 
-fn bounded(reader: &mut Reader, key: &str, default: Duration, least: Duration) -> Duration {
+fn bounded(
+    reader: &mut Reader,
+    key: &str,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
     let value = reader.value(key, default);
-    if (least..=LONGEST).contains(&value) {
+    if range.contains(&value) {
         return value;
     }
-    let (least, most) = (least.show(), LONGEST.show());
-    let examples = "\"250ms\", \"15s\" or \"90d\"";
-    reader.fault(key, format!("expected a duration from {least} to {most}, such as {examples}"));
+    let (least, most) = (range.start().show(), range.end().show());
+    reader.fault(key, format!("expected a duration from {least} to {most}"));
     default
 }
 
+/// Bytes within a range.
+fn size(reader: &mut Reader, key: &str, default: ByteSize, range: RangeInclusive<u64>) -> u64 {
+    let value = reader.value(key, default).as_u64();
+    if range.contains(&value) {
+        return value;
+    }
+    let (least, most) = (ByteSize(*range.start()).show(), ByteSize(*range.end()).show());
+    reader.fault(key, format!("expected a size from {least} to {most}"));
+    default.as_u64()
+}
+
+/// A file that the gateway writes cannot be where a directory is.
+fn refuse_directory(reader: &mut Reader, key: &str, path: &Path) {
+    if path.is_dir() {
+        let message = format!("{} is a directory, expected a file", path.display());
+        reader.fault(key, message);
+    }
+}
+
 /// A whole number within a range.
-fn number(
-    reader: &mut Reader,
-    key: &str,
-    default: u32,
-    range: std::ops::RangeInclusive<u32>,
-) -> u32 {
+fn number(reader: &mut Reader, key: &str, default: u32, range: RangeInclusive<u32>) -> u32 {
     let value = reader.value(key, u64::from(default));
     let within = u32::try_from(value).ok().filter(|value| range.contains(value));
     if within.is_none() {
@@ -298,24 +377,48 @@ fn number(
 fn choice<T: Copy>(reader: &mut Reader, key: &str, choices: &[(&str, T)]) -> T {
     let (default, fallback) = choices[0];
     let word = reader.value(key, default.to_owned());
+    chosen(reader, key, choices, &word).unwrap_or(fallback)
+}
+
+/// One of a few words, which must be there. `None`: there is a fault already.
+fn required_choice<T: Copy>(reader: &mut Reader, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    if !reader.has(key) {
+        reader.missing(key, &format!("one of {}", words(choices)));
+    }
+    let word: String = reader.optional(key)?;
+    chosen(reader, key, choices, &word)
+}
+
+fn chosen<T: Copy>(reader: &mut Reader, key: &str, choices: &[(&str, T)], word: &str) -> Option<T> {
     let chosen = choices.iter().find(|(name, _)| *name == word);
     if chosen.is_none() {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        reader.fault(key, format!("expected one of {}", names.join(", ")));
+        reader.fault(key, format!("expected one of {}", words(choices)));
     }
-    chosen.map_or(fallback, |(_, choice)| *choice)
+    chosen.map(|(_, choice)| *choice)
+}
+
+fn words<T>(choices: &[(&str, T)]) -> String {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// Whether a part of a log filter is a word that names neither a level nor a module of ours.
+fn is_no_level(word: &str) -> bool {
+    let levels = ["", "off", "error", "warn", "info", "debug", "trace"];
+    let is_level = levels.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let is_module = word.contains(['=', '[', ':']) || word == "mt5_gateway";
+    !is_level && !is_module && word.parse::<u8>().is_err()
 }
 
 /// Where to log beside standard error.
 fn log_file(reader: &mut Reader) -> Option<LogFile> {
-    if reader.names("log.file").is_empty() {
+    if !reader.has_section("log.file") {
         return None;
     }
-    let path: PathBuf = reader.required("log.file.path");
-    let max_size = reader.value("log.file.max_size", ByteSize::mib(100)).as_u64();
-    if max_size < SMALLEST_LOG_FILE {
-        reader.fault("log.file.max_size", "expected a size of at least \"64 KiB\"");
-    }
+    let path: PathBuf = reader.required("log.file.path").unwrap_or_default();
+    refuse_directory(reader, "log.file.path", &path);
+    let max_size =
+        size(reader, "log.file.max_size", ByteSize::mib(100), SMALLEST_LOG_FILE..=1024 * GIB);
     let keep = number(reader, "log.file.keep", 7, 1..=10_000);
     Some(LogFile { path, max_size, keep })
 }

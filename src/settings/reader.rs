@@ -4,16 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use config::{Value, ValueKind};
 use ipnet::IpNet;
 
-use super::Fault;
-use super::layers::{Layers, Leaf};
+use super::layers::{Layers, Leaf, Source};
+use super::{Fault, files};
 
 const SECONDS_PER_DAY: u64 = 86_400;
+
+/// The source of what no source names.
+const DEFAULT: &str = "default";
 
 /// The type of a setting.
 pub trait Setting: Sized {
@@ -23,6 +27,11 @@ pub trait Setting: Sized {
     fn read(value: &Value) -> Option<Self>;
     /// Writes it as a file would have it.
     fn show(&self) -> String;
+    /// Says what is wrong with a value that cannot be read. The value itself is not repeated: it
+    /// might be a secret in the wrong place.
+    fn explain(_value: &Value) -> String {
+        format!("expected {}", Self::EXPECTED)
+    }
 }
 
 /// A setting as it is in force.
@@ -36,6 +45,8 @@ pub struct Effective {
 /// Takes settings.
 pub struct Reader {
     leaves: BTreeMap<String, Leaf>,
+    /// Every key that was asked for, whether it was given or not.
+    asked: BTreeSet<String>,
     pub faults: Vec<Fault>,
     /// What is allowed, but probably not what was meant.
     pub warnings: Vec<Fault>,
@@ -44,8 +55,8 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(layers: Layers) -> Reader {
-        let Layers { leaves, faults, .. } = layers;
-        Reader { leaves, faults, warnings: vec![], effective: vec![] }
+        let Layers { leaves, faults, warnings, .. } = layers;
+        Reader { leaves, asked: BTreeSet::new(), faults, warnings, effective: vec![] }
     }
 
     /// Notes that a key's value is wrong.
@@ -62,18 +73,18 @@ impl Reader {
 
     fn about(&self, key: &str, message: String) -> Fault {
         let effective = self.effective.iter().find(|effective| effective.key == key);
-        let origin = effective.map_or("default", |effective| &effective.source).to_owned();
+        let origin = effective.map_or(DEFAULT, |effective| &effective.source).to_owned();
         Fault { key: key.to_owned(), origin, message }
     }
 
-    fn take<T: Setting>(&mut self, key: &str) -> Option<(T, String)> {
+    fn take<T: Setting>(&mut self, key: &str) -> Option<(T, Arc<Source>)> {
+        self.asked.insert(key.to_owned());
         let Leaf { value, source } = self.leaves.remove(key)?;
         match T::read(&value) {
             Some(read) => Some((read, source)),
             None => {
-                // The value itself is not repeated: it might be a secret in the wrong place.
-                let message = format!("expected {}", T::EXPECTED);
-                self.faults.push(Fault { key: key.to_owned(), origin: source, message });
+                let (key, origin) = (key.to_owned(), source.name.clone());
+                self.faults.push(Fault { key, origin, message: T::explain(&value) });
                 None
             }
         }
@@ -85,32 +96,69 @@ impl Reader {
 
     /// Takes a setting that has a default.
     pub fn value<T: Setting>(&mut self, key: &str, default: T) -> T {
-        let (value, source) = self.take(key).unwrap_or((default, "default".to_owned()));
-        self.note(key, value.show(), &source);
+        let (value, source) = match self.take(key) {
+            Some((value, source)) => (value, Some(source)),
+            None => (default, None),
+        };
+        let source = source.as_ref().map_or(DEFAULT, |source| &source.name);
+        self.note(key, value.show(), source);
         value
     }
 
     /// Takes a setting that may be missing.
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let (value, source) = self.take::<T>(key)?;
-        self.note(key, value.show(), &source);
+        self.note(key, value.show(), &source.name);
         Some(value)
     }
 
-    /// Takes a setting that must be there; without it a stand-in keeps the
-    /// search for further faults going.
-    pub fn required<T: Setting + Default>(&mut self, key: &str) -> T {
-        if !self.leaves.contains_key(key) {
-            self.fault(key, format!("is missing: expected {}", T::EXPECTED));
-            return T::default();
+    /// Takes a setting that must be there. `None`: there is a fault already.
+    pub fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
+        if !self.has(key) {
+            self.missing(key, T::EXPECTED);
         }
-        self.optional(key).unwrap_or_default()
+        self.optional(key)
+    }
+
+    /// Notes that a setting must be there, and is not.
+    pub fn missing(&mut self, key: &str, expected: &str) {
+        self.asked.insert(key.to_owned());
+        // A value where a section belongs is the fault then.
+        let is_above = |(end, _): (usize, &str)| self.leaves.get(&key[..end]).is_some_and(is_value);
+        if !key.match_indices('.').any(is_above) {
+            let message = format!("is missing: expected {expected}");
+            self.faults.push(Fault { key: key.to_owned(), origin: String::new(), message });
+        }
+    }
+
+    /// Takes the path of a file that is to be read. A relative one is relative to the file that
+    /// names it, or to the working directory if no file does.
+    pub fn file(&mut self, key: &str) -> Option<PathBuf> {
+        let (path, source) = self.take::<PathBuf>(key)?;
+        let path = source.directory().map_or_else(|| path.clone(), |beside| beside.join(&path));
+        self.note(key, path.show(), &source.name);
+        Some(path)
     }
 
     /// Takes a text that must not be shown.
     pub fn secret(&mut self, key: &str) -> Option<String> {
         let (value, source) = self.take(key)?;
-        self.note(key, "(hidden)".to_owned(), &source);
+        self.note(key, "(hidden)".to_owned(), &source.name);
+        Some(value)
+    }
+
+    /// Takes a text that must not be shown and that opens an account. It is a warning if others
+    /// can read the file that it stands in.
+    pub fn password(&mut self, key: &str) -> Option<String> {
+        let (value, source) = self.take(key)?;
+        self.note(key, "(hidden)".to_owned(), &source.name);
+        if let Some(mode) = source.file.as_deref().and_then(files::exposed_mode) {
+            let message = format!(
+                "others can read the password, because {} has mode {mode:04o}: `chmod 600` it",
+                source.name
+            );
+            self.warn(key, message);
+        }
         Some(value)
     }
 
@@ -119,14 +167,31 @@ impl Reader {
         self.leaves.contains_key(key)
     }
 
+    /// Whether anything was given below a key, or an empty table.
+    pub fn has_section(&mut self, key: &str) -> bool {
+        self.asked.insert(format!("{key}."));
+        let is_empty_table = self.leaves.get(key).is_some_and(is_table);
+        is_empty_table || self.below(key).next().is_some()
+    }
+
+    /// Drops everything below a key: what would be expected there is not known.
+    pub fn skip(&mut self, key: &str) {
+        let rest = self.rest(key);
+        for name in rest {
+            self.leaves.remove(&format!("{key}.{name}"));
+        }
+    }
+
     /// The names that stand directly below a key.
-    pub fn names(&self, key: &str) -> BTreeSet<String> {
+    pub fn names(&mut self, key: &str) -> BTreeSet<String> {
+        self.asked.insert(format!("{key}."));
         let below = self.below(key);
         below.filter_map(|rest| rest.split('.').next()).map(str::to_owned).collect()
     }
 
     /// Everything below a key, whose names may have dots themselves.
-    pub fn rest(&self, key: &str) -> Vec<String> {
+    pub fn rest(&mut self, key: &str) -> Vec<String> {
+        self.asked.insert(format!("{key}."));
         self.below(key).map(str::to_owned).collect()
     }
 
@@ -138,10 +203,43 @@ impl Reader {
 
     /// Everything that nobody took is a fault.
     pub fn finish(&mut self) {
-        for (key, Leaf { source, .. }) in std::mem::take(&mut self.leaves) {
-            let message = "there is no such setting".to_owned();
-            self.faults.push(Fault { key, origin: source, message });
+        for (key, leaf) in std::mem::take(&mut self.leaves) {
+            let below = format!("{key}.");
+            let is_section = self.asked.range(below.clone()..).next();
+            let is_section = is_section.is_some_and(|asked| asked.starts_with(&below));
+            let message = match (is_section, is_table(&leaf)) {
+                // A section that says nothing.
+                (true, true) => continue,
+                (true, false) => format!("expected a section of settings, such as [{key}]"),
+                (false, true) => "there is no such section".to_owned(),
+                (false, false) => "there is no such setting".to_owned(),
+            };
+            self.faults.push(Fault { key, origin: leaf.source.name.clone(), message });
         }
+    }
+}
+
+fn is_table(leaf: &Leaf) -> bool {
+    matches!(leaf.value.kind, ValueKind::Table(_))
+}
+
+fn is_value(leaf: &Leaf) -> bool {
+    !is_table(leaf)
+}
+
+/// Whether a text has characters that nobody means, such as the line feed of `"C:\new"`.
+pub fn has_control(text: &str) -> bool {
+    text.contains(char::is_control)
+}
+
+/// What is wrong with such a text.
+pub const HAS_CONTROL: &str = "has a control character: in double quotes a backslash begins an \
+                               escape (`\\n`, `\\t`), so write it in 'single quotes'";
+
+fn explain_text(value: &Value, expected: &str) -> String {
+    match &value.kind {
+        ValueKind::String(text) if has_control(text) => HAS_CONTROL.to_owned(),
+        _ => format!("expected {expected}"),
     }
 }
 
@@ -159,13 +257,17 @@ impl Setting for String {
     fn read(value: &Value) -> Option<Self> {
         // Not trimmed: a password may begin or end with a space.
         match &value.kind {
-            ValueKind::String(text) => Some(text.clone()),
+            ValueKind::String(text) if !has_control(text) => Some(text.clone()),
             _ => None,
         }
     }
 
     fn show(&self) -> String {
         format!("{self:?}")
+    }
+
+    fn explain(value: &Value) -> String {
+        explain_text(value, Self::EXPECTED)
     }
 }
 
@@ -288,11 +390,15 @@ impl Setting for PathBuf {
     const EXPECTED: &'static str = "a path in quotes";
 
     fn read(value: &Value) -> Option<Self> {
-        text(value).filter(|path| !path.is_empty()).map(PathBuf::from)
+        text(value).filter(|path| !path.is_empty() && !has_control(path)).map(PathBuf::from)
     }
 
     fn show(&self) -> String {
         format!("{:?}", self.display().to_string())
+    }
+
+    fn explain(value: &Value) -> String {
+        explain_text(value, Self::EXPECTED)
     }
 }
 
@@ -312,16 +418,27 @@ impl Setting for IpNet {
 }
 
 /// A list in a file, or comma-separated in one text.
-fn list<T>(value: &Value, item: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+fn items(value: &Value) -> Option<Vec<Value>> {
     match &value.kind {
-        ValueKind::Array(items) => items.iter().map(item).collect(),
-        ValueKind::String(text) => text
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(|text| item(&Value::from(text)))
-            .collect(),
+        ValueKind::Array(items) => Some(items.clone()),
+        ValueKind::String(text) => {
+            let items = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+            Some(items.map(Value::from).collect())
+        }
         _ => None,
+    }
+}
+
+/// Names the entry that cannot be read. Lists have no secrets.
+fn explain_list<T: Setting>(value: &Value, expected: &str) -> String {
+    let items = items(value).unwrap_or_default();
+    let Some(index) = items.iter().position(|item| T::read(item).is_none()) else {
+        return format!("expected {expected}");
+    };
+    let (item, fault) = (&items[index], T::explain(&items[index]));
+    match &item.kind {
+        ValueKind::String(text) => format!("entry {}, {text:?}: {fault}", index + 1),
+        _ => format!("entry {}: {fault}", index + 1),
     }
 }
 
@@ -331,12 +448,16 @@ macro_rules! setting_list {
             const EXPECTED: &'static str = $expected;
 
             fn read(value: &Value) -> Option<Self> {
-                list(value, <$item>::read)
+                items(value)?.iter().map(<$item>::read).collect()
             }
 
             fn show(&self) -> String {
                 let items: Vec<String> = self.iter().map(Setting::show).collect();
                 format!("[{}]", items.join(", "))
+            }
+
+            fn explain(value: &Value) -> String {
+                explain_list::<$item>(value, Self::EXPECTED)
             }
         }
     };
