@@ -17,7 +17,7 @@ use super::cache::{self, Cache};
 use super::call::{CallError, Context, QueuePermit, QueuedCall, QueuedTrade, TradeError, Traded};
 use super::server_time::ServerTime;
 use super::sharing::{Sharing, Waiter, is_shareable};
-use super::{AccountOptions, Savings, session};
+use super::{AccountOptions, Availability, Savings, session};
 use crate::actor::{Address, Depths, Role};
 use crate::clock::BootInstant;
 use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
@@ -86,7 +86,7 @@ impl Directory {
                 launcher: options.launcher,
                 slots,
                 primary: Mutex::new(None),
-                announcing: Mutex::new(()),
+                availability: Mutex::new(Availability::new(Timestamp::now())),
                 metrics: metrics.clone(),
             };
             (account.name.clone(), Arc::new(account))
@@ -138,7 +138,7 @@ pub struct Account {
     pub(super) slots: Vec<Slot>,
     /// The first session that was ready, until it fails.
     primary: Mutex<Option<usize>>,
-    announcing: Mutex<()>,
+    availability: Mutex<Availability>,
     metrics: Metrics,
 }
 
@@ -251,6 +251,11 @@ impl Account {
     /// Whether a session is ready.
     pub fn is_ready(&self) -> bool {
         self.slots.iter().any(Slot::is_ready)
+    }
+
+    /// How many of its sessions are ready (all, some or none), and since when that has been so.
+    pub fn availability(&self) -> Availability {
+        *self.availability.lock().expect("no panic under this lock")
     }
 
     /// Where each session stands.
@@ -856,7 +861,7 @@ impl Account {
     /// states, so that a report that is lost is made good by the next.
     pub(super) fn announce(&self) {
         // Reports leave in the order of what they report.
-        let _order = self.announcing.lock().expect("no panic under this lock");
+        let mut availability = self.availability.lock().expect("no panic under this lock");
         let mut states = [0; SessionState::ALL.len()];
         let mut connected = 0;
         for slot in &self.slots {
@@ -864,6 +869,8 @@ impl Account {
             states[status.state as usize] += 1;
             connected += i64::from(status.connected);
         }
+        let ready = usize::try_from(states[SessionState::Ready as usize]).unwrap_or_default();
+        *availability = availability.after(ready, self.slots.len(), Timestamp::now());
         self.metrics.record(Event::Sessions { account: self.id, states, connected });
     }
 

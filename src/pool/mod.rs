@@ -7,6 +7,7 @@
 //! a terminal that failed is started again. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
+mod availability;
 pub mod bars;
 mod cache;
 mod call;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
+pub use self::availability::{Availability, Ready};
 pub use self::cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallError, Context, TradeError, Traded};
-pub use self::directory::{Account, AccountStatus, Directory, SessionStatus};
+pub use self::directory::{Account, AccountStatus, Directory, ErrorReport, SessionStatus};
 pub use self::restart::Policy;
 pub use self::supervisor::Pool;
 
