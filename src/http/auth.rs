@@ -92,6 +92,11 @@ impl ApiKey {
         self.key.covers(account)
     }
 
+    /// Whether it may see every account.
+    pub fn covers_all(&self) -> bool {
+        self.key.accounts.iter().any(|pattern| pattern == "*")
+    }
+
     /// How long it is still valid; `None`: without an end.
     pub fn valid_for(&self, now: Timestamp) -> Option<Duration> {
         let left = self.key.expires?.duration_since(now);

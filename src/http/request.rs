@@ -225,6 +225,16 @@ impl Call {
         self.exchange.api_key.get().is_none_or(|key| key.covers(account))
     }
 
+    /// Whether the client may see every account, also those to come, and what concerns none of them.
+    pub fn sees_every_account(&self) -> bool {
+        self.exchange.api_key.get().is_none_or(|key| key.covers_all())
+    }
+
+    /// Whether the client may do what needs a scope.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.exchange.api_key.get().is_none_or(|key| key.authorize(scope).is_ok())
+    }
+
     /// Returns when the client's key is no longer valid.
     pub async fn key_expired(&self) {
         // The clock may be set meanwhile.

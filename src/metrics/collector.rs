@@ -1,5 +1,6 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,8 +31,8 @@ pub enum Msg {
     Render(oneshot::Sender<Rendered>),
     /// The rendering of this number is over.
     Rendered(u64, Rendered),
-    /// Somebody wants to know where everything stands.
-    Overview(oneshot::Sender<Overview>),
+    /// Somebody wants to know where everything stands that belongs to these accounts.
+    Overview(BTreeSet<String>, oneshot::Sender<Overview>),
     /// Time for the next point of the history.
     Tick,
     /// Answers that it lives.
@@ -74,10 +75,11 @@ impl Metrics {
         rendered.await.unwrap_or(Err(RenderError::Restarting))
     }
 
-    /// Where everything stands. `None` while the actor is being restarted.
-    pub async fn overview(&self) -> Option<Overview> {
+    /// Where everything stands that belongs to these accounts, or to none. `None` while the actor is
+    /// being restarted.
+    pub async fn overview(&self, accounts: BTreeSet<String>) -> Option<Overview> {
         let (reply, overview) = oneshot::channel();
-        self.address.send(Msg::Overview(reply)).ok()?;
+        self.address.send(Msg::Overview(accounts, reply)).ok()?;
         overview.await.ok()
     }
 
@@ -164,8 +166,8 @@ impl Actor for Collector {
                 state.render();
             }
             Msg::Rendered(number, rendered) => state.rendered(number, &rendered),
-            Msg::Overview(reply) => {
-                let _ = reply.send(state.history.overview(&state.args.catalog));
+            Msg::Overview(accounts, reply) => {
+                let _ = reply.send(state.history.overview(&state.args.catalog, &accounts));
             }
             Msg::Tick => {
                 state.history.tick(&state.args.catalog);

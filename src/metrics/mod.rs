@@ -21,7 +21,7 @@ pub use event::{
     AccountId, EndedCall, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState,
     TradeOutcome,
 };
-pub use overview::{Overview, Point};
+pub use overview::{Overview, Point, Restarts, Unknown};
 pub use render::{RenderError, Rendered};
 pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
 

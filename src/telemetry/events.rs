@@ -1,6 +1,6 @@
 //! The last events of each actor, kept within a fixed amount of memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +16,12 @@ use utoipa::ToSchema;
 
 use crate::actor::Role;
 
-/// Events that are kept of each actor.
-const KEPT: usize = 20;
+/// Events that are kept of each source.
+const KEPT: usize = 200;
+
+/// Sources that are told apart. Only configured accounts have events, so this is never reached, and
+/// memory is bounded all the same.
+const SOURCES: usize = 4_096;
 
 /// Bytes of an event's text that are kept.
 const LONGEST: usize = 400;
@@ -25,28 +29,59 @@ const LONGEST: usize = 400;
 /// Something that an actor logged.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Noted {
+    /// Unique, and higher than that of every earlier event: unix microseconds, or the next free number.
+    #[schema(example = 1_795_604_613_000_001_u64)]
+    pub id: u64,
     /// When, RFC 3339.
     #[schema(value_type = String)]
     pub time: Timestamp,
-    /// Which kind of actor.
+    /// Which kind of actor, or `http`, or `streams`.
+    #[schema(example = "session")]
     pub actor: &'static str,
+    /// The account that it is about. `null`: the gateway as a whole.
+    #[schema(example = "demo")]
+    pub account: Option<String>,
+    /// The session of the account, counted from 0.
+    pub session: Option<u64>,
     /// `ERROR`, `WARN` or `INFO`.
+    #[schema(example = "WARN")]
     pub level: &'static str,
-    /// The message and its fields.
+    /// The message and its other fields.
+    #[schema(example = "terminal restarting reason=hang")]
     pub text: String,
 }
 
 /// The last events. Clones show the same ones.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<[VecDeque<Noted>; Role::ALL.len()]>>);
+pub struct Events(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    last_id: u64,
+    sources: BTreeMap<Source, VecDeque<Noted>>,
+}
+
+/// Each source has room of its own, so that one that fails all the time pushes out no other, and
+/// what goes well pushes out nothing that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Source {
+    actor: &'static str,
+    account: Option<String>,
+    session: Option<u64>,
+    problem: bool,
+}
 
 impl Events {
-    /// What is kept, newest first.
-    pub fn latest(&self) -> Vec<Noted> {
+    /// What is kept of later events than the one with this id, newest first.
+    pub fn after(&self, id: u64) -> Vec<Noted> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut latest: Vec<Noted> = kept.iter().flatten().cloned().collect();
-        latest.sort_by_key(|noted| std::cmp::Reverse(noted.time));
-        latest
+        let sources = kept.sources.values();
+        let later =
+            sources.flat_map(|events| events.iter().rev().take_while(|noted| noted.id > id));
+        let mut later: Vec<Noted> = later.cloned().collect();
+        drop(kept);
+        later.sort_unstable_by_key(|noted| std::cmp::Reverse(noted.id));
+        later
     }
 
     pub(super) fn layer<S>(&self) -> impl Layer<S>
@@ -58,13 +93,24 @@ impl Events {
         Recorder(self.clone()).with_filter(wanted)
     }
 
-    fn note(&self, role: Role, noted: Noted) {
+    fn note(&self, level: &'static str, actor: &'static str, fields: Fields) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_role = &mut kept[role as usize];
-        if of_role.len() == KEPT {
-            of_role.pop_front();
+        let time = Timestamp::now();
+        let micros = u64::try_from(time.as_microsecond()).unwrap_or_default();
+        let id = micros.max(kept.last_id + 1);
+        kept.last_id = id;
+        let Fields { account, session, .. } = &fields;
+        let problem = level != "INFO";
+        let mut source = Source { actor, account: account.clone(), session: *session, problem };
+        if kept.sources.len() >= SOURCES && !kept.sources.contains_key(&source) {
+            source = Source { account: None, session: None, ..source };
         }
-        of_role.push_back(noted);
+        let of_source = kept.sources.entry(source).or_default();
+        if of_source.len() == KEPT {
+            of_source.pop_front();
+        }
+        let (account, session, text) = (fields.account.clone(), fields.session, fields.text());
+        of_source.push_back(Noted { id, time, actor, account, session, level, text });
     }
 }
 
@@ -79,39 +125,47 @@ impl<S: Subscriber> Layer<S> for Recorder {
             Level::INFO => "INFO",
             _ => return,
         };
-        let Some(role) = role_of(metadata.target()) else {
+        let Some(room) = room_of(metadata.target()) else {
             return;
         };
-        let mut text = Text::default();
-        event.record(&mut text);
-        let text = text.joined();
-        self.0.note(role, Noted { time: Timestamp::now(), actor: role.name(), level, text });
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let actor = fields.actor.unwrap_or(room);
+        self.0.note(level, actor, fields);
     }
 }
 
-/// Which actor's room a line comes from.
-fn role_of(target: &str) -> Option<Role> {
-    let mut rooms = target.strip_prefix("mt5_gateway::")?.split("::");
-    match (rooms.next()?, rooms.next()) {
-        ("gateway" | "app", _) => Some(Role::Gateway),
-        ("metrics", _) => Some(Role::Metrics),
-        ("sampler", _) => Some(Role::Sampler),
-        ("pool", Some("session")) | ("terminal", _) => Some(Role::Session),
-        ("pool", _) => Some(Role::Pool),
-        ("trading", _) => Some(Role::Trading),
-        _ => None,
+/// Which actor a line without the field `actor` is about. `None`: of nobody, as the access log.
+fn room_of(target: &str) -> Option<&'static str> {
+    let mut rooms = target.strip_prefix("mt5_gateway")?.split("::").skip(1);
+    match (rooms.next().unwrap_or_default(), rooms.next().unwrap_or_default()) {
+        ("access", _) => None,
+        ("metrics", _) => Some(Role::Metrics.name()),
+        ("sampler", _) => Some(Role::Sampler.name()),
+        ("pool", "session") | ("terminal", _) => Some(Role::Session.name()),
+        ("pool", _) => Some(Role::Pool.name()),
+        ("trading", "journal") => Some(Role::Journal.name()),
+        ("trading", "reconcile") => Some(Role::Reconciler.name()),
+        ("trading", _) => Some(Role::Trading.name()),
+        ("streams", _) => Some("streams"),
+        ("http", _) => Some("http"),
+        _ => Some(Role::Gateway.name()),
     }
 }
 
+/// What an event says.
 #[derive(Default)]
-struct Text {
+struct Fields {
+    actor: Option<&'static str>,
+    account: Option<String>,
+    session: Option<u64>,
     message: String,
-    fields: String,
+    others: String,
 }
 
-impl Text {
-    fn joined(self) -> String {
-        let mut text = self.message + &self.fields;
+impl Fields {
+    fn text(self) -> String {
+        let mut text = self.message + &self.others;
         if text.len() > LONGEST {
             let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             text.truncate(end);
@@ -121,13 +175,23 @@ impl Text {
     }
 }
 
-impl Visit for Text {
+impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "session" => self.session = Some(value),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message.push_str(value),
-            "actor" => {}
+            "account" => self.account = Some(value.to_owned()),
+            "actor" => {
+                self.actor = Role::ALL.iter().map(|role| role.name()).find(|name| *name == value);
+            }
             name => {
-                let _ = write!(self.fields, " {name}={value}");
+                let _ = write!(self.others, " {name}={value}");
             }
         }
     }
@@ -144,23 +208,76 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_last_of_each_actor_are_kept_and_long_ones_cut() {
+    fn noted(log: impl FnOnce()) -> Events {
         let events = Events::default();
         let subscriber = tracing_subscriber::registry().with(events.layer());
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(subscriber, log);
+        events
+    }
+
+    #[test]
+    fn a_source_that_fails_all_the_time_pushes_out_no_other() {
+        let events = noted(|| {
             tracing::warn!(target: "mt5_gateway::sampler", "source failed");
-            for session in 0..50 {
-                tracing::info!(target: "mt5_gateway::pool::session", session, "session ready");
+            for (account, session) in [("a", 0u64), ("a", 1), ("b", 0)] {
+                tracing::info!(target: "mt5_gateway::pool::session", account, session, "ready");
             }
-            tracing::info!(target: "mt5_gateway::trading", detail = "ü".repeat(500), "trade");
+            tracing::warn!(target: "mt5_gateway::pool::session", account = "a", session = 0u64, "rare");
+            for restart in 0..2 * KEPT {
+                let (account, session) = ("a", 0usize);
+                tracing::info!(target: "mt5_gateway::pool::session", account, session, restart, "again");
+            }
+        });
+        let latest = events.after(0);
+        let of = |account: Option<&str>, session: Option<u64>| {
+            let of =
+                |noted: &&Noted| (noted.account.as_deref(), noted.session) == (account, session);
+            latest.iter().filter(of).count()
+        };
+        assert_eq!(of(Some("a"), Some(0)), KEPT + 1, "the warning stays beside the last 200");
+        assert_eq!((of(Some("a"), Some(1)), of(Some("b"), Some(0)), of(None, None)), (1, 1, 1));
+        assert_eq!(latest[0].text, format!("again restart={}", 2 * KEPT - 1));
+        assert!(latest.is_sorted_by(|later, earlier| later.id > earlier.id));
+        let middle = latest[10].id;
+        let later: Vec<u64> = events.after(middle).iter().map(|noted| noted.id).collect();
+        assert_eq!(later, latest[..10].iter().map(|noted| noted.id).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_event_belongs_to_the_actor_that_it_names_or_the_room_that_it_comes_from() {
+        let events = noted(|| {
+            tracing::error!(target: "mt5_gateway::gateway", actor = "sampler", "actor restarting");
+            tracing::info!(target: "mt5_gateway::trading::reconcile", account = "a", "looking");
+            tracing::error!(target: "mt5_gateway::trading::journal", "cannot be written");
+            tracing::error!(target: "mt5_gateway::http::edge", actor = "nobody", "handler panicked");
+            tracing::error!(target: "mt5_gateway::streams::poll", account = %"a", "poll loop");
+            tracing::warn!(target: "mt5_gateway", "setting");
             tracing::info!(target: "mt5_gateway::access", "request");
+            tracing::warn!(target: "ractor", "not ours");
             tracing::debug!(target: "mt5_gateway::pool", "not this");
         });
-        let latest = events.latest();
-        let of = |actor: &str| latest.iter().filter(|noted| noted.actor == actor).count();
-        assert_eq!((of("sampler"), of("session"), of("trading"), latest.len()), (1, KEPT, 1, 22));
-        assert!(latest.iter().any(|noted| noted.text == "session ready session=49"));
-        assert!(latest.iter().all(|noted| noted.text.len() <= LONGEST + '…'.len_utf8()));
+        let mut latest: Vec<_> = events.after(0);
+        latest.reverse();
+        let seen: Vec<_> =
+            latest.iter().map(|noted| (noted.actor, noted.account.as_deref())).collect();
+        let expected = [
+            ("sampler", None),
+            ("reconciler", Some("a")),
+            ("journal", None),
+            ("http", None),
+            ("streams", Some("a")),
+            ("gateway", None),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let events = noted(|| {
+            tracing::info!(target: "mt5_gateway::trading", detail = "ü".repeat(500), "trade");
+        });
+        let latest = events.after(0);
+        assert!(latest[0].text.ends_with("ü…"), "{}", latest[0].text);
+        assert!(latest[0].text.len() <= LONGEST + '…'.len_utf8());
     }
 }

@@ -434,6 +434,13 @@ impl Child {
             Child::Reconciler(_) => Role::Reconciler,
         }
     }
+
+    fn account(&self) -> Option<&str> {
+        match self {
+            Child::Keeper => None,
+            Child::Reconciler(account) => Some(account),
+        }
+    }
 }
 
 impl State {
@@ -470,7 +477,8 @@ impl State {
     fn start_later(&mut self, child: Child, reason: &str) {
         let failures = self.failures.entry(child.clone()).or_default();
         let delay = failures.next(Instant::now());
-        error!(actor = child.role().name(), ?child, reason, retry_in = ?delay, "actor restarting");
+        let (actor, account) = (child.role().name(), child.account());
+        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
         self.trading.address.send_after(delay, Msg::Start(child));
     }
 

@@ -1,0 +1,283 @@
+// A card for each account: how it is, its sessions, what it holds, and a way to restart it.
+
+import { byId, element, hide, list, mark, write } from "./dom.js";
+import { ask, faultOf, hasKey, read } from "./gateway.js";
+import { clockTime, count, counted, setTime, timeElement, words } from "./format.js";
+
+const MARKS = { up: "✓", degraded: "!", down: "✕" };
+const ORDERS = ["BUY", "SELL", "BUY LIMIT", "SELL LIMIT", "BUY STOP", "SELL STOP", "BUY STOP LIMIT", "SELL STOP LIMIT", "CLOSE BY"];
+const TRADES = 20;
+/** How often what is open in a card is asked for, in milliseconds. */
+const REFRESH = 5_000;
+
+const pathOf = (name) => `/api/v1/accounts/${encodeURIComponent(name)}`;
+
+/** A link to JSON. Links cannot carry a key, so with one the page fetches the JSON and shows it. */
+function jsonLink(path, text, attributes = {}) {
+  const link = element("a", { href: path, target: "_blank", rel: "noopener", ...attributes }, text);
+  link.addEventListener("click", (event) => {
+    if (!hasKey() || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    showJson(path);
+  });
+  return link;
+}
+
+async function showJson(path) {
+  write(byId("json-title"), path);
+  write(byId("json-text"), "…");
+  byId("json").showModal();
+  try {
+    write(byId("json-text"), JSON.stringify(await read(path), null, 2));
+  } catch (fault) {
+    write(byId("json-text"), fault.message);
+  }
+}
+
+byId("json-close").addEventListener("click", () => byId("json").close());
+
+// === Sessions ===
+
+function makeSession() {
+  const parts = {
+    name: element("b"),
+    state: element("span"),
+    since: timeElement("for"),
+    primary: element("span", { class: "chip", title: "account, positions, orders, history and trades use it" }, "primary"),
+    broker: element("span"),
+    queue: element("span"),
+    restarts: element("span"),
+    login: element("span"),
+    loginAt: timeElement("ago"),
+    error: element("span", { class: "text" }),
+    errorAt: timeElement("ago"),
+  };
+  parts.loginLine = element("span", {}, parts.login, " ", parts.loginAt);
+  parts.errorLine = element("p", { class: "error" }, "last error ", parts.errorAt, ": ", parts.error);
+  const node = element("li", {},
+    element("p", { class: "line" }, parts.name, parts.state, element("span", { class: "quiet" }, "for ", parts.since), parts.primary),
+    element("p", { class: "facts" }, parts.broker, parts.queue, parts.restarts, parts.loginLine),
+    parts.errorLine);
+  node.parts = parts;
+  return node;
+}
+
+function updateSession(node, [index, session]) {
+  const { parts } = node;
+  mark(node, "data-session", index);
+  mark(node, "class", ["backing_off", "quarantined"].includes(session.state) ? "failing" : null);
+  write(parts.name, `session ${index}`);
+  write(parts.state, words(session.state));
+  mark(parts.state, "class", `badge ${session.state}`);
+  setTime(parts.since, session.since);
+  hide(parts.primary, !session.primary);
+  write(parts.broker, session.connected ? "broker connected" : "broker not connected");
+  write(parts.queue, `queue ${count(session.queue_depth)}`);
+  write(parts.restarts, counted(session.restarts, "restart"));
+  hide(parts.loginLine, session.last_login === null);
+  if (session.last_login !== null) {
+    write(parts.login, session.last_login.outcome === "success" ? "logged in" : "login failed");
+    setTime(parts.loginAt, session.last_login.at);
+  }
+  hide(parts.errorLine, session.last_error === null);
+  if (session.last_error !== null) {
+    write(parts.error, session.last_error.message);
+    setTime(parts.errorAt, session.last_error.at);
+  }
+}
+
+// === Positions and trades ===
+
+/** Something that is asked for while it is open. */
+function section(name, title, path, show) {
+  const body = element("ul", { class: "rows" });
+  const note = element("p", { class: "quiet note", role: "status" });
+  const total = element("span", { class: "quiet" });
+  const node = element("details", { class: name },
+    element("summary", {}, element("span", {}, title), " ", total), body, note);
+  let asking = false;
+  async function refresh() {
+    if (!node.open || asking || document.hidden) return;
+    asking = true;
+    try {
+      const rows = await read(path);
+      show(body, rows);
+      write(total, rows.length === TRADES ? `the last ${TRADES}` : count(rows.length));
+      write(note, rows.length === 0 ? `none, at ${clockTime(Date.now())}` : `as of ${clockTime(Date.now())}`);
+      body.classList.remove("stale");
+    } catch (fault) {
+      // What is shown is old, or nothing: that is no empty list.
+      write(note, `not known now: ${fault.message}`);
+      body.classList.add("stale");
+    }
+    asking = false;
+  }
+  node.addEventListener("toggle", refresh);
+  node.refresh = refresh;
+  return node;
+}
+
+function makeRow(path) {
+  const parts = {
+    main: element("span", { class: "main" }),
+    value: element("span", { class: "value" }),
+    more: element("span"),
+    at: timeElement("ago"),
+    link: jsonLink(path, "", { class: "id" }),
+  };
+  const node = element("li", {},
+    element("p", { class: "line" }, parts.main, parts.value),
+    element("p", { class: "facts" }, parts.more, parts.at, parts.link));
+  node.parts = parts;
+  return node;
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const stop = (name, price) => (price ? ` · ${name} ${price}` : "");
+
+function showPositions(name) {
+  return (body, positions) => list(body, positions, (position) => position.ticket,
+    (position) => makeRow(`${pathOf(name)}/positions/${position.ticket}`),
+    ({ parts }, position) => {
+      write(parts.main, `${ORDERS[position.type] ?? position.type} ${position.volume} ${position.symbol}`);
+      write(parts.value, signed(position.profit));
+      mark(parts.value, "class", `value ${position.profit < 0 ? "loss" : "gain"}`);
+      write(parts.more, `${position.price_open} → ${position.price_current}${stop("SL", position.sl)}${stop("TP", position.tp)}`);
+      hide(parts.at, true);
+      write(parts.link, `#${position.ticket}`);
+    });
+}
+
+function showTrades(name) {
+  return (body, trades) => list(body, trades, (trade) => trade.trade_id,
+    (trade) => makeRow(`${pathOf(name)}/trades/${trade.trade_id}`),
+    ({ parts }, trade) => {
+      const { request } = trade;
+      const order = request === null ? "" : ` ${request.volume > 0 ? `${ORDERS[request.type] ?? ""} ${request.volume} ` : ""}${request.symbol}`;
+      write(parts.main, `${trade.operation.replaceAll("-", " ")}${order}`);
+      write(parts.value, trade.state.replaceAll("-", " "));
+      mark(parts.value, "class", `value trade-${trade.state}`);
+      write(parts.more, trade.detail ?? trade.result?.retcode_name ?? "");
+      hide(parts.more, parts.more.textContent === "");
+      setTime(parts.at, trade.created);
+      write(parts.link, `…${trade.trade_id.slice(-8)}`);
+      mark(parts.link, "title", `trade ${trade.trade_id}`);
+    });
+}
+
+// === Cards ===
+
+function makeCard({ name }) {
+  const path = pathOf(name);
+  const title = `account-${name}`;
+  const parts = {
+    mark: element("span", { class: "mark", "aria-hidden": "true" }),
+    state: element("span"),
+    since: timeElement("for"),
+    at: timeElement("clock"),
+    reason: element("p", { class: "reason" }),
+    unknown: jsonLink(`${path}/trades?state=unknown`, ""),
+    unknownAt: timeElement("ago"),
+    login: element("span"),
+    server: element("span"),
+    mode: element("span"),
+    trade: element("span"),
+    ready: element("span"),
+    sessions: element("ul", { class: "sessions", "aria-label": `Sessions of ${name}` }),
+    positions: section("positions", "Positions", `${path}/positions`, showPositions(name)),
+    trades: section("trades", "Recent trades", `${path}/trades?limit=${TRADES}`, showTrades(name)),
+    restart: element("button", { type: "button", class: "restart", "aria-label": `Restart the terminals of ${name}` }, "Restart…"),
+    notice: element("p", { class: "notice", role: "status" }),
+  };
+  parts.oldest = element("span", {}, ", the oldest from ", parts.unknownAt);
+  parts.unknownLine = element("p", { class: "unknown" }, parts.unknown, parts.oldest);
+  parts.restart.addEventListener("click", () => confirmRestart(name, parts));
+  const node = element("article", { id: title, tabindex: "-1", "aria-labelledby": `${title}-name` },
+    element("header", {},
+      element("h3", { id: `${title}-name` }, name),
+      element("span", { class: "health" }, parts.mark, parts.state),
+      element("span", { class: "quiet" }, "for ", parts.since, ", since ", parts.at)),
+    parts.reason, parts.unknownLine,
+    element("p", { class: "facts" }, parts.ready, parts.login, parts.server, parts.mode, parts.trade),
+    parts.sessions, parts.positions, parts.trades,
+    element("footer", {},
+      element("span", { class: "links", "aria-label": "JSON" }, "{ }", jsonLink(path, "account"), jsonLink(`${path}/positions`, "positions"),
+        jsonLink(`${path}/orders`, "orders"), jsonLink(`${path}/trades`, "trades")),
+      parts.restart),
+    parts.notice);
+  node.parts = parts;
+  return node;
+}
+
+function updateCard(node, account, mayRestart) {
+  const { parts } = node;
+  const { state, since, reason } = account.health;
+  const ready = account.sessions.filter((session) => session.state === "ready").length;
+  mark(node, "class", `account ${state}`);
+  write(parts.mark, MARKS[state]);
+  write(parts.state, state);
+  setTime(parts.since, since);
+  setTime(parts.at, since);
+  hide(parts.reason, reason === null);
+  write(parts.reason, reason ?? "");
+  const unknown = account.trades_unknown;
+  hide(parts.unknownLine, unknown === 0);
+  write(parts.unknown, unknown === null ? "unknown trades: not measured" : counted(unknown, "unknown trade"));
+  hide(parts.oldest, account.trades_unknown_since === null);
+  if (account.trades_unknown_since !== null) setTime(parts.unknownAt, account.trades_unknown_since);
+  write(parts.ready, `${ready} of ${counted(account.sessions.length, "session")} ready`);
+  write(parts.login, `login ${account.login}`);
+  write(parts.server, account.server);
+  write(parts.mode, account.mode);
+  write(parts.trade, account.trade ? "may trade" : "may not trade");
+  list(parts.sessions, [...account.sessions.entries()], ([index]) => index, makeSession, updateSession);
+  if (mayRestart && !parts.restart.isConnected) node.querySelector("footer").append(parts.restart);
+  if (!mayRestart) parts.restart.remove();
+}
+
+export function showAccounts({ accounts, may_restart }) {
+  list(byId("accounts"), accounts, (account) => account.name, makeCard, (node, account) => updateCard(node, account, may_restart));
+  hide(byId("no-accounts"), accounts.length > 0);
+}
+
+export function refreshHoldings() {
+  for (const card of byId("accounts").children) {
+    card.parts.positions.refresh();
+    card.parts.trades.refresh();
+  }
+}
+
+setInterval(refreshHoldings, REFRESH);
+
+// === Restart ===
+
+let restart = null;
+
+function confirmRestart(name, parts) {
+  restart = { name, parts };
+  write(byId("restart-title"), `Restart the terminals of ${name}?`);
+  const sessions = parts.sessions.childElementCount;
+  write(byId("restart-text"), sessions === 1
+    ? "Its terminal finishes what is under way and is replaced. Until the new one has logged in, all calls and trades of this account are refused."
+    : `Its ${sessions} terminals finish what is under way and are replaced, one at a time. Reads move to the others; trades that wait on a terminal are refused and not sent.`);
+  write(byId("restart-go"), `Restart ${name}`);
+  byId("restart").showModal();
+  byId("restart-cancel").focus();
+}
+
+async function carryOut() {
+  const { name, parts } = restart;
+  byId("restart").close();
+  write(parts.notice, "asking for the restart …");
+  try {
+    const response = await ask(`${pathOf(name)}/restart`, "POST");
+    if (!response.ok) throw new Error(await faultOf(response));
+    const { sessions } = await response.json();
+    write(parts.notice, `${clockTime(Date.now())}: the restart of ${counted(sessions, "terminal")} has begun`);
+  } catch (fault) {
+    write(parts.notice, `${clockTime(Date.now())}: not restarted: ${fault.message}`);
+  }
+}
+
+byId("restart-cancel").addEventListener("click", () => byId("restart").close());
+byId("restart-go").addEventListener("click", carryOut);
