@@ -91,7 +91,7 @@ function updateSession(node, [index, session]) {
 /** Something that is asked for while it is open. */
 function section(name, title, path, show) {
   const body = element("ul", { class: "rows" });
-  const note = element("p", { class: "quiet note", role: "status" });
+  const note = element("p", { class: "quiet note" });
   const total = element("span", { class: "quiet" });
   const node = element("details", { class: name },
     element("summary", {}, element("span", {}, title), " ", total), body, note);

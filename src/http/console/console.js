@@ -22,6 +22,7 @@ let latest = null;
 let fault = null;
 /** Whether the next answer has to bring every event, and not only those that are new. */
 let incomplete = true;
+let build = null;
 let timer = 0;
 let asking = false;
 
@@ -90,6 +91,9 @@ function tick() {
 function show(data) {
   // The numbers of another process may begin below those that are known.
   incomplete = latest !== null && latest.started !== data.started;
+  // This page is of the version that served it.
+  build ??= data.version + data.revision;
+  hide(byId("reload"), build === data.version + data.revision);
   latest = data;
   clock.ahead = Date.parse(data.now) - Date.now();
   write(byId("host"), data.host ?? location.host);
@@ -159,6 +163,8 @@ byId("forget").addEventListener("click", () => {
   useKey(null);
   location.reload();
 });
+
+byId("reload").addEventListener("click", () => location.reload());
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || answered === null) return;

@@ -127,7 +127,8 @@ struct Health {
     /// Since when, RFC 3339.
     #[schema(value_type = String)]
     since: Timestamp,
-    /// Why, unless it is up.
+    /// What is wrong with its sessions. `null`: nothing; if it is degraded all the same, unknown trades
+    /// are why.
     reason: Option<String>,
 }
 
@@ -148,22 +149,23 @@ impl Health {
     /// Decides how an account is.
     fn of(sessions: &[SessionStatus], availability: Availability, unknown: Unknown) -> Health {
         let Availability { ready, since } = availability;
-        let trades = (unknown.count > 0).then(|| match unknown.count {
-            1 => "the outcome of 1 trade is unknown".to_owned(),
-            count => format!("the outcome of {count} trades is unknown"),
-        });
-        let (state, since, why) = match (ready, &trades) {
-            (Ready::All, None) => return Health { state: HealthState::Up, since, reason: None },
-            // It was no better before its last session became ready.
-            (Ready::All, Some(_)) => {
-                let since = oldest(unknown).map_or(since, |oldest| oldest.max(since));
-                (HealthState::Degraded, since, None)
+        match ready {
+            Ready::All if unknown.count == 0 => {
+                Health { state: HealthState::Up, since, reason: None }
             }
-            (Ready::Some, _) => (HealthState::Degraded, since, Some(why(sessions, since))),
-            (Ready::None, _) => (HealthState::Down, since, Some(why(sessions, since))),
-        };
-        let reasons: Vec<String> = why.into_iter().chain(trades).collect();
-        Health { state, since, reason: Some(reasons.join("; ")) }
+            Ready::All => {
+                // It was no better before its last session became ready.
+                let since = oldest(unknown).map_or(since, |oldest| oldest.max(since));
+                Health { state: HealthState::Degraded, since, reason: None }
+            }
+            Ready::Some => {
+                let reason = Some(why(sessions, since));
+                Health { state: HealthState::Degraded, since, reason }
+            }
+            Ready::None => {
+                Health { state: HealthState::Down, since, reason: Some(why(sessions, since)) }
+            }
+        }
     }
 }
 
@@ -297,14 +299,9 @@ mod tests {
             &[(SessionState::Ready, None)],
             (1, 150.0),
             Ready::All,
-            (HealthState::Degraded, 150, Some("the outcome of 1 trade is unknown")),
+            (HealthState::Degraded, 150, None),
         ),
-        (
-            &[(SessionState::Ready, None)],
-            (2, 50.0),
-            Ready::All,
-            (HealthState::Degraded, 100, Some("the outcome of 2 trades is unknown")),
-        ),
+        (&[(SessionState::Ready, None)], (2, 50.0), Ready::All, (HealthState::Degraded, 100, None)),
         (
             &[(SessionState::Ready, None), (SessionState::BackingOff, HUNG)],
             (0, 0.0),
@@ -319,11 +316,7 @@ mod tests {
             &[(SessionState::Starting, HUNG_BEFORE), (SessionState::Ready, HUNG)],
             (1, 50.0),
             Ready::Some,
-            (
-                HealthState::Degraded,
-                100,
-                Some("session 0 is being started; the outcome of 1 trade is unknown"),
-            ),
+            (HealthState::Degraded, 100, Some("session 0 is being started")),
         ),
         (
             &[(SessionState::LoggingIn, None), (SessionState::Disconnected, None)],
