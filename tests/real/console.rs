@@ -549,10 +549,10 @@ fn positions_and_trades_are_shown_with_their_json() {
         assert_eq!(browser.text("#json-title"), path);
         browser.run("document.getElementById('json-close').click()");
     }
-    browser.until(&gateway, "document.querySelector('#account-lost .positions .note').textContent.startsWith('none, at ')");
+    browser.until(&gateway, "document.querySelector('#account-lost .positions .note')?.textContent.startsWith('none, at ')");
     // What cannot be read is not shown as nothing.
     gateway.get_with("/api/v1/accounts/frail/version", &headers);
-    browser.until(&gateway, "document.querySelector('#account-frail .positions .note').textContent.startsWith('not known now: ')");
+    browser.until(&gateway, "document.querySelector('#account-frail .positions .note')?.textContent.startsWith('not known now: ')");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod common;
 mod bad_input;
 mod bulk;
 mod cli;
+mod console;
 mod documents;
 mod edges;
 mod keys;
