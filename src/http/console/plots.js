@@ -10,6 +10,8 @@ const HEIGHT = 132;
 /** Room above for the top label, below for the times. */
 const [ABOVE, BELOW] = [18, 18];
 const DOT = 2.2;
+/** Room on the left for the labels of the axis. */
+const LEFT = 48;
 /** Seconds between two points from which on the line between them would be a guess. */
 const GAP = 20;
 
@@ -103,7 +105,7 @@ function make([title, series]) {
   svg.append(parts.grid, parts.marks, ...parts.lines, ...parts.dots, parts.cursor, parts.empty);
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
-    choose(startOf(shown) + (SPAN * (event.clientX - box.left)) / box.width);
+    choose(startOf(shown) + (SPAN * (event.clientX - box.left - LEFT)) / (box.width - LEFT));
   });
   svg.addEventListener("pointerleave", () => choose(null));
   svg.addEventListener("blur", () => choose(null));
@@ -127,7 +129,7 @@ function update(figure, [title, series, written, least]) {
   const values = series.flatMap(([, value]) => points.map(value)).filter((value) => value !== null);
   const [highest, floor] = [Math.max(0, ...values), least(shown)];
   const top = highest > floor ? round(highest) : floor > 0 ? floor : 1;
-  const x = (time) => Math.round((10 * width * (time - start)) / SPAN) / 10;
+  const x = (time) => Math.round(10 * (LEFT + ((width - LEFT) * (time - start)) / SPAN)) / 10;
   const y = (value) => Math.round(10 * (HEIGHT - BELOW - ((HEIGHT - BELOW - ABOVE) * value) / top)) / 10;
 
   mark(parts.svg, "viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -145,7 +147,7 @@ function update(figure, [title, series, written, least]) {
       mark(node.children[1], "d", `M${at - 4} ${ABOVE - 5}h8l-4 6z`);
     });
   write(parts.empty, values.length > 0 ? "" : points.length === 0 ? "the first point comes within 10 s" : "nothing to measure in this time");
-  mark(parts.empty, "x", width / 2);
+  mark(parts.empty, "x", (LEFT + width) / 2);
   mark(parts.empty, "y", HEIGHT / 2);
   const unit = written(top);
   mark(parts.svg, "aria-label", `${title}, the last 15 minutes; the axis goes from 0 to ${unit}`);
@@ -158,9 +160,9 @@ function grid(node, ticks, start, x) {
   const first = Math.ceil(start / every) * every;
   const times = [first, first + every, first + 2 * every].map((time) => [`t${time}`, x(time), clockMinute(1000 * time)]);
   const rows = [
-    ...ticks.map(([at, text], index) => ({ key: `y${index}`, text, line: [0, width, at, at], label: [2, at - 3], anchor: "start" })),
+    ...ticks.map(([at, text], index) => ({ key: `y${index}`, text, line: [LEFT, width, at, at], label: [LEFT - 6, at + 4], anchor: "end" })),
     ...times.map(([key, at, text]) => ({
-      key, text, line: [at, at, HEIGHT - BELOW, HEIGHT - BELOW + 4], label: [Math.min(Math.max(at, 16), width - 16), HEIGHT - 3], anchor: "middle",
+      key, text, line: [at, at, HEIGHT - BELOW, HEIGHT - BELOW + 4], label: [Math.min(Math.max(at, LEFT), width - 16), HEIGHT - 3], anchor: "middle",
     })),
   ];
   list(node, rows, ({ key }) => key, () => drawn("g", {}, drawn("line"), drawn("text")), (made, { text, line, label, anchor }) => {
