@@ -153,7 +153,7 @@ impl Field for u64 {
     const EXPECTED: &'static str = "a whole number from 0 up";
 
     fn read(value: &Value) -> Option<Self> {
-        value.as_u64()
+        value.as_u64().or_else(|| u64::try_from(whole(value)?).ok())
     }
 }
 
@@ -161,8 +161,16 @@ impl Field for i64 {
     const EXPECTED: &'static str = "a whole number";
 
     fn read(value: &Value) -> Option<Self> {
-        value.as_i64()
+        value.as_i64().or_else(|| whole(value))
     }
+}
+
+/// The whole number that is written with a fraction of zero, such as `20.0`: to JSON they are one, and
+/// some languages write it so. Beyond 2^53 doubles are not exact.
+fn whole(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = value.as_f64().filter(|_| value.is_f64())?;
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
 impl Field for String {
@@ -189,7 +197,7 @@ impl Field for Moment {
 fn written(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_i64() => Some(number.to_string()),
+        Value::Number(_) => i64::read(value).map(|number| number.to_string()),
         _ => None,
     }
 }
@@ -218,5 +226,29 @@ impl Field for OrderTime {
 
     fn read(value: &Value) -> Option<Self> {
         written(value).and_then(|text| OrderTime::parse(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+        for (value, unsigned, signed) in [
+            (json!(20), Some(20), Some(20)),
+            (json!(20.0), Some(20), Some(20)),
+            (json!(-1.0), None, Some(-1)),
+            (json!(20.5), None, None),
+            (json!(1e300), None, None),
+            (json!(u64::MAX), Some(u64::MAX), None),
+            (json!("20"), None, None),
+        ] {
+            assert_eq!((u64::read(&value), i64::read(&value)), (unsigned, signed), "{value}");
+        }
+        assert_eq!(Filling::read(&json!(1.0)), Some(Filling::Ioc));
+        assert_eq!(Filling::read(&json!(1.5)), None);
     }
 }

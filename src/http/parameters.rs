@@ -13,10 +13,10 @@ use crate::mt5::{CopyTicks, Timeframe};
 use crate::pool::Account;
 
 /// The first second that MT5 can name, 1970-01-01.
-const FIRST: i64 = 0;
+pub const FIRST: i64 = 0;
 
 /// The last second that MT5 can name, 3000-12-31 23:59:59.
-const LAST: i64 = 32_535_215_999;
+pub const LAST: i64 = 32_535_215_999;
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;

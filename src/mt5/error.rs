@@ -25,6 +25,14 @@ macro_rules! error_types {
                 }
             }
 
+            /// The code; 0 if it is not a documented one.
+            pub const fn code(self) -> i64 {
+                match self {
+                    $(ErrorType::$variant => $code,)*
+                    ErrorType::Other => 0,
+                }
+            }
+
             /// The type of a code.
             pub const fn from_code(code: i64) -> ErrorType {
                 match code {

@@ -10,6 +10,7 @@ mod error;
 mod group;
 mod identity;
 mod method;
+pub mod names;
 mod record;
 mod request;
 mod retcode;

@@ -111,6 +111,18 @@ pub enum CopyTicks {
 }
 
 impl CopyTicks {
+    /// Every one.
+    pub const ALL: [CopyTicks; 3] = [CopyTicks::All, CopyTicks::Info, CopyTicks::Trade];
+
+    /// The name without its prefix, such as `ALL`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CopyTicks::All => "ALL",
+            CopyTicks::Info => "INFO",
+            CopyTicks::Trade => "TRADE",
+        }
+    }
+
     /// Reads a name (`ALL` or `COPY_TICKS_ALL`, in any case) or MT5's integer.
     pub fn parse(text: &str) -> Option<CopyTicks> {
         let upper = text.to_ascii_uppercase();

@@ -1,5 +1,7 @@
 //! The enumerations of trading, as MT5 numbers them.
 
+use super::names::Names;
+
 macro_rules! enumeration {
     ($(#[$doc:meta])* $type:ident $prefix:literal { $($(#[$variant_doc:meta])* $variant:ident = $value:literal $name:literal),* $(,)? }) => {
         $(#[$doc])*
@@ -11,6 +13,14 @@ macro_rules! enumeration {
         impl $type {
             /// Every value, in MT5's order.
             pub const ALL: &'static [$type] = &[$($type::$variant,)*];
+
+            /// The values with MT5's full names.
+            pub const NAMES: Names = Names {
+                name: stringify!($type),
+                prefix: $prefix,
+                values: &[$(($value, concat!($prefix, $name)),)*],
+                are_bits: false,
+            };
 
             /// MT5's name without its prefix.
             pub const fn name(self) -> &'static str {

@@ -184,7 +184,7 @@ pub struct LoginReport {
     /// `success` or `failure`.
     pub outcome: &'static str,
     /// When, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
@@ -194,7 +194,7 @@ pub struct ErrorReport {
     /// In words.
     pub message: String,
     /// When, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
@@ -204,7 +204,7 @@ pub struct SessionStatus {
     /// Where it stands.
     pub state: SessionState,
     /// Since when, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Whether account, positions, orders and history are read from it.
     pub primary: bool,

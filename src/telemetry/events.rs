@@ -33,7 +33,7 @@ pub struct Noted {
     #[schema(example = 1_795_604_613_000_001_u64)]
     pub id: u64,
     /// When, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Which kind of actor, or `http`, or `streams`.
     #[schema(example = "session")]

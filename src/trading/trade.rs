@@ -7,11 +7,12 @@ use super::tag;
 use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
 macro_rules! words {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:tt),* $(,)? }) => {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "kebab-case")]
         pub enum $type {
-            $($(#[$variant_doc])* #[serde(rename = $name)] $variant,)*
+            $($(#[$variant_doc])* $variant,)*
         }
 
         impl $type {

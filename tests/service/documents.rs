@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use mt5_gateway::http::{ProblemKind, openapi_document};
+use mt5_gateway::metrics::SessionState;
 use mt5_gateway::metrics::catalog::FAMILIES;
-use serde_json::Value;
+use mt5_gateway::mt5::names::FIELDS;
+use mt5_gateway::terminal::Mode;
+use mt5_gateway::trading::{Operation, State};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::common::Gateway;
 
@@ -58,13 +63,69 @@ fn every_route_of_openapi_answers_and_swagger_ui_shows_it() {
 /// The example that a body's schema gives, whole or by its fields.
 fn example(document: &Value, body: &Value) -> Value {
     let schema = &body["content"]["application/json"]["schema"]["$ref"];
-    let name = schema.as_str().unwrap().rsplit('/').next().unwrap();
-    let schema = &document["components"]["schemas"][name];
+    let mut schema = component(document, schema);
+    if let Some(first) = schema.pointer("/oneOf/0/$ref") {
+        schema = component(document, first);
+    }
     if let Some(whole) = schema.get("example") {
         return whole.clone();
     }
     let fields = schema["properties"].as_object().unwrap().iter();
     fields.map(|(field, schema)| (field.clone(), schema["example"].clone())).collect()
+}
+
+fn component<'a>(document: &'a Value, reference: &Value) -> &'a Value {
+    document.pointer(&reference.as_str().unwrap()[1..]).unwrap()
+}
+
+/// That the words of an enumeration are those that the wire has.
+fn assert_words<T: Serialize>(document: &Value, name: &str, all: &[T]) {
+    let written: Vec<Value> = all.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
+    assert_eq!(document["components"]["schemas"][name]["enum"], json!(written), "{name}");
+}
+
+#[test]
+fn enumerations_are_described_as_they_are_serialised() {
+    let document: Value = serde_json::from_str(&openapi_document()).unwrap();
+    assert_words(&document, "State", State::ALL);
+    assert_words(&document, "Operation", Operation::ALL);
+    assert_words(&document, "SessionState", SessionState::ALL);
+    assert_words(&document, "Mode", &[Mode::Live, Mode::Simulated]);
+    // What the journal keeps is what the wire says.
+    for state in State::ALL {
+        assert_eq!(json!(state), state.name());
+    }
+    for operation in Operation::ALL {
+        assert_eq!(json!(operation), operation.name());
+    }
+    for state in SessionState::ALL {
+        assert_eq!(json!(state), state.name());
+    }
+}
+
+#[test]
+fn integers_of_mt5_are_described_with_their_names() {
+    let document: Value = serde_json::from_str(&openapi_document()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    for (record, field, names) in FIELDS {
+        let described = &schemas[record]["properties"][field];
+        assert!(described.is_object(), "there is no field {field} in {record}");
+        let text = if names.are_bits {
+            described["description"].as_str().unwrap()
+        } else {
+            let known = component(&document, &described["anyOf"][0]["$ref"]);
+            let (values, short): (Vec<i64>, Vec<&str>) = names.short().unzip();
+            assert_eq!(
+                (&known["enum"], &known["x-enum-varnames"]),
+                (&json!(values), &json!(short))
+            );
+            assert_eq!(described["anyOf"][1]["type"], "integer", "newer terminals give others");
+            known["description"].as_str().unwrap()
+        };
+        for (value, name) in names.short() {
+            assert!(text.contains(&format!("{value} {name}")), "{record}.{field}: {text}");
+        }
+    }
 }
 
 fn required_query(operation: &Value) -> String {

@@ -35,7 +35,6 @@ pub async fn list(call: Call, (): ()) -> Outcome {
 /// One account with the state of its sessions.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}", tag = "accounts",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "The account", body = AccountStatus))
 )]
 pub async fn one(call: Call, account: String) -> Outcome {
@@ -53,11 +52,11 @@ pub struct RestartBegun {
     sessions: usize,
 }
 
-/// Replaces the account's terminals, one at a time, quarantined ones too. The
-/// account shows how far it is.
+/// Replaces the account's terminals.
+///
+/// One at a time, quarantined ones too. The account shows how far it is.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/restart", tag = "accounts",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 202, description = "The restart has begun", body = RestartBegun))
 )]
 pub async fn restart(call: Call, account: String, _: Body) -> Outcome {

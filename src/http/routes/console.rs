@@ -205,9 +205,9 @@ fn why(sessions: &[SessionStatus], since: Timestamp) -> String {
     reasons.join("; ")
 }
 
-/// What `/console` shows: accounts, sums of the metrics, the last quarter of an hour, events.
+/// What `/console` shows.
 ///
-/// Show times relative to `now`: the clock of the client may be wrong.
+/// Accounts, sums of the metrics, the last quarter of an hour, events. Show times relative to `now`: the clock of the client may be wrong.
 #[utoipa::path(
     get, path = "/api/v1/console", tag = "health",
     params(

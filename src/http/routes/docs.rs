@@ -1,7 +1,7 @@
 //! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all from the binary
 //! itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::{
@@ -27,12 +27,14 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
+/// Written once: the document never changes. It is written from the table of routes, so not while that
+/// is being made.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().into());
+
 pub fn add(table: &mut Table) {
     table.open("/", root);
-    // Written once: the document never changes.
-    let document: Bytes = openapi::document().into();
-    table.open("/openapi.json", move |_: Call, (): ()| {
-        std::future::ready(Ok(typed(document.clone(), "application/json")))
+    table.open("/openapi.json", |_: Call, (): ()| {
+        std::future::ready(Ok(typed(DOCUMENT.clone(), "application/json")))
     });
     let config = Arc::new(Config::from("/openapi.json"));
     let page = config.clone();

@@ -1,13 +1,15 @@
 //! Health and metrics, for those who watch the gateway. No key is asked for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tracing::warn;
+use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{Outcome, Table};
@@ -35,10 +37,38 @@ pub fn add(table: &mut Table) {
     table.open("/readyz", readyz);
 }
 
+/// What `status` says when all is well.
+pub const STATUS_OK: &str = "ok";
+
+/// That all is well.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`
+    status: &'static str,
+}
+
+/// That at least one account has a ready session.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    #[serde(flatten)]
+    health: Health,
+    /// The sessions of each account.
+    accounts: BTreeMap<String, ReadySessions>,
+}
+
+/// How many of an account's sessions are ready.
+#[derive(Serialize, ToSchema)]
+pub struct ReadySessions {
+    /// Those that take calls.
+    ready: usize,
+    /// All of them.
+    sessions: usize,
+}
+
 /// Whether the process and its root actors answer.
 #[utoipa::path(
     get, path = "/livez", tag = "health",
-    responses((status = 200, description = "They do", body = Object))
+    responses((status = 200, description = "They do", body = Health))
 )]
 pub async fn livez(call: Call, (): ()) -> Outcome {
     let app = &call.app;
@@ -53,7 +83,7 @@ pub async fn livez(call: Call, (): ()) -> Outcome {
         .filter_map(|(actor, answers)| (!answers).then_some(actor))
         .collect();
     if silent.is_empty() {
-        return crate::http::json::json(&call, &json!({ "status": "ok" }));
+        return crate::http::json::json(&call, &Health { status: STATUS_OK });
     }
     let detail = format!("actors that do not answer: {}", silent.join(", "));
     Err(Problem::new(Kind::NotReady, detail).retry_after(PING_TIMEOUT))
@@ -66,10 +96,10 @@ async fn answers(ping: impl Future<Output = bool>) -> bool {
 /// Whether at least one account has a ready session.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
-    responses((status = 200, description = "It has; how many are ready of each account", body = Object))
+    responses((status = 200, description = "It has; how many are ready of each account", body = Readiness))
 )]
 pub async fn readyz(call: Call, (): ()) -> Outcome {
-    let accounts: Map<String, Value> = call
+    let accounts: BTreeMap<String, ReadySessions> = call
         .app
         .directory
         .accounts()
@@ -78,26 +108,30 @@ pub async fn readyz(call: Call, (): ()) -> Outcome {
     let ready = call.app.directory.accounts().any(|account| account.is_ready());
     let measured = *call.app.sampled.borrow() || !call.app.metrics.enabled();
     if ready && measured {
-        return crate::http::json::json(&call, &json!({ "status": "ok", "accounts": accounts }));
+        return crate::http::json::json(
+            &call,
+            &Readiness { health: Health { status: STATUS_OK }, accounts },
+        );
     }
     let detail = if ready {
         "the machine is still being measured"
     } else {
         "no account has a ready session"
     };
-    let problem = Problem::new(Kind::NotReady, detail).with("accounts", Value::Object(accounts));
+    let problem =
+        Problem::new(Kind::NotReady, detail).with("accounts", serde_json::json!(accounts));
     Err(problem.retry_after(Duration::from_secs(1)))
 }
 
-fn ready_sessions(status: &crate::pool::AccountStatus) -> Value {
+fn ready_sessions(status: &crate::pool::AccountStatus) -> ReadySessions {
     let ready = status.sessions.iter().filter(|session| session.state.name() == "ready").count();
-    json!({ "ready": ready, "sessions": status.sessions.len() })
+    ReadySessions { ready, sessions: status.sessions.len() }
 }
 
 /// The metrics as Prometheus text 0.0.4.
 #[utoipa::path(
     get, path = "/metrics", tag = "health",
-    responses((status = 200, description = "Every family", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+    responses((status = 200, description = "Every family", body = String, content_type = "text/plain"))
 )]
 pub async fn metrics(call: Call, (): ()) -> Outcome {
     let app = &call.app;

@@ -6,6 +6,7 @@ use warp::reply::Response;
 
 use super::{Outcome, Table};
 use crate::http::json::answer;
+use crate::http::openapi::TimeBody;
 use crate::http::parameters::{Moment, Parameter, Parameters, ResolvedMoment, reversed};
 use crate::http::problem::Problem;
 use crate::http::request::Call;
@@ -257,26 +258,16 @@ fn with_window(mut response: Response, account: &Account, filtered: &Filtered) -
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/history/orders", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`; may be left out with `ticket` or `position`"),
-        ("to" = Option<String>, Query, description = "As `from`; included; without it the history has no end"),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins; may be left out with `ticket` or `position`"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`; included; without it the history has no end"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("magic" = Option<i64>, Query, description = "Only those with this magic number"),
         ("ticket" = Option<u64>, Query, description = "Only the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
-        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
+        ("format" = Option<String>, Query),
     ),
-    responses((
-        status = 200, description = "The orders",
-        headers(("History-Window" = String, description = "The dates that were applied, `FROM/TO` in unix seconds of the server's clock, `*` where open; only where the zone of that clock is not known")),
-        content(
-            ([Order] = "application/json"),
-            (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
-        ),
-    ))
+    responses((status = 200, description = "The orders", body = [Order]))
 )]
 pub async fn history_orders(call: Call, account: String) -> Outcome {
     list(call, &account, false).await
@@ -286,19 +277,15 @@ pub async fn history_orders(call: Call, account: String) -> Outcome {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/history/orders/total", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`; may be left out with `ticket` or `position`"),
-        ("to" = Option<String>, Query, description = "As `from`; included; without it the history has no end"),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins; may be left out with `ticket` or `position`"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`; included; without it the history has no end"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("magic" = Option<i64>, Query, description = "Only those with this magic number"),
         ("ticket" = Option<u64>, Query, description = "Only the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
     ),
-    responses((
-        status = 200, description = "The number", body = u64,
-        headers(("History-Window" = String, description = "The dates that were applied, `FROM/TO` in unix seconds of the server's clock, `*` where open; only where the zone of that clock is not known")),
-    ))
+    responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn history_orders_total(call: Call, account: String) -> Outcome {
     total(call, &account, false).await
@@ -310,26 +297,16 @@ pub async fn history_orders_total(call: Call, account: String) -> Outcome {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/history/deals", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`; may be left out with `ticket` or `position`"),
-        ("to" = Option<String>, Query, description = "As `from`; included; without it the history has no end"),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins; may be left out with `ticket` or `position`"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`; included; without it the history has no end"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("magic" = Option<i64>, Query, description = "Only those with this magic number"),
         ("ticket" = Option<u64>, Query, description = "Only those of the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
-        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
+        ("format" = Option<String>, Query),
     ),
-    responses((
-        status = 200, description = "The deals",
-        headers(("History-Window" = String, description = "The dates that were applied, `FROM/TO` in unix seconds of the server's clock, `*` where open; only where the zone of that clock is not known")),
-        content(
-            ([Deal] = "application/json"),
-            (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
-        ),
-    ))
+    responses((status = 200, description = "The deals", body = [Deal]))
 )]
 pub async fn history_deals(call: Call, account: String) -> Outcome {
     list(call, &account, true).await
@@ -339,19 +316,15 @@ pub async fn history_deals(call: Call, account: String) -> Outcome {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/history/deals/total", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`; may be left out with `ticket` or `position`"),
-        ("to" = Option<String>, Query, description = "As `from`; included; without it the history has no end"),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins; may be left out with `ticket` or `position`"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`; included; without it the history has no end"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("magic" = Option<i64>, Query, description = "Only those with this magic number"),
         ("ticket" = Option<u64>, Query, description = "Only those of the order with this ticket"),
         ("position" = Option<u64>, Query, description = "Only those of this position"),
     ),
-    responses((
-        status = 200, description = "The number", body = u64,
-        headers(("History-Window" = String, description = "The dates that were applied, `FROM/TO` in unix seconds of the server's clock, `*` where open; only where the zone of that clock is not known")),
-    ))
+    responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn history_deals_total(call: Call, account: String) -> Outcome {
     total(call, &account, true).await

@@ -38,7 +38,7 @@ use super::request::{Call, Exchange, Route};
 pub use self::accounts::{__path_list, __path_one, __path_restart};
 pub use self::console::__path_console;
 pub use self::docs::__path_root;
-pub use self::health::{__path_livez, __path_metrics, __path_readyz};
+pub use self::health::{__path_livez, __path_metrics, __path_readyz, ReadySessions, STATUS_OK};
 pub use self::history::{
     __path_history_deals, __path_history_deals_total, __path_history_orders,
     __path_history_orders_total,
@@ -59,7 +59,7 @@ pub use self::trades::REPLAYED;
 pub use self::trades::{
     __path_calc_margin, __path_calc_profit, __path_cancel_order, __path_check_order,
     __path_close_position, __path_close_position_with, __path_modify_order, __path_modify_position,
-    __path_place_order, __path_resolve_trade, __path_trade, __path_trades,
+    __path_place_order, __path_resolve_trade, __path_trade, __path_trades, PresentBody, Traded,
 };
 
 /// What a handler gives back.
@@ -70,19 +70,7 @@ pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
 /// Every route, and the problem for what is none.
 pub fn all(app: &Arc<App>) -> BoxedFilter<(Response,)> {
-    let mut table = Table::default();
-    accounts::add(&mut table);
-    symbols::add(&mut table);
-    rates::add(&mut table);
-    terminal::add(&mut table);
-    orders::add(&mut table);
-    trades::add(&mut table);
-    history::add(&mut table);
-    stream::add(&mut table);
-    console::add(&mut table);
-    health::add(&mut table);
-    docs::add(&mut table);
-    let (app, router) = (app.clone(), Arc::new(table.router()));
+    let (app, router) = (app.clone(), Arc::new(table().router()));
 
     // What asks for no other protocol need not be asked what it would take for one.
     let plain = warp::ext::get::<Arc<Exchange>>().and_then(|exchange: Arc<Exchange>| {
@@ -106,6 +94,44 @@ pub fn all(app: &Arc<App>) -> BoxedFilter<(Response,)> {
             }
         })
         .boxed()
+}
+
+fn table() -> Table {
+    let mut table = Table::default();
+    accounts::add(&mut table);
+    symbols::add(&mut table);
+    rates::add(&mut table);
+    terminal::add(&mut table);
+    orders::add(&mut table);
+    trades::add(&mut table);
+    history::add(&mut table);
+    stream::add(&mut table);
+    console::add(&mut table);
+    health::add(&mut table);
+    docs::add(&mut table);
+    table
+}
+
+/// An operation as the table of routes has it.
+#[derive(Debug)]
+pub struct Described {
+    pub template: &'static str,
+    pub method: Method,
+    /// `None`: no key is asked for.
+    pub scope: Option<Scope>,
+}
+
+/// The operations of every route.
+pub fn operations() -> Vec<Described> {
+    let resources = table().0.into_iter();
+    let operations = resources.flat_map(|(template, resource)| {
+        resource.operations.into_iter().map(move |operation| Described {
+            template,
+            method: operation.method,
+            scope: operation.scope,
+        })
+    });
+    operations.collect()
 }
 
 /// Finds the route of a request and lets its handler answer.

@@ -56,7 +56,6 @@ fn selection(call: &Call) -> Result<(Selection, Option<Group>), Problem> {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/positions", tag = "positions",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
     ),
@@ -82,8 +81,7 @@ async fn total(call: Call, account: &str, request: Request) -> Outcome {
 /// Number of open positions.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/positions/total", tag = "positions",
-    params(("account" = String, Path, description = "Name of a configured account")),
-    responses((status = 200, description = "The number", body = u64))
+    responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn positions_total(call: Call, account: String) -> Outcome {
     total(call, &account, Request::PositionsTotal).await
@@ -92,10 +90,6 @@ pub async fn positions_total(call: Call, account: String) -> Outcome {
 /// An open position.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/positions/{ticket}", tag = "positions",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the position"),
-    ),
     responses((status = 200, description = "The position", body = Position))
 )]
 pub async fn position(call: Call, path: TicketPath) -> Outcome {
@@ -116,7 +110,6 @@ pub async fn position(call: Call, path: TicketPath) -> Outcome {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/orders", tag = "orders",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("symbol" = Option<String>, Query, description = "Only those of this symbol"),
         ("group" = Option<String>, Query, description = "Only those whose symbol passes, such as `*USD*,!EUR*`"),
     ),
@@ -135,8 +128,7 @@ pub async fn orders(call: Call, account: String) -> Outcome {
 /// Number of pending orders.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/orders/total", tag = "orders",
-    params(("account" = String, Path, description = "Name of a configured account")),
-    responses((status = 200, description = "The number", body = u64))
+    responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn orders_total(call: Call, account: String) -> Outcome {
     total(call, &account, Request::OrdersTotal).await
@@ -145,10 +137,6 @@ pub async fn orders_total(call: Call, account: String) -> Outcome {
 /// A pending order.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/orders/{ticket}", tag = "orders",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the order"),
-    ),
     responses((status = 200, description = "The order", body = Order))
 )]
 pub async fn order(call: Call, path: TicketPath) -> Outcome {

@@ -2,6 +2,7 @@
 
 use super::symbols::SymbolPath;
 use super::{Outcome, Table};
+use crate::http::openapi::TimeBody;
 use crate::http::parameters::{Parameters, ResolvedMoment, Stretch};
 use crate::http::request::Call;
 use crate::http::table::{self, Facts, Format};
@@ -21,23 +22,13 @@ pub fn add(table: &mut Table) {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/rates", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-        ("timeframe" = String, Query, description = "M1 to MN1, or MT5's integer", example = "H1"),
-        ("count" = Option<i64>, Query, description = "Bars, -100000 to 100000, not 0"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`"),
-        ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
-        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
+        ("timeframe" = String, Query, description = "Period of the bars; MT5's integer is taken too", example = "H1"),
+        ("count" = Option<i64>, Query, description = "Bars; not 0", minimum = -100_000, maximum = 100_000),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("format" = Option<String>, Query),
     ),
-    responses((
-        status = 200, description = "The bars",
-        content(
-            ([Rate] = "application/json"),
-            (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
-        ),
-    ))
+    responses((status = 200, description = "The bars", body = [Rate]))
 )]
 pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;
@@ -73,27 +64,19 @@ pub async fn rates(call: Call, path: SymbolPath) -> Outcome {
     table::answer(&call, format, facts, rows).await
 }
 
-/// Ticks, oldest first. `count`, `from` and `to` as for bars, to the millisecond.
+/// Ticks, oldest first.
+///
+/// `count`, `from` and `to` as for bars, to the millisecond.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/ticks", tag = "history",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-        ("count" = Option<i64>, Query, description = "Ticks, -100000 to 100000, not 0; back at most a year"),
-        ("from" = Option<String>, Query, description = "Unix seconds, `today`, a date (midnight on the server's clock), RFC 3339, or MT5's `YYYY.MM.DD HH:MM:SS`"),
-        ("to" = Option<String>, Query, description = "As `from`, which it needs; excludes `count`"),
-        ("flags" = Option<String>, Query, description = "ALL (default), INFO or TRADE"),
-        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
+        ("count" = Option<i64>, Query, description = "Ticks; not 0; back at most a year", minimum = -100_000, maximum = 100_000),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("flags" = Option<String>, Query, description = "Which ticks: all of them unless given, changes of bid or ask, or trades"),
+        ("format" = Option<String>, Query),
     ),
-    responses((
-        status = 200, description = "The ticks",
-        content(
-            ([Tick] = "application/json"),
-            (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
-        ),
-    ))
+    responses((status = 200, description = "The ticks", body = [Tick]))
 )]
 pub async fn ticks(call: Call, path: SymbolPath) -> Outcome {
     let account = call.account(&path.account)?;

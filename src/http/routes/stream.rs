@@ -74,9 +74,9 @@ impl Parameter for Kinds {
     }
 }
 
-/// Changes as they happen: Server-Sent Events, or a WebSocket if the request is
-/// for one.
+/// Changes as they happen.
 ///
+/// As Server-Sent Events, or over a WebSocket if the request is for one.
 /// Each event has an `id`. `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer
 /// kept, and what the client was too slow for, is told by an event `gap`. `ticks` has every
 /// tick of each symbol, the last one first; `book`, `positions`, `orders` and `account` tell how things stand, at
@@ -84,7 +84,6 @@ impl Parameter for Kinds {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/stream", tag = "streams",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("symbols" = Option<String>, Query, description = "Names with commas, at most 100; for `ticks` and `book`", example = "EURUSD,XAUUSD"),
         ("events" = Option<String>, Query, description = "Some of ticks (default), book, positions, orders, account, with commas"),
         ("last_event_id" = Option<String>, Query, description = "As the header `Last-Event-ID`, for clients that cannot send it"),

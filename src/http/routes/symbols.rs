@@ -55,24 +55,16 @@ pub fn add(table: &mut Table) {
     table.send(Method::POST, template, Scope::Trade, select);
 }
 
-/// Names of the symbols that the terminal knows; as CSV, Arrow or Parquet with
-/// all their properties.
+/// Names of the symbols that the terminal knows.
+///
+/// CSV, Arrow and Parquet have all their properties.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols", tag = "symbols",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("group" = Option<String>, Query, description = "Filter, such as `*USD*,!EUR*`"),
-        ("format" = Option<String>, Query, description = "json, arrow, parquet or csv; else the header `Accept` chooses"),
+        ("format" = Option<String>, Query),
     ),
-    responses((
-        status = 200, description = "Names, or a table of properties",
-        content(
-            ([String] = "application/json"),
-            (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.arrow.stream"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
-        ),
-    ))
+    responses((status = 200, description = "Names, or a table of properties", body = [String]))
 )]
 pub async fn symbols(call: Call, account: String) -> Outcome {
     let utc = call.account(&account)?.is_utc();
@@ -97,8 +89,7 @@ pub async fn symbols(call: Call, account: String) -> Outcome {
 /// Number of symbols that the terminal knows.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/total", tag = "symbols",
-    params(("account" = String, Path, description = "Name of a configured account")),
-    responses((status = 200, description = "The number", body = u64))
+    responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn symbols_total(call: Call, account: String) -> Outcome {
     call.account(&account)?;
@@ -117,10 +108,6 @@ async fn plain(call: Call, path: SymbolPath, request: impl FnOnce(String) -> Req
 /// A symbol's properties.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}", tag = "symbols",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-    ),
     responses((status = 200, description = "The properties", body = SymbolInfo))
 )]
 pub async fn symbol(call: Call, path: SymbolPath) -> Outcome {
@@ -130,23 +117,17 @@ pub async fn symbol(call: Call, path: SymbolPath) -> Outcome {
 /// A symbol's last tick.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/tick", tag = "symbols",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-    ),
     responses((status = 200, description = "The tick", body = Tick))
 )]
 pub async fn tick(call: Call, path: SymbolPath) -> Outcome {
     plain(call, path, |symbol| Request::SymbolInfoTick { symbol }).await
 }
 
-/// A symbol's depth of market, as far as its broker gives one.
+/// A symbol's depth of market.
+///
+/// As far as its broker gives one.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/book", tag = "symbols",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-    ),
     responses((status = 200, description = "Price levels, highest first", body = [BookEntry]))
 )]
 pub async fn book(call: Call, path: SymbolPath) -> Outcome {
@@ -162,14 +143,11 @@ pub struct Select {
     enable: bool,
 }
 
-/// Shows a symbol in Market Watch of each of the account's terminals, or hides
-/// it. Reads show what they use by themselves.
+/// Shows a symbol in Market Watch, or hides it.
+///
+/// This goes for each of the account's terminals. Reads show what they use by themselves.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/symbols/{symbol}/select", tag = "symbols",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("symbol" = String, Path, description = "Name of a symbol", example = "EURUSD"),
-    ),
     request_body = Select,
     responses((status = 200, description = "It is so now", body = Select))
 )]

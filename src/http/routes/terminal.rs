@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::health::STATUS_OK;
 use super::{Outcome, Table};
 use crate::http::json::{answer, json};
 use crate::http::parameters::Parameters;
@@ -37,14 +38,13 @@ pub struct Pong {
 /// Whether the account's terminal answers.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/ping", tag = "terminal",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "It does", body = Pong))
 )]
 pub async fn ping(call: Call, account: String) -> Outcome {
     let mode = call.account(&account)?.mode();
     Parameters::parse(call.exchange.query())?.finish()?;
     call.ask(&account, Request::TerminalInfo).await?;
-    json(&call, &Pong { status: "ok", mode })
+    json(&call, &Pong { status: STATUS_OK, mode })
 }
 
 /// A code and its message.
@@ -56,10 +56,9 @@ pub struct LastError {
     message: String,
 }
 
-/// `last_error()` of the account's primary terminal.
+/// The last error of the account's primary terminal.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/error", tag = "terminal",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "Code and message", body = LastError))
 )]
 pub async fn error(call: Call, account: String) -> Outcome {
@@ -69,27 +68,24 @@ pub async fn error(call: Call, account: String) -> Outcome {
 /// Version and build of the account's primary terminal.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/version", tag = "terminal",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "The version", body = Version))
 )]
 pub async fn version(call: Call, account: String) -> Outcome {
     plain(call, &account, Request::Version).await
 }
 
-/// `terminal_info()` of the account's primary terminal.
+/// State and settings of the account's primary terminal.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/terminal", tag = "terminal",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "State and settings of the terminal", body = TerminalInfo))
 )]
 pub async fn terminal(call: Call, account: String) -> Outcome {
     plain(call, &account, Request::TerminalInfo).await
 }
 
-/// `account_info()`: balance, equity, margin and the rest.
+/// The account at its broker: balance, equity, margin and the rest.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/account", tag = "terminal",
-    params(("account" = String, Path, description = "Name of a configured account")),
     responses((status = 200, description = "The account at its broker", body = AccountInfo))
 )]
 pub async fn account(call: Call, account: String) -> Outcome {

@@ -17,6 +17,7 @@ use super::{Body, Outcome, Table};
 use crate::http::auth::Scope;
 use crate::http::fields::{Field, Fields};
 use crate::http::json::{arriving, json};
+use crate::http::openapi::TimeBody;
 use crate::http::parameters::{Moment, Parameter, Parameters};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
@@ -199,17 +200,27 @@ fn told(call: &Call, account: &Account, TradeReply { trade, .. }: TradeReply) ->
     }
 }
 
-/// A new order, as a request's body describes it.
+/// A new order, or two positions that close each other.
+#[derive(ToSchema)]
+#[schema(as = NewTrade)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub enum TradeBody {
+    Order(OrderBody),
+    CloseBy(CloseByBody),
+}
+
+/// A new order.
 #[derive(ToSchema)]
 #[schema(as = NewOrder, example = json!({"symbol": "EURUSD", "type": "BUY", "volume": 0.1, "sl": 1.05}))]
 #[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
 pub struct OrderBody {
     /// Name of a symbol.
     symbol: String,
-    /// `BUY`, `SELL`, `BUY_LIMIT`, `SELL_LIMIT`, `BUY_STOP`, `SELL_STOP`, `BUY_STOP_LIMIT`,
-    /// `SELL_STOP_LIMIT`, MT5's full name, or its integer. Not needed with `position_by`.
+    /// What to place.
     r#type: String,
-    /// Lots. Not needed with `position_by`.
+    /// Lots.
+    #[schema(exclusive_minimum = 0)]
     volume: f64,
     /// Price of a pending order; of a market order the tick's unless given.
     price: Option<f64>,
@@ -223,18 +234,40 @@ pub struct OrderBody {
     deviation: Option<u64>,
     /// Magic number, sent as it is.
     magic: Option<i64>,
-    /// At most 29 characters. Up to 20 get a tag, which no answer shows.
+    /// Up to 20 characters get a tag, which no answer shows.
+    #[schema(max_length = 29)]
     comment: Option<String>,
-    /// `FOK`, `IOC`, `RETURN`, `BOC`; one that the symbol has unless given.
+    /// How much of it has to be filled; a policy that the symbol has unless given.
     type_filling: Option<String>,
-    /// `GTC`, `DAY`, `SPECIFIED`, `SPECIFIED_DAY`.
+    /// How long it stays.
     type_time: Option<String>,
     /// When it ends, in one of the spellings of `from` and `to`.
+    #[schema(value_type = Option<TimeBody>)]
     expiration: Option<String>,
     /// Ticket of the position that it closes.
     position: Option<u64>,
-    /// Ticket of the opposite position, to close both by each other.
-    position_by: Option<u64>,
+}
+
+/// Two opposite positions of one symbol that are closed by each other. They decide type and price.
+#[derive(ToSchema)]
+#[schema(as = CloseBy, example = json!({"symbol": "EURUSD", "position": 4711, "position_by": 4712}))]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub struct CloseByBody {
+    /// Name of a symbol.
+    symbol: String,
+    /// Ticket of a position.
+    position: u64,
+    /// Ticket of the opposite position.
+    position_by: u64,
+    /// Lots. The positions decide it; a number that is not theirs is refused.
+    volume: Option<f64>,
+    /// Read, and of no effect.
+    r#type: Option<String>,
+    /// Magic number, sent as it is.
+    magic: Option<i64>,
+    /// Up to 20 characters get a tag, which no answer shows.
+    #[schema(max_length = 29)]
+    comment: Option<String>,
 }
 
 fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Problem> {
@@ -278,16 +311,13 @@ fn positive(price: Option<f64>) -> Option<f64> {
     price.filter(|price| *price != 0.0)
 }
 
-/// Places an order, or closes by one. Give an `Idempotency-Key`: a repetition with the same key
-/// and body answers what became of the first and never trades again.
+/// Places an order, or closes two positions by each other.
+///
+/// Give an `Idempotency-Key`: a repetition with the same key and body answers what became of the
+/// first and never trades again.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/orders", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters", example = "order-7f3a"),
-        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
-    ),
-    request_body = OrderBody,
+    request_body = TradeBody,
     responses(
         (status = 201, description = "The order was placed", body = Traded),
         (status = 200, description = "Two positions were closed by each other", body = Traded),
@@ -310,10 +340,11 @@ pub struct Checked {
     result: OrderCheckResult,
 }
 
-/// Asks the terminal what an order would do. Nothing is sent to the broker.
+/// Asks the terminal what an order would do.
+///
+/// Nothing is sent to the broker.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/orders/check", tag = "trading",
-    params(("account" = String, Path, description = "Name of a configured account")),
     request_body = OrderBody,
     responses((status = 200, description = "The terminal's answer; `retcode` 0: it would be taken", body = Checked))
 )]
@@ -332,7 +363,7 @@ pub async fn check_order(call: Call, account: String, body: Body) -> Outcome {
 
 /// A position's stops.
 #[derive(ToSchema)]
-#[schema(as = PositionChange, example = json!({"sl": 1.05, "tp": null}))]
+#[schema(as = PositionChange, min_properties = 1, example = json!({"sl": 1.05, "tp": null}))]
 #[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
 pub struct PositionBody {
     /// Stop loss; `0` or `null`: none; not given: as it is.
@@ -342,14 +373,10 @@ pub struct PositionBody {
 }
 
 /// Changes a position's stops.
+///
+/// What is not given stays as it is; a body without any field is refused.
 #[utoipa::path(
     put, path = "/api/v1/accounts/{account}/positions/{ticket}", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the position"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
-        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
-    ),
     request_body = PositionBody,
     responses((status = 200, description = "They are changed", body = Traded))
 )]
@@ -387,11 +414,8 @@ async fn without_body(call: &Call, mut body: Body) -> Result<(), Problem> {
 #[utoipa::path(
     delete, path = "/api/v1/accounts/{account}/positions/{ticket}", tag = "trading",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the position"),
-        ("volume" = Option<f64>, Query, description = "Lots to close, which needs an `Idempotency-Key`; all unless given", example = 0.05),
+        ("volume" = Option<f64>, Query, exclusive_minimum = 0, description = "Lots to close, which needs an `Idempotency-Key`; all unless given", example = 0.05),
         ("deviation" = Option<u64>, Query, description = "Points that the price may have moved; 20 unless given"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
     ),
     responses((status = 200, description = "It is closed", body = Traded))
 )]
@@ -423,26 +447,22 @@ pub async fn close_position(call: Call, path: TicketPath, body: Body) -> Outcome
 #[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
 pub struct CloseBody {
     /// Lots to close; all unless given.
+    #[schema(exclusive_minimum = 0)]
     volume: Option<f64>,
     /// Price; the market's unless given.
     price: Option<f64>,
     /// Points that the price may have moved; 20 unless given.
     deviation: Option<u64>,
-    /// At most 29 characters. Up to 20 get a tag, which no answer shows.
+    /// Up to 20 characters get a tag, which no answer shows.
+    #[schema(max_length = 29)]
     comment: Option<String>,
-    /// `FOK`, `IOC`, `RETURN`, `BOC`; one that the symbol has unless given.
+    /// How much of it has to be filled; a policy that the symbol has unless given.
     type_filling: Option<String>,
 }
 
 /// Closes a position, or a part of it.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/positions/{ticket}/close", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the position"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
-        ("Send-Within" = Option<f64>, Header, description = "Seconds from arrival within which it is sent or withdrawn"),
-    ),
     request_body = CloseBody,
     responses((status = 200, description = "It is closed", body = Traded))
 )]
@@ -465,7 +485,7 @@ pub async fn close_position_with(call: Call, path: TicketPath, body: Body) -> Ou
 
 /// What is to change about a pending order.
 #[derive(ToSchema)]
-#[schema(as = OrderChange, example = json!({"price": 1.08, "sl": 1.05}))]
+#[schema(as = OrderChange, min_properties = 1, example = json!({"price": 1.08, "sl": 1.05}))]
 #[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
 pub struct OrderChangeBody {
     /// Its price; not given: as it is.
@@ -476,20 +496,18 @@ pub struct OrderChangeBody {
     sl: Option<f64>,
     /// Take profit; `0` or `null`: none.
     tp: Option<f64>,
-    /// `GTC`, `DAY`, `SPECIFIED`, `SPECIFIED_DAY`.
+    /// How long it stays.
     type_time: Option<String>,
     /// When it ends; `0` or `null`: never.
+    #[schema(value_type = Option<TimeBody>)]
     expiration: Option<String>,
 }
 
-/// Changes a pending order. What is not given stays as it is.
+/// Changes a pending order.
+///
+/// What is not given stays as it is; a body without any field is refused.
 #[utoipa::path(
     put, path = "/api/v1/accounts/{account}/orders/{ticket}", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the order"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
-    ),
     request_body = OrderChangeBody,
     responses((status = 200, description = "It is changed", body = Traded))
 )]
@@ -515,11 +533,6 @@ pub async fn modify_order(call: Call, path: TicketPath, body: Body) -> Outcome {
 /// Cancels a pending order.
 #[utoipa::path(
     delete, path = "/api/v1/accounts/{account}/orders/{ticket}", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("ticket" = u64, Path, description = "Ticket of the order"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
-    ),
     responses((status = 200, description = "It is cancelled", body = Traded))
 )]
 pub async fn cancel_order(call: Call, path: TicketPath, body: Body) -> Outcome {
@@ -553,11 +566,10 @@ pub struct Margin {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/calc/margin", tag = "trading",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("action" = String, Query, description = "`BUY` or `SELL`", example = "BUY"),
         ("symbol" = String, Query, description = "Name of a symbol", example = "EURUSD"),
-        ("volume" = f64, Query, description = "Lots", example = 0.1),
-        ("price" = f64, Query, description = "Opening price", example = 1.085),
+        ("volume" = f64, Query, description = "Lots", exclusive_minimum = 0, example = 0.1),
+        ("price" = f64, Query, exclusive_minimum = 0, description = "Opening price", example = 1.085),
     ),
     responses((status = 200, description = "The margin", body = Margin))
 )]
@@ -585,12 +597,11 @@ pub struct Profit {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/calc/profit", tag = "trading",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
         ("action" = String, Query, description = "`BUY` or `SELL`", example = "BUY"),
         ("symbol" = String, Query, description = "Name of a symbol", example = "EURUSD"),
-        ("volume" = f64, Query, description = "Lots", example = 0.1),
-        ("price_open" = f64, Query, description = "Opening price", example = 1.085),
-        ("price_close" = f64, Query, description = "Closing price", example = 1.083),
+        ("volume" = f64, Query, description = "Lots", exclusive_minimum = 0, example = 0.1),
+        ("price_open" = f64, Query, exclusive_minimum = 0, description = "Opening price", example = 1.085),
+        ("price_close" = f64, Query, exclusive_minimum = 0, description = "Closing price", example = 1.083),
     ),
     responses((status = 200, description = "The profit", body = Profit))
 )]
@@ -633,10 +644,10 @@ pub struct TradeRecord {
     /// The client's address.
     client: Option<String>,
     /// When its intent was written, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created: Timestamp,
     /// When its state changed last, RFC 3339.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated: Timestamp,
     /// Why it stands where it stands, if there is more to say.
     detail: Option<String>,
@@ -647,12 +658,22 @@ pub struct TradeRecord {
     /// What came of it.
     result: Option<TradeResult>,
     /// Of a superseded trade: the position or order as it was found; `null`: there is none any more.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<PresentBody>)]
     present: Option<serde_json::Value>,
     /// Who settled it, if an operator did.
     resolved_by: Option<String>,
     /// What was found later and contradicts the operator.
     contradicted: Option<String>,
+}
+
+/// A position or an order.
+#[derive(ToSchema)]
+#[schema(as = PositionOrOrder)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "shows the shape of what the journal keeps as JSON")]
+pub enum PresentBody {
+    Position(crate::mt5::Position),
+    Order(crate::mt5::Order),
 }
 
 /// A position or order as clients see it: without the tag, and in UTC where the server's zone is known.
@@ -727,11 +748,10 @@ impl Parameter for Limit {
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/trades", tag = "trading",
     params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("state" = Option<String>, Query, description = "`sending`, `executed`, `refused`, `unknown`, `not-found`, `not-sent` or `superseded`", example = "unknown"),
+        ("state" = Option<String>, Query, description = "Only those in this state", example = "unknown"),
         ("idempotency_key" = Option<String>, Query, description = "Only those with this Idempotency-Key; asks and never sends"),
         ("api_key" = Option<String>, Query, description = "Only those that were sent with the API key of this name"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100 unless given"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 100 unless given"),
     ),
     responses((status = 200, description = "The trades", body = [TradeRecord]))
 )]
@@ -753,10 +773,6 @@ pub async fn trades(call: Call, account: String) -> Outcome {
 /// A trade made through this gateway.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/trades/{trade_id}", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("trade_id" = String, Path, description = "Id from the answer to the trade"),
-    ),
     responses((status = 200, description = "The trade", body = TradeRecord))
 )]
 pub async fn trade(call: Call, (account, trade_id): (String, String)) -> Outcome {
@@ -775,24 +791,43 @@ fn no_trade(trade_id: &str) -> Problem {
 
 /// An operator's word about an unknown trade.
 #[derive(ToSchema)]
-#[schema(as = TradeResolution, example = json!({"state": "executed", "order": 4711, "reason": "seen in the terminal"}))]
+#[schema(as = TradeResolution)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
-pub struct ResolveBody {
-    /// `executed` or `not-found`.
+pub enum ResolveBody {
+    Executed(ExecutedBody),
+    NotFound(NotFoundBody),
+}
+
+/// That a trade was executed.
+#[derive(ToSchema)]
+#[schema(as = ResolvedAsExecuted, example = json!({"state": "executed", "order": 4711, "reason": "seen in the terminal"}))]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub struct ExecutedBody {
+    /// `executed`
     state: String,
-    /// With `executed`: ticket of the order that it is, which the terminal has to show.
-    order: Option<u64>,
+    /// Ticket of the order that it is, which the terminal has to show.
+    order: u64,
     /// Why, for whoever reads the journal.
     reason: String,
 }
 
-/// Settles a trade that looking cannot decide. Refused where the terminal shows otherwise.
+/// That a trade did not happen.
+#[derive(ToSchema)]
+#[schema(as = ResolvedAsNotFound, example = json!({"state": "not-found", "reason": "the broker says so"}))]
+#[expect(dead_code, reason = "shows the shape of a body that is read field by field")]
+pub struct NotFoundBody {
+    /// `not-found`
+    state: String,
+    /// Why, for whoever reads the journal.
+    reason: String,
+}
+
+/// Settles a trade that looking cannot decide.
+///
+/// Refused where the terminal shows otherwise.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/trades/{trade_id}/resolve", tag = "trading",
-    params(
-        ("account" = String, Path, description = "Name of a configured account"),
-        ("trade_id" = String, Path, description = "Id of an unknown trade"),
-    ),
     request_body = ResolveBody,
     responses((status = 200, description = "The trade, settled", body = TradeRecord))
 )]
