@@ -9,6 +9,7 @@ mod bulk;
 mod console;
 mod monitoring;
 mod nginx;
+mod openapi;
 mod pages;
 mod prometheus;
 mod readme;
