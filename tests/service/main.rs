@@ -12,6 +12,7 @@ mod documents;
 mod edges;
 mod keys;
 mod metrics;
+mod pages;
 mod pool;
 mod reads;
 mod streams;
