@@ -7,14 +7,16 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::common::Gateway;
-use crate::common::pages::{Block, Page};
+use crate::common::pages::{self, Block, Page};
 
-/// Runs a program with a script, where `mt5-gateway` and the tests' Python are found first.
+/// Runs a program with a script, where `mt5-gateway` and the tests' Python and promtool are found first.
 fn run(program: &str, script: &str, directory: &Path) -> String {
     let gateway = Path::new(env!("CARGO_BIN_EXE_mt5-gateway")).parent().unwrap().to_owned();
     let python = crate::tools::python().parent().unwrap().to_owned();
+    let promtool =
+        crate::tools::program("prometheus/usr/bin/promtool").parent().unwrap().to_owned();
     let inherited = std::env::var_os("PATH").unwrap();
-    let folders = [gateway, python].into_iter().chain(std::env::split_paths(&inherited));
+    let folders = [gateway, python, promtool].into_iter().chain(std::env::split_paths(&inherited));
     let mut command = Command::new(program);
     if program == "bash" {
         command.args(["-euo", "pipefail"]);
@@ -216,6 +218,27 @@ fn a_stream_is_read_as_documented() {
         format!("set +o pipefail; {} | head -n {lines}", addressed(command.text.trim(), &gateway));
     let printed = run("bash", &script, gateway.directory.path());
     assert!(is_shown(&shown.text, &printed), "{printed}");
+}
+
+#[test]
+fn an_operator_checks_by_hand() {
+    let blocks = Page::read("docs/operations/monitoring.md").section("Checking by hand");
+    let [states, output, .., scrapes] = blocks.as_slice() else { panic!("{blocks:?}") };
+    let gateway = Gateway::ready("");
+    follow(&gateway, &[states.clone(), output.clone()]);
+    let counts = follow(&gateway, std::slice::from_ref(scrapes)).remove(0);
+    assert!(counts.contains(" 200") && counts.contains(" 429"), "{counts}");
+}
+
+#[test]
+fn every_command_is_valid_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    for page in pages::all() {
+        for block in page.blocks().iter().filter(|block| block.language == "sh") {
+            std::fs::write(directory.path().join("block"), &block.text).unwrap();
+            run("bash", "bash -n block", directory.path());
+        }
+    }
 }
 
 #[test]

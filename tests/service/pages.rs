@@ -35,6 +35,19 @@ fn every_page_is_listed_in_the_readme() {
 }
 
 #[test]
+fn commands_can_be_pasted() {
+    for page in pages::all() {
+        for block in page.blocks().iter().filter(|block| block.language == "sh") {
+            for line in block.text.lines() {
+                // zsh takes no comments in a line that is typed.
+                let pastes = !line.contains(" # ") && !line.starts_with(['$', '#']);
+                assert!(pastes, "{}, {}: {line}", page.name, block.section);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_readme_asks_for_the_rust_version_of_the_manifest() {
     let manifest = std::fs::read_to_string(pages::root().join("Cargo.toml")).unwrap();
     let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
