@@ -113,6 +113,33 @@ fn tls_allow_list_and_real_client_addresses() {
     assert!(!errors.contains("[crit]") && !errors.contains("[alert]"), "{errors}");
 }
 
+/// The gateway sees what a browser wrote, as without nginx; otherwise it would refuse its own
+/// console's requests, or believe a page of another site.
+#[test]
+fn the_host_and_the_origin_of_clients_reach_the_gateway() {
+    let gateway = Gateway::ready(
+        "[server]\ntrusted_proxies = ['127.0.0.1']\nallowed_hosts = ['trading.example.com']",
+    );
+    let nginx = Nginx::start(gateway.address.port());
+    let own = format!("Origin: https://127.0.0.1:{}", nginx.tls);
+    let named = "Host: trading.example.com";
+    for (headers, expected) in [
+        ([own.as_str(), ""], "201"),
+        ([named, "Origin: https://trading.example.com"], "201"),
+        ([named, "Forwarded: for=203.0.113.9"], "201"),
+        ([named, "Origin: https://evil.example"], "403"),
+        (["Host: evil.example", "Origin: https://evil.example"], "421"),
+    ] {
+        let order = r#"{"symbol":"EURUSD","type":"BUY","volume":0.1}"#;
+        let body = ["-d", order, "-H", "Content-Type: application/json"];
+        let arguments = [body.as_slice(), &["-H", headers[0], "-H", headers[1]]].concat();
+        let path = "/api/v1/accounts/demo/orders";
+        let (status, body) = nginx.get("127.0.0.1", path, &arguments);
+        assert_eq!(status, expected, "{headers:?}: {body}");
+    }
+    assert!(!gateway.log().contains("203.0.113.9"), "a forged address is not believed");
+}
+
 #[test]
 fn too_many_requests_of_one_client_are_refused() {
     let gateway = Gateway::ready("[server]\ntrusted_proxies = ['127.0.0.1']");

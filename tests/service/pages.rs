@@ -1,6 +1,7 @@
 //! The documentation holds together.
 
-use crate::common::pages::{self, Page};
+use crate::common::command;
+use crate::common::pages::{self, Block, Page};
 
 #[test]
 fn links_lead_to_pages_and_headings_that_exist() {
@@ -55,4 +56,61 @@ fn the_readme_asks_for_the_rust_version_of_the_manifest() {
         let text = Page::read(page).text;
         assert!(text.contains(&format!("{version} or newer")), "{page} lacks Rust {version}");
     }
+}
+
+/// What the accounts in the pages' examples have that an example leaves out.
+const ACCOUNTS: [(&str, &str); 3] = [
+    ("main", "login = 1\nserver = 'S'\npassword = 'p'\nterminal.kind = 'worker'\n"),
+    ("hedge", "login = 2\nserver = 'S'\npassword = 'p'\nterminal.kind = 'worker'\n"),
+    ("test", "login = 3\nserver = 'S'\nterminal.kind = 'simulator'\n"),
+];
+
+/// Why `check-config` refuses an example of settings, if it does.
+fn refusal(block: &Block) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let lower = block.text.to_lowercase();
+    let of_example = |name: &str| {
+        lower.contains(&format!("accounts.{name}")) || lower.contains(&format!("accounts__{name}"))
+    };
+    let defaults = ACCOUNTS.iter().filter(|(name, _)| of_example(name));
+    let defaults = defaults.map(|(name, settings)| format!("[accounts.{name}]\n{settings}"));
+    write("settings/default.toml", &defaults.collect::<String>());
+    write("EURUSD_H1.csv", include_str!("../data/EURUSD_H1.csv"));
+    // Passwords and digests are the reader's.
+    let lines = block.text.lines().map(|line| match line.split_once("password_file = ") {
+        Some((before, _)) => format!("{before}password = 'p'\n"),
+        None => format!("{line}\n"),
+    });
+    let text =
+        lines.collect::<String>().replace("sha256 = \"…\"", &format!("sha256 = '{:064}'", 1));
+    let mut command = command(directory.path());
+    if block.language == "toml" {
+        write("mine.toml", &text);
+        command.args(["--config", "mine.toml"]);
+    } else {
+        write(".env", &text);
+    }
+    let output = command.arg("check-config").output().unwrap();
+    let refused = !output.status.success();
+    refused.then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn settings_that_the_pages_show_are_accepted() {
+    let mut examples = 0;
+    for page in pages::all() {
+        for block in page.blocks() {
+            if ["toml", "ini"].contains(&block.language.as_str()) {
+                examples += 1;
+                let refusal = refusal(&block);
+                assert_eq!(refusal, None, "{}, {}:\n{}", page.name, block.section, block.text);
+            }
+        }
+    }
+    assert!(examples > 10, "{examples}");
 }
