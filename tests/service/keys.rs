@@ -100,6 +100,8 @@ fn what_a_key_may_not_see_does_not_exist_for_it() {
     };
     assert_eq!(names("/api/v1/accounts", ""), ["prop_one", "prop_two"]);
     assert_eq!(names("/api/v1/console", "accounts"), ["prop_one", "prop_two"]);
+    let console = get(&gateway, "props", "/api/v1/console").text();
+    assert!(!console.contains("main") && console.contains("prop_one"), "{console}");
     for path in
         ["", "/account", "/positions", "/trades", "/symbols/EURUSD/tick", "/stream?events=account"]
     {
