@@ -19,7 +19,7 @@ use mt5_gateway::http::table::{Encoder, Format};
 use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows};
 use mt5_gateway::pool::{Context, Directory};
-use mt5_gateway::sampler::Source;
+use mt5_gateway::sampler::sensors;
 use mt5_gateway::settings::Settings;
 use mt5_gateway::telemetry::Events;
 use mt5_gateway::terminal::worker::protocol;
@@ -232,9 +232,10 @@ fn metrics(criterion: &mut Criterion) {
 
 /// A measurement of the machine.
 fn sampler(criterion: &mut Criterion) {
-    let mut source = Source::new(vec![]);
-    source.measure();
-    criterion.bench_function("sampler tick", |bencher| bencher.iter(|| source.measure()));
+    let mut sensors = sensors(&[]);
+    criterion.bench_function("sampler tick", |bencher| {
+        bencher.iter(|| sensors.iter_mut().filter_map(|sensor| sensor.measure().ok()).count());
+    });
 }
 
 criterion_group!(

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use ractor::{Actor, ActorRef};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -20,6 +20,7 @@ use crate::metrics::http::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, Metrics};
 use crate::pool::{Directory, Pool};
+use crate::sampler::FirstSample;
 use crate::settings::Settings;
 use crate::streams::Streams;
 use crate::telemetry::Events;
@@ -110,7 +111,7 @@ impl Service {
         let journal = open_journal(&settings.trading, &directory, &metrics)?;
         let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
         let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
-        let (sampled_sender, sampled) = watch::channel(false);
+        let (sampled_sender, first_sample) = FirstSample::new();
         let (given_up_sender, given_up) = oneshot::channel();
         let args = gateway::Args {
             gateway: gateway.clone(),
@@ -146,7 +147,7 @@ impl Service {
             gateway,
             metrics,
             instruments,
-            sampled,
+            first_sample,
             events,
         });
         Ok(Service {

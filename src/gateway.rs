@@ -208,9 +208,9 @@ impl State {
         }
         error!(actor = role.name(), reason, "actor given up");
         // Without measurements of the machine the service is still one.
-        if role != Role::Sampler
-            && let Some(given_up) = self.given_up.take()
-        {
+        if role == Role::Sampler {
+            self.args.metrics.record(Event::SamplerGone);
+        } else if let Some(given_up) = self.given_up.take() {
             let _ = given_up.send(role);
         }
     }

@@ -28,12 +28,12 @@ use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
-use tokio::sync::watch;
 
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::metrics::http::HttpInstruments;
 use crate::pool::{Directory, Pool};
+use crate::sampler::FirstSample;
 use crate::streams::Streams;
 use crate::telemetry::Events;
 use crate::trading::Trading;
@@ -79,7 +79,7 @@ pub struct App {
     metrics: Metrics,
     instruments: Option<HttpInstruments>,
     scrape_limit: DefaultKeyedRateLimiter<IpAddr>,
-    sampled: watch::Receiver<bool>,
+    first_sample: FirstSample,
     events: Events,
 }
 
@@ -104,7 +104,7 @@ pub struct Parts {
     /// `None`: nothing is measured.
     pub instruments: Option<HttpInstruments>,
     /// Whether the machine was measured.
-    pub sampled: watch::Receiver<bool>,
+    pub first_sample: FirstSample,
     /// The last events of each actor.
     pub events: Events,
 }
@@ -122,7 +122,7 @@ impl App {
             gateway,
             metrics,
             instruments,
-            sampled,
+            first_sample,
             events,
         } = parts;
         let quota = Quota::per_second(options.scrape_rate).allow_burst(options.scrape_burst);
@@ -138,7 +138,7 @@ impl App {
             metrics,
             instruments,
             scrape_limit,
-            sampled,
+            first_sample,
             events,
         })
     }

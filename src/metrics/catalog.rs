@@ -162,10 +162,12 @@ catalog! { options;
         "Memory in use on the machine.";
     gauge system_memory_total_bytes []
         "Memory of the machine.";
+    gauge system_memory_limit_bytes []
+        "Memory that the gateway's control group may use, where it is limited.";
     gauge system_disk_free_bytes [mountpoint]
-        "Space that is free on the disk.";
+        "Space that is free on the file system.";
     gauge system_disk_size_bytes [mountpoint]
-        "Size of the disk.";
+        "Size of the file system.";
     seconds process_cpu_seconds_total []
         "Processor time that the gateway has used.";
     gauge process_resident_memory_bytes []

@@ -1,11 +1,13 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use prometheus::{Histogram, IntCounter};
+use prometheus::core::{Atomic, Collector as _, GenericGaugeVec};
+use prometheus::proto::{LabelPair, MetricFamily};
+use prometheus::{Histogram, IntCounter, IntGaugeVec};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -257,10 +259,11 @@ impl State {
             Event::ActorRestarted(role) => {
                 catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).inc();
             }
-            Event::Sampled(sample) => take_sample(&catalog, &sample),
-            Event::SampleFailed(group) => {
-                catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]).inc();
+            Event::Sampled(sample) => {
+                show_sample(&catalog, &sample);
+                count_sample(&catalog, &sample);
             }
+            Event::SamplerGone => show_sample(&catalog, &Sample::default()),
         }
     }
 
@@ -349,50 +352,85 @@ fn answer(replies: Vec<oneshot::Sender<Rendered>>, rendered: &Rendered) {
     }
 }
 
-fn take_sample(catalog: &Catalog, sample: &Sample) {
-    let none: &[&str] = &[];
-    let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    if let Some(usage) = sample.cpu_usage_ratio {
-        catalog.system_cpu_usage_ratio.with_label_values(none).set(usage);
+/// Shows what the sample has, and removes the series of what it lacks: an old figure would be
+/// taken for a new one.
+fn show_sample(catalog: &Catalog, sample: &Sample) {
+    show(&catalog.system_cpu_usage_ratio, sample.cpu_usage_ratio);
+    let memory = sample.memory.as_ref();
+    show(&catalog.system_memory_used_bytes, memory.map(|memory| bytes(memory.used)));
+    show(&catalog.system_memory_total_bytes, memory.map(|memory| bytes(memory.total)));
+    let limit = memory.and_then(|memory| memory.limit);
+    show(&catalog.system_memory_limit_bytes, limit.map(bytes));
+
+    let free = sample.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.free)));
+    show_each(&catalog.system_disk_free_bytes, &free.collect());
+    let size = sample.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.size)));
+    show_each(&catalog.system_disk_size_bytes, &size.collect());
+
+    let process = sample.process.as_ref();
+    match process {
+        Some(process) => {
+            let cpu = catalog.process_cpu_seconds_total.with_label_values(NONE);
+            cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
+        }
+        None => catalog.process_cpu_seconds_total.reset(),
     }
-    if let Some(memory) = &sample.memory {
-        catalog.system_memory_used_bytes.with_label_values(none).set(bytes(memory.used));
-        catalog.system_memory_total_bytes.with_label_values(none).set(bytes(memory.total));
+    let resident = process.map(|process| bytes(process.resident_memory));
+    show(&catalog.process_resident_memory_bytes, resident);
+    show(&catalog.process_start_time_seconds, process.map(|process| process.start_time));
+    let threads = process.and_then(|process| process.threads);
+    show(&catalog.process_threads, threads.map(bytes));
+    let open = process.and_then(|process| process.open_fds);
+    show(&catalog.process_open_fds, open.map(bytes));
+    let max = process.and_then(|process| process.max_fds);
+    show(&catalog.process_max_fds, max.map(bytes));
+}
+
+fn count_sample(catalog: &Catalog, sample: &Sample) {
+    let durations = catalog.gateway_sampler_duration_seconds.with_label_values(NONE);
+    durations.observe(sample.duration.as_secs_f64());
+    for group in &sample.failed {
+        catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]).inc();
     }
-    for disk in &sample.disks {
-        let labels = [disk.mountpoint.as_str()];
-        catalog.system_disk_free_bytes.with_label_values(&labels).set(bytes(disk.free));
-        catalog.system_disk_size_bytes.with_label_values(&labels).set(bytes(disk.size));
+    if sample.failed.is_empty() {
+        let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(NONE);
+        last.set(sample.timestamp);
     }
-    if let Some(process) = &sample.process {
-        let cpu = catalog.process_cpu_seconds_total.with_label_values(none);
-        cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
-        let resident = catalog.process_resident_memory_bytes.with_label_values(none);
-        resident.set(bytes(process.resident_memory));
-        catalog.process_start_time_seconds.with_label_values(none).set(process.start_time);
-        let optional = [
-            (&catalog.process_threads, process.threads),
-            (&catalog.process_open_fds, process.open_fds),
-            (&catalog.process_max_fds, process.max_fds),
-        ];
-        for (family, value) in optional {
-            if let Some(value) = value {
-                family.with_label_values(none).set(bytes(value));
-            }
+}
+
+/// No labels.
+const NONE: &[&str] = &[];
+
+fn bytes(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Sets the one series of a family without labels, or removes it.
+fn show<P: Atomic>(family: &GenericGaugeVec<P>, value: Option<P::T>) {
+    match value {
+        Some(value) => family.with_label_values(NONE).set(value),
+        None => family.reset(),
+    }
+}
+
+/// Sets the series of a family with one label, and removes those that have no value.
+fn show_each(family: &IntGaugeVec, values: &BTreeMap<&str, i64>) {
+    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
+        let label = metric.get_label().first().map_or("", LabelPair::value);
+        if !values.contains_key(label) {
+            // It is there, because it was listed just now.
+            let _ = family.remove_label_values(&[label]);
         }
     }
-    let durations = catalog.gateway_sampler_duration_seconds.with_label_values(none);
-    durations.observe(sample.duration.as_secs_f64());
-    if sample.complete {
-        let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(none);
-        last.set(sample.timestamp);
+    for (label, value) in values {
+        family.with_label_values(&[label]).set(*value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Options, StatusLabels};
+    use crate::metrics::{Disk, Options, StatusLabels};
 
     /// A metrics actor whose `n`th rendering, from 0, does this.
     async fn start(render: impl Fn(u64) -> Bytes + Send + Sync + 'static) -> Metrics {
@@ -411,6 +449,27 @@ mod tests {
         let args = Args { render, ..Args::new(catalog, depths, metrics.clone()) };
         Actor::spawn(None, Collector, args).await.unwrap();
         metrics
+    }
+
+    #[test]
+    fn without_a_sampler_the_machine_has_no_series() {
+        let options = Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        };
+        let catalog = Catalog::new(&options, &[]).unwrap();
+        let disk = Disk { mountpoint: "/".to_owned(), free: 1, size: 2 };
+        let sample = Sample { cpu_usage_ratio: Some(0.5), disks: vec![disk], ..Sample::default() };
+        let machine = |catalog: &Catalog| {
+            let text = String::from_utf8(render::render(catalog).to_vec()).unwrap();
+            text.lines().filter(|line| line.starts_with("system_")).count()
+        };
+        show_sample(&catalog, &sample);
+        assert_eq!(machine(&catalog), 3);
+        show_sample(&catalog, &Sample::default());
+        assert_eq!(machine(&catalog), 0);
     }
 
     #[tokio::test]

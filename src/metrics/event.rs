@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Group, Sample};
+use super::Sample;
 use crate::actor::Role;
 use crate::mt5::{ErrorType, Method, Retcode};
 
@@ -175,6 +175,6 @@ pub enum Event {
     ActorRestarted(Role),
     /// The machine was measured.
     Sampled(Box<Sample>),
-    /// A part of the measurement failed.
-    SampleFailed(Group),
+    /// Nobody measures the machine any more.
+    SamplerGone,
 }

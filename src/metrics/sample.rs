@@ -30,8 +30,8 @@ impl Group {
     }
 }
 
-/// A measurement. What failed is `None` or missing.
-#[derive(Debug)]
+/// A measurement. What failed is `None` or missing, and its series are removed.
+#[derive(Debug, Default)]
 pub struct Sample {
     /// Used share of all processors' time, 0 to 1.
     pub cpu_usage_ratio: Option<f64>,
@@ -41,12 +41,12 @@ pub struct Sample {
     pub disks: Vec<Disk>,
     /// The gateway itself.
     pub process: Option<ProcessSample>,
-    /// What the measurement took.
+    /// The parts that failed; a group with several parts may be listed several times.
+    pub failed: Vec<Group>,
+    /// What the slowest part took that did not fail.
     pub duration: Duration,
     /// When it was made, unix seconds.
     pub timestamp: f64,
-    /// Whether nothing failed.
-    pub complete: bool,
 }
 
 /// Memory, in bytes.
@@ -56,14 +56,16 @@ pub struct Memory {
     pub used: u64,
     /// In all.
     pub total: u64,
+    /// What the gateway and those who share its control group may use; `None`: as much as there is.
+    pub limit: Option<u64>,
 }
 
-/// A disk, in bytes.
+/// A file system, in bytes.
 #[derive(Debug)]
 pub struct Disk {
     /// Where it is mounted.
     pub mountpoint: String,
-    /// Free for use.
+    /// Free for those without privileges.
     pub free: u64,
     /// In all.
     pub size: u64,

@@ -116,7 +116,15 @@ impl Gateway {
     }
 
     pub fn start_with(settings: &str, environment: &[(&str, &str)]) -> Gateway {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), settings, environment)
+    }
+
+    /// Starts a gateway whose working directory is this one.
+    pub fn start_in(
+        directory: tempfile::TempDir,
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Gateway {
         std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
         let (process, log, address) = launch(directory.path(), environment);
         let config = ureq::Agent::config_builder()

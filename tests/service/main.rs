@@ -15,6 +15,7 @@ mod metrics;
 mod pages;
 mod pool;
 mod reads;
+mod sampler;
 mod streams;
 mod trading;
 mod utc;

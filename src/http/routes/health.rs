@@ -1,7 +1,7 @@
 //! Health and metrics, for those who watch the gateway. No key is asked for.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
@@ -106,8 +106,8 @@ pub async fn readyz(call: Call, (): ()) -> Outcome {
         .map(|account| (account.name.clone(), ready_sessions(&account.status())))
         .collect();
     let ready = call.app.directory.accounts().any(|account| account.is_ready());
-    let measured = *call.app.sampled.borrow() || !call.app.metrics.enabled();
-    if ready && measured {
+    let measuring = call.app.first_sample.is_awaited(Instant::now()) && call.app.metrics.enabled();
+    if ready && !measuring {
         return crate::http::json::json(
             &call,
             &Readiness { health: Health { status: STATUS_OK }, accounts },

@@ -1,0 +1,178 @@
+//! What is measured, and how. Everything here may block.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+
+use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::mounts::{self, Place};
+use crate::actor::panic_message;
+use crate::metrics::{Disk, Group, Memory, ProcessSample, Sample};
+
+/// Something that can be measured, and what the measuring library remembers between readings.
+pub enum Sensor {
+    /// Processors.
+    Cpu(Cpu),
+    /// Memory of the machine, and the limit of the gateway's.
+    Memory,
+    /// The gateway's own process.
+    Process(Option<System>),
+    /// A file system.
+    Disk(Place),
+}
+
+/// Processors. Their usage is what they did since the reading before.
+#[derive(Default)]
+pub struct Cpu {
+    system: Option<System>,
+    /// There is a reading to compare the next one with.
+    read: bool,
+}
+
+/// What a sensor read.
+#[derive(Debug)]
+pub enum Reading {
+    /// Used share of all processors' time, 0 to 1.
+    Cpu(f64),
+    Memory(Memory),
+    Process(ProcessSample),
+    Disk(Disk),
+}
+
+/// Everything that is measured, with these mount points. Without any it is the file system that
+/// holds the working directory.
+pub fn sensors(mountpoints: &[PathBuf]) -> Vec<Sensor> {
+    let mut sensors = vec![Sensor::Cpu(Cpu::default()), Sensor::Memory, Sensor::Process(None)];
+    if mountpoints.is_empty() {
+        sensors.push(Sensor::Disk(Place::WorkingDirectory));
+    }
+    let places = mountpoints.iter().map(|mountpoint| Place::Mountpoint(mountpoint.clone()));
+    sensors.extend(places.map(Sensor::Disk));
+    sensors
+}
+
+impl Sensor {
+    /// Which errors count as its own.
+    pub fn group(&self) -> Group {
+        match self {
+            Sensor::Cpu(_) => Group::Cpu,
+            Sensor::Memory => Group::Memory,
+            Sensor::Process(_) => Group::Process,
+            Sensor::Disk(_) => Group::Disk,
+        }
+    }
+
+    /// Reads processors for a first time, which takes a fifth of a second.
+    pub(super) fn prepare(&mut self) {
+        if let Sensor::Cpu(cpu) = self
+            && !cpu.read
+            && caught(|| cpu.usage()).is_ok()
+        {
+            std::thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
+            cpu.read = true;
+        }
+    }
+
+    /// Measures.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    pub fn measure(&mut self) -> Result<Reading, String> {
+        caught(|| match self {
+            Sensor::Cpu(cpu) => cpu.usage().map(Reading::Cpu),
+            Sensor::Memory => memory().map(Reading::Memory),
+            Sensor::Process(system) => process(opened(system)?).map(Reading::Process),
+            Sensor::Disk(place) => mounts::measure(place).map(Reading::Disk),
+        })
+    }
+}
+
+impl fmt::Display for Sensor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sensor::Disk(place) => place.fmt(formatter),
+            other => formatter.write_str(other.group().name()),
+        }
+    }
+}
+
+impl Reading {
+    /// Makes it a part of a sample.
+    pub fn add_to(self, sample: &mut Sample) {
+        match self {
+            Reading::Cpu(ratio) => sample.cpu_usage_ratio = Some(ratio),
+            Reading::Memory(memory) => sample.memory = Some(memory),
+            Reading::Process(process) => sample.process = Some(process),
+            Reading::Disk(disk) => sample.disks.push(disk),
+        }
+    }
+}
+
+/// Makes a panic of the measuring library a failure.
+fn caught<T>(part: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|panic| {
+        Err(format!("the measuring library panicked: {}", panic_message(&*panic)))
+    })
+}
+
+fn opened(system: &mut Option<System>) -> Result<&mut System, String> {
+    match system {
+        Some(system) => Ok(system),
+        none => Ok(none.insert(System::new().map_err(|error| error.to_string())?)),
+    }
+}
+
+impl Cpu {
+    fn usage(&mut self) -> Result<f64, String> {
+        // Where it cannot be read the library keeps the reading before, and does not say so.
+        #[cfg(target_os = "linux")]
+        std::fs::read("/proc/stat").map_err(|fault| format!("/proc/stat: {fault}"))?;
+        let system = opened(&mut self.system)?;
+        system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_usage());
+        if system.cpus().is_empty() {
+            return Err("no processor is visible".to_owned());
+        }
+        Ok(f64::from(system.global_cpu_usage()) / 100.0)
+    }
+}
+
+fn own_pid() -> Pid {
+    Pid::from_u32(std::process::id())
+}
+
+fn memory() -> Result<Memory, String> {
+    // Opened each time, because the library keeps what it read before where it cannot read.
+    let mut system = System::new().map_err(|error| error.to_string())?;
+    system.refresh_memory();
+    let (used, total) = (system.used_memory(), system.total_memory());
+    if total == 0 {
+        return Err("the machine's memory is not visible".to_owned());
+    }
+    let nothing = ProcessRefreshKind::nothing();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own_pid()]), true, nothing);
+    let process = system.process(own_pid()).ok_or("the own process is not visible")?;
+    // Those of the process, not of the system: a service has a control group below the root.
+    let limit = process.cgroup_limits().map(|limits| limits.total_memory);
+    Ok(Memory { used, total, limit })
+}
+
+fn process(system: &mut System) -> Result<ProcessSample, String> {
+    let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().with_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own_pid()]), true, kind);
+    let process = system.process(own_pid()).ok_or("the own process is not visible")?;
+    let threads = process.tasks().map(|tasks| tasks.len() as u64);
+    let open_fds = process.open_files().map(|count| count as u64);
+    // Linux tells both unless it cannot, which is so when no file can be opened any more.
+    if cfg!(target_os = "linux") && (threads.is_none_or(|count| count == 0) || open_fds.is_none()) {
+        return Err("the own threads and open files cannot be listed".to_owned());
+    }
+    Ok(ProcessSample {
+        cpu_seconds: process.accumulated_cpu_time() as f64 / 1000.0,
+        resident_memory: process.memory(),
+        start_time: process.start_time() as f64,
+        threads,
+        open_fds,
+        max_fds: process.open_files_limit().map(|count| count as u64),
+    })
+}
