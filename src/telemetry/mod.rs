@@ -1,21 +1,25 @@
-//! Logs: one line an event, to standard error, as text or JSON; and the last
-//! events of each actor, for the console.
+//! Logs: one line an event, to standard error and to a file if one is configured, as text or JSON;
+//! and the last events of each actor, for the console.
 
 mod events;
+mod file;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 pub use self::events::{Events, Noted};
+use self::file::RotatingFile;
 
-/// Lines that may wait for a slow reader before further ones are lost: a
-/// console that is being selected in must not stop the gateway.
+/// Capacity of each log queue, in lines. When standard error blocks (for example while text is
+/// selected in a Windows console) or the file does (a disk that hangs), further lines are dropped
+/// instead of blocking the gateway.
 const WAITING_LINES: usize = 128_000;
 
 /// How to log.
@@ -55,22 +59,37 @@ pub fn check_filter(filter: &str) -> Result<(), ParseError> {
     filter.parse::<EnvFilter>().map(|_| ())
 }
 
-/// Starts logging. Lines that wait are written when the guard is dropped.
+/// Starts logging. Lines that wait are written when the guards are dropped.
 ///
 /// # Errors
 /// If the filter cannot be read.
-pub fn start(options: &Options) -> Result<(WorkerGuard, Events), ParseError> {
+pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError> {
     let filter: EnvFilter = options.filter.parse()?;
-    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
-    let (writer, guard) = builder.finish(std::io::stderr());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(std::io::stderr().is_terminal());
+    let (errors, guard) = queue("log", std::io::stderr());
+    let mut guards = vec![guard];
+    let writer = match &options.file {
+        None => BoxMakeWriter::new(errors),
+        // A queue each, so that neither waits for the other.
+        Some(file) => {
+            let (file, guard) = queue("log-file", RotatingFile::new(file.clone()));
+            guards.push(guard);
+            BoxMakeWriter::new(errors.and(file))
+        }
+    };
+    // A line is made once for both, and a file wants no colours.
+    let ansi = options.file.is_none() && std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines = match options.format {
         Format::Text => lines.with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
     let events = Events::default();
     tracing_subscriber::registry().with(lines).with(events.layer()).init();
-    Ok((guard, events))
+    Ok((guards, events))
+}
+
+/// A writer that never blocks, and the thread behind it.
+fn queue(thread: &str, writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
+    builder.thread_name(thread).finish(writer)
 }

@@ -96,7 +96,8 @@ fn launch(directory: &Path, environment: &[(&str, &str)]) -> Launched {
     let lines = log.clone();
     std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("metrics=http://") {
+            let listens = line.split_once("metrics=http://");
+            if let Some((_, rest)) = listens.or(line.split_once("\"metrics\":\"http://")) {
                 let address = rest.split('/').next().unwrap_or_default();
                 let _ = sender.send(address.parse().unwrap());
             }
@@ -105,7 +106,10 @@ fn launch(directory: &Path, environment: &[(&str, &str)]) -> Launched {
     });
     match listening.recv_timeout(PATIENCE) {
         Ok(address) => (process, log, address),
-        Err(_) => panic!("the gateway does not listen: {:#?}", log.lock().unwrap()),
+        Err(_) => {
+            let _ = process.kill();
+            panic!("the gateway does not listen: {:#?}", log.lock().unwrap())
+        }
     }
 }
 

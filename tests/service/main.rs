@@ -11,6 +11,7 @@ mod console;
 mod documents;
 mod edges;
 mod keys;
+mod logs;
 mod metrics;
 mod pages;
 mod pool;
