@@ -1,5 +1,6 @@
 //! What Prometheus itself makes of `/metrics`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +60,28 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one with a configuration, beside which these files lie.
     pub fn start(configuration: &str, files: &[(&str, &str)]) -> Prometheus {
+        Self::start_in(tempfile::tempdir().unwrap(), configuration, files)
+    }
+
+    /// Starts one that scrapes nothing and has these samples, in OpenMetrics' format.
+    pub fn remembering(samples: &str) -> Prometheus {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("samples"), samples).unwrap();
+        let output = Command::new(program("prometheus/usr/bin/promtool"))
+            .current_dir(directory.path())
+            .args(["tsdb", "create-blocks-from", "openmetrics", "samples", "data"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        Self::start_in(directory, "global: {}\n", &[])
+    }
+
+    fn start_in(
+        directory: tempfile::TempDir,
+        configuration: &str,
+        files: &[(&str, &str)],
+    ) -> Prometheus {
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("prometheus.yml"), configuration).unwrap();
         for (name, content) in files {
@@ -88,15 +110,35 @@ impl Prometheus {
     /// # Errors
     /// What Prometheus finds wrong with it.
     pub fn query(&self, expression: &str) -> Result<Vec<f64>, String> {
+        self.query_with(expression, &[])
+            .map(|values| values.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// The values of a query at a time in unix seconds, by their labels as JSON.
+    pub fn query_at(&self, expression: &str, time: u64) -> BTreeMap<String, f64> {
+        let values = self.query_with(expression, &[("time", &time.to_string())]);
+        values.unwrap_or_else(|error| panic!("{expression}: {error}")).into_iter().collect()
+    }
+
+    fn query_with(
+        &self,
+        expression: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Vec<(String, f64)>, String> {
         let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut reply =
-            agent.get(url).query("query", expression).call().map_err(|error| error.to_string())?;
+        let mut request = agent.get(url).query("query", expression);
+        for (name, value) in parameters {
+            request = request.query(*name, *value);
+        }
+        let mut reply = request.call().map_err(|error| error.to_string())?;
         let body = reply.body_mut().read_to_vec().map_err(|error| error.to_string())?;
         let answer: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
         let result = answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?;
-        let values = result.iter().filter_map(|one| one["value"][1].as_str()?.parse().ok());
+        let values = result.iter().filter_map(|one| {
+            Some((one["metric"].to_string(), one["value"][1].as_str()?.parse().ok()?))
+        });
         Ok(values.collect())
     }
 }
