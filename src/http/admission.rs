@@ -31,6 +31,11 @@ use super::request::{Exchange, shorten};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Headers that a request may have, and bytes of their names and values. hyper has the first limit
+/// for HTTP/1 only, and answers by itself where HTTP/2 has too much.
+const MOST_HEADERS: usize = 100;
+const MOST_HEADER_BYTES: usize = 64 * 1024;
+
 /// The origin that browsers send for pages that have none, such as files and sandboxed frames.
 const OPAQUE: &str = "null";
 
@@ -70,11 +75,15 @@ impl Admission {
     /// Checks a request's head.
     ///
     /// # Errors
-    /// The problem to answer with: 400, 403, 405, 413, 415 or 421.
+    /// The problem to answer with: 400, 403, 405, 413, 415, 421 or 431.
     pub fn check(&self, head: &Parts) -> Result<(), Problem> {
         // A CONNECT's authority and the `*` of OPTIONS are no paths.
         if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
             return Err(Problem::method_not_allowed(&[Method::GET, Method::HEAD]));
+        }
+        let bytes = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        if head.headers.len() > MOST_HEADERS || bytes.sum::<usize>() > MOST_HEADER_BYTES {
+            return Err(Problem::header_too_large());
         }
         let authority = authority(head)?;
         if !is_for_any_host(head.uri.path()) {
@@ -462,6 +471,19 @@ mod tests {
         let opaque = format!("POST / x\n{own}\nOrigin: null");
         assert_eq!(status(&any, &opaque), 403);
         assert_eq!(status(&admission(&[], &["null"]), &opaque), 200);
+    }
+
+    #[test]
+    fn headers_have_a_limit_in_number_and_in_size() {
+        let admission = admission(&[], &[]);
+        let number = |count: usize| "x: y\n".repeat(count);
+        let size = |bytes: usize| format!("x: {}\n", "y".repeat(bytes));
+        for (headers, expected) in
+            [(number(99), 200), (number(100), 431), (size(60_000), 200), (size(70_000), 431)]
+        {
+            let request = format!("GET / x\n{headers}Host: 127.0.0.1");
+            assert_eq!(status(&admission, &request), expected, "{} bytes", headers.len());
+        }
     }
 
     #[test]

@@ -27,6 +27,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a connection without a request may take to end by itself, once it was asked to.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Bytes of headers that are read in HTTP/2, about as many as in HTTP/1. What is beyond `Admission`'s
+/// limit is refused there as a problem; what is beyond this one hyper refuses by itself.
+const MOST_HEADER_BYTES: u32 = 400 * 1024;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is going on on a connection, as its stream, its requests and its limits see it.
@@ -117,7 +121,11 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `QUIET` limits how long a head may take, of every version of HTTP.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .max_header_list_size(MOST_HEADER_BYTES);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

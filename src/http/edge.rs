@@ -146,20 +146,19 @@ pub fn refuse_head(
     peer: IpAddr,
     status: StatusCode,
 ) -> (Arc<str>, Vec<u8>) {
-    let (kind, detail) = match status {
+    let problem = match status {
         StatusCode::URI_TOO_LONG => {
-            (Kind::UriTooLong, "the request's target is too long: send less in the query")
+            let detail = "the request's target is too long: send less in the query";
+            Problem::new(Kind::UriTooLong, detail)
         }
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            (Kind::HeaderTooLarge, "the request has too many headers, or too large ones")
-        }
-        _ => (Kind::InvalidRequest, "the request's head is not HTTP"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::header_too_large(),
+        _ => Problem::invalid("the request's head is not HTTP"),
     };
     let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
     let headers = http::HeaderMap::new();
     let exchange = Exchange::new(request_id(&headers), peer, method, http::Uri::default(), headers);
-    let (request_id, body) =
-        (exchange.request_id.clone(), Problem::new(kind, detail).body(&exchange.request_id));
+    let request_id = exchange.request_id.clone();
+    let body = problem.body(&request_id);
     drop(Record {
         app: app.clone(),
         unmatched: unmatched.clone(),

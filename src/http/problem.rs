@@ -142,6 +142,12 @@ impl Problem {
         Problem::new(Kind::BodyTooLarge, detail)
     }
 
+    /// More headers than are read.
+    pub fn header_too_large() -> Problem {
+        let detail = "the request has more than 100 headers, or more than 64 KiB of them";
+        Problem::new(Kind::HeaderTooLarge, detail)
+    }
+
     /// Missing or unknown credentials.
     pub fn unauthorized(detail: &str) -> Problem {
         Problem::new(Kind::Unauthorized, detail).header(WWW_AUTHENTICATE, "Bearer")

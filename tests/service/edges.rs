@@ -302,10 +302,40 @@ fn the_end_of_a_shell_does_not_end_the_gateway() {
     assert!(gateway.wait().success());
 }
 
+/// The answer to a request in HTTP/2, and the bytes of its body that come at once.
+fn http2(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (http::response::Parts, Vec<u8>) {
+    use hyper::body::Body;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        let uri = format!("http://{}{path}", gateway.address);
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let mut body = std::pin::pin!(body);
+        let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context));
+        let frame = tokio::time::timeout(PATIENCE, frame).await.unwrap();
+        let bytes = frame.map(|frame| frame.unwrap().into_data().unwrap_or_default());
+        (parts, bytes.unwrap_or_default().to_vec())
+    })
+}
+
 #[test]
 fn an_answer_to_head_has_no_body_in_any_version_of_http() {
     let gateway = Gateway::ready("");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for path in [
         "/docs/",
         "/livez",
@@ -316,31 +346,31 @@ fn an_answer_to_head_has_no_body_in_any_version_of_http() {
         let first = gateway.raw(request("HEAD", path, &["host: localhost"], "").as_bytes());
         assert!(first.ends_with("\r\n\r\n"), "{first}");
         assert_eq!(first.matches("\r\n\r\n").count(), 1, "{first}");
-        let length = runtime.block_on(async {
-            use hyper::body::Body;
-            let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-            let executor = hyper_util::rt::TokioExecutor::new();
-            let io = hyper_util::rt::TokioIo::new(stream);
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-            tokio::spawn(connection);
-            let uri = format!("http://{}{path}", gateway.address);
-            let request =
-                http::Request::head(uri).body(http_body_util::Empty::<bytes::Bytes>::new());
-            let answer = sender.send_request(request.unwrap()).await.unwrap();
-            let length = answer.headers().get("content-length").cloned();
-            let mut body = std::pin::pin!(answer.into_body());
-            let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context));
-            let frame = tokio::time::timeout(PATIENCE, frame).await.unwrap();
-            let bytes = frame.map(|frame| frame.unwrap().into_data().unwrap_or_default());
-            assert!(bytes.is_none_or(|bytes| bytes.is_empty()), "{path} has a body");
-            length
-        });
-        let length = length.map_or(String::new(), |length| {
-            format!("content-length: {}", length.to_str().unwrap())
-        });
-        assert!(first.contains(&length), "{length} in {first}");
-        assert_eq!(length.is_empty(), path.contains("stream"), "{path}");
+        let (second, body) = http2(&gateway, "HEAD", path, &[]);
+        assert!(body.is_empty(), "{path} has a body");
+        let length = second.headers.get("content-length").map(|length| length.to_str().unwrap());
+        assert_eq!(length.is_none(), path.contains("stream"), "{path}");
+        if let Some(length) = length {
+            assert!(
+                first.contains(&format!("content-length: {length}\r\n")),
+                "{length} in {first}"
+            );
+        }
+    }
+}
+
+#[test]
+fn heads_that_are_too_large_are_problems_in_http_2_too() {
+    let gateway = Gateway::ready("");
+    let large = "a".repeat(100_000);
+    let names: Vec<String> = (0..150).map(|index| format!("x-{index}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "y")).collect();
+    for headers in [&[("x-large", large.as_str())][..], &many] {
+        let (parts, body) = http2(&gateway, "GET", "/livez", headers);
+        assert_eq!(parts.status, 431);
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "/problems/header-too-large");
+        assert_eq!(problem["request_id"], parts.headers["x-request-id"].to_str().unwrap());
     }
 }
 
