@@ -340,7 +340,7 @@ fn password(reader: &mut Reader, section: &str) -> Option<String> {
             return None;
         }
     };
-    if let Some(mode) = files::exposed_mode(&file) {
+    if let Some(mode) = crate::files::exposed_mode(&file) {
         let file = file.display();
         let message = format!("others can read {file}, which has mode {mode:04o}: `chmod 600` it");
         reader.warn(&file_key, message);

@@ -83,22 +83,6 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-/// The permissions of a file, if others than its owner can read or change it.
-#[cfg(unix)]
-pub fn exposed_mode(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    (mode & 0o077 != 0).then_some(mode)
-}
-
-/// Permissions are lists of users elsewhere, of which nothing is said here.
-#[cfg(not(unix))]
-pub fn exposed_mode(_path: &Path) -> Option<u32> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,8 +11,9 @@ use bytesize::ByteSize;
 use config::{Value, ValueKind};
 use ipnet::IpNet;
 
+use super::Fault;
 use super::layers::{Layers, Leaf, Source};
-use super::{Fault, files};
+use crate::files;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 

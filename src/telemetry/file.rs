@@ -4,13 +4,14 @@
 //! owner alone, and bring a calendar and compression along.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
 use super::LogFile;
+use crate::files;
 
 /// Writes lines to a file. Before a line that would make it larger than `max_size` the file becomes
 /// `NAME.1`, what was `NAME.1` becomes `NAME.2`, and so on up to `NAME.KEEP`.
@@ -90,21 +91,12 @@ impl Write for RotatingFile {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Open> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        let mut directories = DirBuilder::new();
-        directories.recursive(true);
-        // Nobody else's business: logs name accounts and clients.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-            options.mode(0o600);
-            directories.mode(0o700);
-        }
-        let opened = options.open(path).or_else(|fault| match path.parent() {
+        // Logs name accounts and clients.
+        let open = || files::open_private(path, OpenOptions::new().append(true));
+        let opened = open().or_else(|fault| match path.parent() {
             Some(parent) if fault.kind() == ErrorKind::NotFound => {
-                directories.create(parent)?;
-                options.open(path)
+                files::create_private_directory(parent)?;
+                open()
             }
             _ => Err(fault),
         });

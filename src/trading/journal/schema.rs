@@ -3,7 +3,7 @@
 //! `docs/operations/journal.md` documents the schema for those who read the file with a tool of
 //! their own.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,10 +107,9 @@ pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
     }
     let lock = lock(file)?;
     // SQLite gives its write-ahead log the mode of the database.
-    let database = files::open_private(file).map_err(|error| unusable(error.to_string()))?;
-    let metadata = database.metadata().map_err(|error| unusable(error.to_string()))?;
-    drop(database);
-    if let Some(mode) = files::open_to_others(&metadata) {
+    let created = files::open_private(file, OpenOptions::new().write(true));
+    drop(created.map_err(|error| unusable(error.to_string()))?);
+    if let Some(mode) = files::exposed_mode(file) {
         let (file, mode) = (file.display(), format_args!("{mode:04o}"));
         warn!(%file, %mode, "journal can be read by other users, chmod 600 closes it to them");
     }
@@ -188,7 +187,7 @@ fn lock(file: &Path) -> Result<File, JournalError> {
         file: file.to_owned(),
         detail: format!("{}: {error}", name.display()),
     };
-    let lock = files::open_private(&name).map_err(unusable)?;
+    let lock = files::open_private(&name, OpenOptions::new().write(true)).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::InUse(file.to_owned())),
