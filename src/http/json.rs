@@ -18,7 +18,8 @@ use crate::mt5::{Answer, Rows};
 /// Records from which on writing them takes long enough to keep it off the async threads.
 const MANY_RECORDS: usize = 2_000;
 
-const JSON: &str = "application/json";
+/// The type of every answer that is no rows.
+pub const JSON: &str = "application/json";
 
 /// Answers with a value.
 ///
@@ -27,6 +28,19 @@ const JSON: &str = "application/json";
 pub fn json(call: &Call, value: &impl Serialize) -> Result<Response, Problem> {
     call.accepts(JSON)?;
     serde_json::to_vec(value).map(respond).map_err(unwritable)
+}
+
+/// Answers with a value that may be large, which is written on a thread for blocking work.
+///
+/// # Errors
+/// 406, or 500 if the value cannot be written.
+pub async fn large_json(
+    call: &Call,
+    value: impl Serialize + Send + 'static,
+) -> Result<Response, Problem> {
+    call.accepts(JSON)?;
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&value)).await;
+    written.map_err(unwritable)?.map(respond).map_err(unwritable)
 }
 
 /// Answers with what a terminal answered.
@@ -49,9 +63,7 @@ pub async fn answer(call: &Call, answer: Answer) -> Result<Response, Problem> {
     if records < MANY_RECORDS {
         return json(call, &answer);
     }
-    call.accepts(JSON)?;
-    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer)).await;
-    written.map_err(unwritable)?.map(respond).map_err(unwritable)
+    large_json(call, answer).await
 }
 
 fn unwritable(error: impl std::fmt::Display) -> Problem {
@@ -91,8 +103,7 @@ pub async fn read<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
 }
 
-/// Waits for a part of a body, for as long as the client waits for its answer. A gateway that stops
-/// waits for none.
+/// Waits for a part of a body, until the request's deadline. Shutdown ends the wait with 503.
 ///
 /// # Errors
 /// 408 or 503.

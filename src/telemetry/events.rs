@@ -19,6 +19,9 @@ use crate::actor::Role;
 /// Events that are kept of each source.
 const KEPT: usize = 200;
 
+/// Events that are given at once: they are copied while every line of the log waits.
+const MOST: usize = 5_000;
+
 /// Sources that are told apart. Only configured accounts have events, so this is never reached, and
 /// memory is bounded all the same.
 const SOURCES: usize = 4_096;
@@ -72,12 +75,14 @@ struct Source {
 }
 
 impl Events {
-    /// What is kept of later events than the one with this id, newest first.
+    /// The last events of each source with a higher id than this, newest first. Where there are so many
+    /// sources that these would be more than about [`MOST`], each has as many fewer.
     pub fn after(&self, id: u64) -> Vec<Noted> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_each = (MOST / kept.sources.len().max(1)).clamp(1, KEPT);
         let sources = kept.sources.values();
-        let later =
-            sources.flat_map(|events| events.iter().rev().take_while(|noted| noted.id > id));
+        let later = sources
+            .flat_map(|events| events.iter().rev().take_while(|noted| noted.id > id).take(of_each));
         let mut later: Vec<Noted> = later.cloned().collect();
         drop(kept);
         later.sort_unstable_by_key(|noted| std::cmp::Reverse(noted.id));

@@ -14,7 +14,7 @@ use warp::reply::Response;
 
 use super::{Outcome, Table};
 use crate::http::auth::Scope;
-use crate::http::json::json;
+use crate::http::json::large_json;
 use crate::http::parameters::Parameters;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{Call, shorten};
@@ -100,7 +100,8 @@ pub struct Console {
     accounts: Vec<ConsoleAccount>,
     /// Sums of the metrics over these accounts, and their last quarter of an hour.
     metrics: Overview,
-    /// The last 200 events of each actor of each account, and as many warnings and errors; newest first.
+    /// The last events of each actor of each account, at most 200, and as many warnings and errors;
+    /// newest first. With hundreds of actors they are fewer of each.
     events: Vec<Noted>,
 }
 
@@ -255,7 +256,7 @@ pub async fn console(call: Call, started: Timestamp) -> Outcome {
         metrics,
         events,
     };
-    let mut response = json(&call, &console)?;
+    let mut response = large_json(&call, console).await?;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
