@@ -255,7 +255,11 @@ pub struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
+    interrupt: Option<tokio::signal::unix::Signal>,
+    #[cfg(unix)]
     hangup: Option<tokio::signal::unix::Signal>,
+    #[cfg(windows)]
+    interrupt: Option<tokio::signal::windows::CtrlC>,
     #[cfg(windows)]
     close: Option<tokio::signal::windows::CtrlClose>,
     #[cfg(windows)]
@@ -286,7 +290,11 @@ impl Signals {
             #[cfg(unix)]
             terminate: signal(SignalKind::terminate()).ok(),
             #[cfg(unix)]
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            #[cfg(unix)]
             hangup: signal(SignalKind::hangup()).ok(),
+            #[cfg(windows)]
+            interrupt: tokio::signal::windows::ctrl_c().ok(),
             #[cfg(windows)]
             close: tokio::signal::windows::ctrl_close().ok(),
             #[cfg(windows)]
@@ -302,7 +310,7 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = received!(self.terminate) => return "SIGTERM",
-                Ok(()) = tokio::signal::ctrl_c() => return "interrupt",
+                _ = received!(self.interrupt) => return "interrupt",
                 _ = received!(self.hangup) => {
                     warn!("SIGHUP ignored, the settings are read at start only");
                 }
@@ -317,7 +325,7 @@ impl Signals {
             _ = received!(self.close) => "CTRL_CLOSE",
             _ = received!(self.logoff) => "CTRL_LOGOFF",
             _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
-            Ok(()) = tokio::signal::ctrl_c() => "interrupt",
+            _ = received!(self.interrupt) => "interrupt",
         }
     }
 }

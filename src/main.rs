@@ -122,7 +122,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Says something on standard error. Where nobody listens nobody can be told.
+/// Says something on standard error. A closed standard error is ignored.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

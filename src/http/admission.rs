@@ -5,8 +5,9 @@
 //! the browser believes to talk to, which differs from ours after DNS rebinding, and `Origin` names
 //! the page that asks. Where there is no `Origin`, `Sec-Fetch-Site` says how the page relates to us.
 //!
-//! [`Admission`] decides, [`Guard`] is the layer that asks it. The layer also turns what fails below
-//! it into problems, so that the layers above it, CORS among them, see one kind of response.
+//! [`Admission`] decides, [`AdmissionService`] asks it. The service also chooses the coding of the
+//! answer, before anything acts, and turns what fails below it into problems, so that the layers above
+//! it, CORS among them, see one kind of response.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,13 +22,13 @@ use http::header::{
     UPGRADE,
 };
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use tower_service::Service;
 use tracing::error;
 
 use super::Options;
 use super::problem::{Kind, Problem};
-use super::request::{Exchange, shorten};
+use super::request::{Exchange, header_list, shorten, with_quality};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -249,16 +250,16 @@ fn is_own(origin: &str, authority: &str) -> bool {
     name.eq_ignore_ascii_case(own) && port.unwrap_or(default) == own_port.unwrap_or(default)
 }
 
-/// The layer that refuses, around one that answers.
+/// The service that refuses, around one that answers.
 #[derive(Clone)]
-pub struct Guard<S> {
+pub struct AdmissionService<S> {
     pub admission: Arc<Admission>,
     pub inner: S,
 }
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<S, Q, B> Service<Request<Q>> for Guard<S>
+impl<S, Q, B> Service<Request<Q>> for AdmissionService<S>
 where
     S: Service<Request<Q>, Response = Response<B>>,
     S::Error: std::fmt::Display,
@@ -280,16 +281,13 @@ where
         let request_id = exchange.map(|exchange| exchange.request_id.clone());
         // One that the edge found comes first.
         let found = head.extensions.remove::<Problem>();
-        if let Err(problem) = found.map_or_else(|| self.admission.check(&head), Err) {
+        let checked = found.map_or_else(|| self.admission.check(&head), Err);
+        if let Err(problem) = checked.and_then(|()| choose_coding(&mut head.headers)) {
             return Box::pin(std::future::ready(Ok(problem.into_response_of())));
         }
         let answer = self.inner.call(Request::from_parts(head, body));
         Box::pin(async move {
             Ok(match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(Ok(response)) if is_refused_encoding(&response) => {
-                    let detail = "header `Accept-Encoding`: expected one of identity, gzip, zstd";
-                    Problem::new(Kind::NotAcceptable, detail).into_response_of()
-                }
                 Ok(Ok(response)) => with_etag_of_encoding(response),
                 Ok(Err(fault)) => {
                     error!(request_id = request_id.as_deref(), %fault, "service failed");
@@ -304,11 +302,41 @@ where
     }
 }
 
-/// Whether the compression below found that the client takes no encoding of an answer. It says so by
-/// the status alone; what handlers refuse is a problem.
-fn is_refused_encoding<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::NOT_ACCEPTABLE
-        && response.extensions().get::<Problem>().is_none()
+/// The codings of an answer, the preferred one first.
+const CODINGS: [&str; 3] = ["zstd", "gzip", "identity"];
+
+/// Leaves the one coding in `Accept-Encoding` that the answer is to have. What compresses the answer
+/// would notice only afterwards that the client takes none, when an order may be placed already.
+///
+/// # Errors
+/// 406 if the client takes none, 400 if the header cannot be read.
+fn choose_coding(headers: &mut HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(ACCEPT_ENCODING) {
+        return Ok(());
+    }
+    let accepted = header_list(headers, &ACCEPT_ENCODING)?;
+    let quality_of = |coding: &str| {
+        let named = |wanted: &str| {
+            let mut elements = accepted.iter().map(|element| with_quality(element));
+            elements.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, quality)| quality)
+        };
+        // Identity is acceptable unless it is excluded (RFC 9110, 12.5.3), but asked for last.
+        let unnamed = if coding == "identity" { f32::MIN_POSITIVE } else { 0.0 };
+        named(coding).or_else(|| named("*")).unwrap_or(unnamed)
+    };
+    let mut chosen = (0.0, None);
+    for coding in CODINGS {
+        let quality = quality_of(coding);
+        if quality > chosen.0 {
+            chosen = (quality, Some(coding));
+        }
+    }
+    let coding = chosen.1.ok_or_else(|| {
+        let detail = format!("header `Accept-Encoding`: expected one of {}", CODINGS.join(", "));
+        Problem::new(Kind::NotAcceptable, detail)
+    })?;
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding));
+    Ok(())
 }
 
 /// A strong `ETag` stands for the bytes of one encoding; a compressed answer keeps it as a weak one.
@@ -498,6 +526,38 @@ mod tests {
         ] {
             let request = format!("POST / x\nHost: 127.0.0.1\n{header}");
             assert_eq!(status(&admission, &request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn the_coding_of_an_answer_is_chosen_before_anything_acts() {
+        for (given, expected) in [
+            (None, Ok(None)),
+            (Some("gzip"), Ok(Some("gzip"))),
+            (Some("gzip, deflate, br, zstd"), Ok(Some("zstd"))),
+            (Some("GZIP;Q=0.5, zstd;q=0.4"), Ok(Some("gzip"))),
+            (Some("br"), Ok(Some("identity"))),
+            (Some(""), Ok(Some("identity"))),
+            (Some("*"), Ok(Some("zstd"))),
+            (Some("gzip;q=0"), Ok(Some("identity"))),
+            (Some("identity;q=1, gzip;q=0.5"), Ok(Some("identity"))),
+            (Some("identity;q=0, gzip"), Ok(Some("gzip"))),
+            (Some("identity;q=0"), Err(406)),
+            (Some("identity;q=0, br"), Err(406)),
+            (Some("*;q=0"), Err(406)),
+            (Some("gzip;q=0, *;q=0"), Err(406)),
+            (Some("ä"), Err(400)),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                let value = HeaderValue::from_bytes(given.as_bytes()).unwrap();
+                headers.insert(ACCEPT_ENCODING, value);
+            }
+            let chosen = match choose_coding(&mut headers) {
+                Ok(()) => Ok(headers.get(ACCEPT_ENCODING).map(|value| value.to_str().unwrap())),
+                Err(problem) => Err(problem.into_response().status().as_u16()),
+            };
+            assert_eq!(chosen, expected, "{given:?}");
         }
     }
 

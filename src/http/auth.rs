@@ -17,6 +17,9 @@ use tracing::warn;
 use super::problem::{Kind, Problem};
 use crate::mt5::wildcard;
 
+/// What a client is told whose key is not configured.
+const UNKNOWN: &str = "the key is unknown";
+
 /// What a client is told whose key is no longer valid.
 pub const EXPIRED: &str = "the key has expired";
 
@@ -119,6 +122,23 @@ impl ApiKey {
         Err(Problem::new(Kind::TooManyRequests, detail).retry_after(delay))
     }
 
+    /// Whether it may be used now, and from a client's address.
+    ///
+    /// # Errors
+    /// 401 if it has expired, or the address is in none of its networks.
+    pub fn check(&self, client: IpAddr, now: Timestamp) -> Result<(), Problem> {
+        let networks = &self.key.cidr;
+        if !networks.is_empty() && !networks.iter().any(|network| network.contains(&client)) {
+            warn!(api_key = self.name(), %client, "key used from outside its cidr");
+            // The same as for an unknown key, so that the answer does not confirm a stolen one.
+            return Err(Problem::unauthorized(UNKNOWN));
+        }
+        if self.valid_for(now).is_some_and(|left| left.is_zero()) {
+            return Err(Problem::unauthorized(EXPIRED));
+        }
+        Ok(())
+    }
+
     /// Whether it may be used for what needs a scope. A scope includes those before it.
     ///
     /// # Errors
@@ -149,13 +169,8 @@ impl Keys {
     /// Finds the key that a client presents; `None` where no keys are configured.
     ///
     /// # Errors
-    /// 401 without a key that is known, valid now and allowed from the client's address.
-    pub fn identify(
-        &self,
-        headers: &HeaderMap,
-        client: IpAddr,
-        now: Timestamp,
-    ) -> Result<Option<Arc<ApiKey>>, Problem> {
+    /// 401 without a key that is known.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<ApiKey>>, Problem> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -164,18 +179,7 @@ impl Keys {
         })?;
         // The digest is looked up, not the key, so the time that takes tells nothing.
         let digest: [u8; 32] = Sha256::digest(presented).into();
-        let unknown = || Problem::unauthorized("the key is unknown");
-        let found = self.0.get(&digest).ok_or_else(unknown)?;
-        let networks = &found.key.cidr;
-        if !networks.is_empty() && !networks.iter().any(|network| network.contains(&client)) {
-            warn!(api_key = found.name(), %client, "key used from outside its cidr");
-            // Whoever stole it does not learn that it is good elsewhere.
-            return Err(unknown());
-        }
-        if found.valid_for(now).is_some_and(|left| left.is_zero()) {
-            return Err(Problem::unauthorized(EXPIRED));
-        }
-        Ok(Some(found.clone()))
+        self.0.get(&digest).cloned().map(Some).ok_or_else(|| Problem::unauthorized(UNKNOWN))
     }
 }
 
@@ -207,10 +211,10 @@ mod tests {
         Keys::new([key])
     }
 
-    fn identify(keys: &Keys, client: &str, now: &str) -> Result<Option<Arc<ApiKey>>, Problem> {
+    fn identify(keys: &Keys) -> Arc<ApiKey> {
         let headers =
             HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
-        keys.identify(&headers, client.parse().unwrap(), now.parse().unwrap())
+        keys.identify(&headers).unwrap().unwrap()
     }
 
     #[test]
@@ -228,11 +232,11 @@ mod tests {
             (Admin, Admin, true),
         ] {
             let keys = key(|key| key.scopes = BTreeSet::from([given]));
-            let key = identify(&keys, "127.0.0.1", "2026-01-01T00:00:00Z").unwrap().unwrap();
+            let key = identify(&keys);
             assert_eq!(key.authorize(needed).is_ok(), allowed, "{given:?} for {needed:?}");
         }
         let none = key(|key| key.scopes.clear());
-        let key = identify(&none, "127.0.0.1", "2026-01-01T00:00:00Z").unwrap().unwrap();
+        let key = identify(&none);
         assert!(key.authorize(Read).is_err());
     }
 
@@ -249,7 +253,8 @@ mod tests {
             ("11.1.2.3", "2027-01-31T23:59:59Z", false),
             ("127.0.0.1", "2027-01-31T23:59:59Z", false),
         ] {
-            assert_eq!(identify(&keys, client, now).is_ok(), valid, "{client} {now}");
+            let checked = identify(&keys).check(client.parse().unwrap(), now.parse().unwrap());
+            assert_eq!(checked.is_ok(), valid, "{client} {now}");
         }
     }
 
@@ -257,7 +262,7 @@ mod tests {
     fn a_key_has_its_own_rate() {
         let one = std::num::NonZeroU32::MIN;
         let keys = key(|key| key.rate_limit = Some(Quota::per_second(one).allow_burst(one)));
-        let key = identify(&keys, "127.0.0.1", "2026-01-01T00:00:00Z").unwrap().unwrap();
+        let key = identify(&keys);
         assert!(key.count_request().is_ok());
         let refused = key.count_request().unwrap_err().into_response();
         assert_eq!(refused.status(), 429);

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
@@ -20,8 +20,8 @@ use tower_service::Service;
 use tracing::info;
 
 use super::App;
-use super::admission::is_for_any_host;
-use super::connection::{Activity, UnderWay};
+use super::admission::{Admission, is_for_any_host};
+use super::connection::{Activity, Part, UnderWay};
 use super::forwarded::client_address;
 use super::problem::{Kind, OnSent, Problem};
 use super::request::{Exchange, Route};
@@ -42,6 +42,7 @@ pub struct Edge<S, C> {
     pub unmatched: Arc<Route>,
     pub peer: IpAddr,
     pub activity: Arc<Activity>,
+    pub admission: Arc<Admission>,
     /// Answers what is for any host.
     pub inner: S,
     /// Answers everything else, with CORS.
@@ -59,7 +60,7 @@ where
     C::Future: Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + 'static,
 {
-    type Response = Response<Sent<Either<Full<Bytes>, B>>>;
+    type Response = Response<Sent<Recorded<Either<Full<Bytes>, B>>>>;
     type Error = Infallible;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
@@ -89,10 +90,17 @@ where
             sent: 0,
             is_whole: false,
             on_sent: None,
-            _under_way: Some(self.activity.begin()),
         };
+        let (version, under_way) = (parts.version, self.activity.begin());
+        // CORS answers a preflight before anything below it could refuse it.
+        let refused_preflight = parts.method == Method::OPTIONS
+            && (parts.extensions.get::<Problem>().is_some()
+                || self.admission.check(&parts).is_err());
         parts.extensions.insert(exchange.clone());
-        let without_cors = is_for_any_host(parts.uri.path());
+        let without_cors = refused_preflight || is_for_any_host(parts.uri.path());
+        if body.is_end_stream() {
+            exchange.note_received_whole();
+        }
         let body = Received { body, exchange: exchange.clone() };
         let request = Request::from_parts(parts, body);
         // The layers below are always ready.
@@ -103,7 +111,12 @@ where
         };
         Box::pin(async move {
             let response = answer.await.unwrap_or_else(|never| match never {});
-            Ok(finish(response, &exchange, record))
+            let mut response = finish(response, &exchange, record);
+            if version <= http::Version::HTTP_11 && !exchange.is_received_whole() {
+                // hyper closes the connection unless the rest of the body happens to be there already.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Sent { body, version, under_way }))
         })
     }
 }
@@ -113,7 +126,7 @@ fn finish<B: Body<Data = Bytes, Error: Into<BoxError>>>(
     response: Response<B>,
     exchange: &Exchange,
     mut record: Record,
-) -> Response<Sent<Either<Full<Bytes>, B>>> {
+) -> Response<Recorded<Either<Full<Bytes>, B>>> {
     let (mut parts, body) = response.into_parts();
     let mut body = match parts.extensions.remove::<Problem>() {
         None => Either::Right(body),
@@ -136,7 +149,7 @@ fn finish<B: Body<Data = Bytes, Error: Into<BoxError>>>(
         parts.headers.insert(REQUEST_ID, value);
     }
     record.status = parts.status;
-    Response::from_parts(parts, Sent { body, record })
+    Response::from_parts(parts, Recorded { body, record })
 }
 
 /// The answer to a head that hyper cannot read: its request id, and its body.
@@ -167,7 +180,6 @@ pub fn refuse_head(
         sent: body.len() as u64,
         is_whole: true,
         on_sent: None,
-        _under_way: None,
     });
     (request_id, body)
 }
@@ -194,7 +206,6 @@ pub struct Record {
     /// Whether the body was given to the connection to its end.
     is_whole: bool,
     on_sent: Option<OnSent>,
-    _under_way: Option<UnderWay>,
 }
 
 impl Drop for Record {
@@ -258,6 +269,9 @@ impl Body for Received {
         {
             self.exchange.note_received(data.len());
         }
+        if frame.is_none() || self.body.is_end_stream() {
+            self.exchange.note_received_whole();
+        }
         Poll::Ready(frame)
     }
 
@@ -272,14 +286,14 @@ impl Body for Received {
 
 pin_project_lite::pin_project! {
     /// A response's body, counted as it is sent; the record is made when it is dropped.
-    pub struct Sent<B> {
+    pub struct Recorded<B> {
         #[pin]
         body: B,
         record: Record,
     }
 }
 
-impl<B: Body> Body for Sent<B> {
+impl<B: Body> Body for Recorded<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -296,6 +310,40 @@ impl<B: Body> Body for Sent<B> {
             this.record.sent += data.remaining() as u64;
         }
         Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response's body whose parts count as under way until they are written.
+    pub struct Sent<B> {
+        #[pin]
+        body: B,
+        version: http::Version,
+        under_way: UnderWay,
+    }
+}
+
+impl<B: Body> Body for Sent<B> {
+    type Data = Part<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = std::task::ready!(this.body.poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| frame.map_data(|data| this.under_way.part(data, *this.version)))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

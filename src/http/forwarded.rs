@@ -28,12 +28,14 @@ pub fn client_address(
         return Ok(peer);
     }
     let named = |name: &HeaderName, backwards: fn(&str) -> Vec<Option<IpAddr>>| {
-        let mut lines = headers.get_all(name).iter().rev().peekable();
-        lines.peek()?;
+        let lines = headers.get_all(name).iter().rev();
         let entries = lines.flat_map(|line| line.to_str().map_or(vec![None], backwards));
+        let mut entries = entries.peekable();
+        entries.peek()?;
         Some(last_untrusted(peer, entries, trusted))
     };
-    let forwarded = named(&FORWARDED, |line| backwards(line, ',').map(element).collect());
+    let forwarded =
+        named(&FORWARDED, |line| backwards(line, ',').filter_map(node).map(address).collect());
     let forwarded_for = named(&FORWARDED_FOR, |line| line.rsplit(',').map(address).collect());
     match (forwarded, forwarded_for) {
         (Some(one), Some(other)) if one != other => Err(Problem::invalid(
@@ -71,11 +73,11 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// The parameter `for` of an element of `Forwarded`.
-fn element(element: &str) -> Option<IpAddr> {
+/// The parameter `for` of an element of `Forwarded`. An element without one names no client.
+fn node(element: &str) -> Option<&str> {
     backwards(element, ';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| address(value))?
+        name.trim().eq_ignore_ascii_case("for").then_some(value)
     })
 }
 
@@ -157,6 +159,9 @@ mod tests {
         assert_eq!(client("127.0.0.1", &[one.clone(), other.clone()]), "400");
         assert_eq!(client("127.0.0.1", &[one, (FORWARDED_FOR, "198.51.100.7")]), "198.51.100.7");
         assert_eq!(client("192.0.2.1", &[other, (FORWARDED, "for=10.0.0.1")]), "192.0.2.1");
+        // One that names no client contradicts nobody.
+        let other = (FORWARDED_FOR, "203.0.113.9");
+        assert_eq!(client("127.0.0.1", &[(FORWARDED, "proto=https"), other]), "203.0.113.9");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //! the route that matches, read by handlers and by the log.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ pub struct Exchange {
     pub headers: HeaderMap,
     /// Body bytes read so far.
     pub received: AtomicU64,
+    received_whole: AtomicBool,
     /// The route whose path matched, and its count of requests under way.
     route: OnceLock<(Arc<Route>, Option<InProgress>)>,
     account: OnceLock<String>,
@@ -74,6 +75,7 @@ impl Exchange {
             uri,
             headers,
             received: AtomicU64::new(0),
+            received_whole: AtomicBool::new(false),
             route: OnceLock::new(),
             account: OnceLock::new(),
             api_key: OnceLock::new(),
@@ -148,15 +150,7 @@ impl Exchange {
     /// # Errors
     /// 400 if it is not visible ASCII.
     pub fn header_list(&self, name: &HeaderName) -> Result<Vec<&str>, Problem> {
-        let mut elements = vec![];
-        for value in self.headers.get_all(name) {
-            let text = value.to_str().map_err(|_| {
-                let name = written(name);
-                Problem::invalid(format!("header `{name}`: expected visible ASCII characters"))
-            })?;
-            elements.extend(text.split(',').map(str::trim).filter(|element| !element.is_empty()));
-        }
-        Ok(elements)
+        header_list(&self.headers, name)
     }
 
     /// A header of seconds above 0.
@@ -173,6 +167,15 @@ impl Exchange {
             let name = written(name);
             Problem::invalid(format!("header `{name}`: expected seconds above 0, such as 2.5"))
         })
+    }
+
+    pub fn note_received_whole(&self) {
+        self.received_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the body was read to its end.
+    pub fn is_received_whole(&self) -> bool {
+        self.received_whole.load(Ordering::Relaxed)
     }
 
     pub fn note_received(&self, bytes: usize) {
@@ -199,11 +202,11 @@ impl Call {
         scope: Option<Scope>,
     ) -> Result<Call, Problem> {
         if let Some(scope) = scope
-            && let Some(key) =
-                app.keys.identify(&exchange.headers, exchange.peer, Timestamp::now())?
+            && let Some(key) = app.keys.identify(&exchange.headers)?
         {
             let key = exchange.api_key.get_or_init(|| key);
             key.count_request()?;
+            key.check(exchange.peer, Timestamp::now())?;
             key.authorize(scope)?;
         }
         let longest = app.options.request_timeout;
@@ -326,6 +329,33 @@ impl Call {
     }
 }
 
+/// The elements of a header that is a list with commas.
+///
+/// # Errors
+/// 400 if it is not visible ASCII.
+pub fn header_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Vec<&'a str>, Problem> {
+    let mut elements = vec![];
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| {
+            let name = written(name);
+            Problem::invalid(format!("header `{name}`: expected visible ASCII characters"))
+        })?;
+        elements.extend(text.split(',').map(str::trim).filter(|element| !element.is_empty()));
+    }
+    Ok(elements)
+}
+
+/// What an element of `Accept` or `Accept-Encoding` names, and its quality.
+pub fn with_quality(element: &str) -> (&str, f32) {
+    let mut parts = element.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
+    });
+    (name, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0))
+}
+
 /// A header's name as documents write it, such as `Send-Within`.
 fn written(name: &HeaderName) -> String {
     let parts = name.as_str().split('-').map(|part| {
@@ -338,8 +368,7 @@ fn written(name: &HeaderName) -> String {
 /// How precisely a media range names a type, and its quality; `None` if it does not.
 fn matching(range: &str, media_type: &str) -> Option<(u8, f32)> {
     let group = media_type.split('/').next().unwrap_or_default();
-    let mut parts = range.split(';').map(str::trim);
-    let name = parts.next().unwrap_or_default();
+    let (name, quality) = with_quality(range);
     let precision = if name == "*/*" {
         0
     } else if name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(group)) {
@@ -349,11 +378,7 @@ fn matching(range: &str, media_type: &str) -> Option<(u8, f32)> {
     } else {
         return None;
     };
-    let quality = parts.find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
-    });
-    Some((precision, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
+    Some((precision, quality))
 }
 
 /// The beginning of a client's text, for an error message.

@@ -20,7 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tracing::{debug, warn};
 
-use super::admission::{Admission, Guard};
+use super::admission::{Admission, AdmissionService};
 use super::connection::{self, Activity};
 use super::edge::{Edge, REQUEST_ID, refuse_head};
 use super::request::Route;
@@ -55,8 +55,9 @@ pub async fn serve<C>(
     let compression =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it);
     let admission = Arc::new(Admission::new(&app.options, sysinfo::System::host_name().ok()));
-    let guarded = Guard { admission, inner: compression.layer(warp::service(routes::all(&app))) };
-    let with_cors = cors(&app.options.cors_origins).layer(guarded.clone());
+    let inner = compression.layer(warp::service(routes::all(&app)));
+    let admitted = AdmissionService { admission: admission.clone(), inner };
+    let with_cors = cors(&app.options.cors_origins).layer(admitted.clone());
     let unmatched = Arc::new(Route::new("none"));
     let open = TaskTracker::new();
 
@@ -76,10 +77,12 @@ pub async fn serve<C>(
             unmatched: unmatched.clone(),
             peer,
             activity: activity.clone(),
-            inner: guarded.clone(),
+            admission: admission.clone(),
+            inner: admitted.clone(),
             with_cors: with_cors.clone(),
         };
-        let connection = connection::serve(stream, edge, activity, stop.clone());
+        let connection =
+            connection::serve(stream, edge, activity, app.options.write_timeout, stop.clone());
         open.spawn(async move {
             if let Err(fault) = connection.await {
                 debug!(%peer, fault, "connection ended");

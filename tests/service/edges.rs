@@ -574,3 +574,171 @@ fn a_websocket_whose_client_answers_no_ping_is_closed_also_while_events_flow() {
         assert_eq!((last.0, u16::from_be_bytes([last.1[0], last.1[1]])), (8, 1008));
     }
 }
+
+#[test]
+fn a_client_that_takes_no_answer_hears_of_it_before_anything_is_done() {
+    let gateway = Gateway::ready("");
+    let json_type = "content-type: application/json";
+    let place = || {
+        gateway.send("POST", &format!("{DEMO}/orders"), Some(&serde_json::from_str(ORDER).unwrap()))
+    };
+    let placed = gateway.eventually("the account trades", || {
+        let placed = place();
+        (placed.status == 201).then(|| placed.json())
+    });
+    let ticket = placed["position"].as_u64().filter(|ticket| *ticket != 0).unwrap_or_else(|| {
+        gateway.get(&format!("{DEMO}/positions")).json()[0]["ticket"].as_u64().unwrap()
+    });
+    let position = format!("{DEMO}/positions/{ticket}");
+    let before = (positions(&gateway), gateway.get(&position).json());
+    let trades = gateway.get(&format!("{DEMO}/trades")).json().as_array().unwrap().len();
+    for (header, expected) in [
+        ("accept: text/csv", 406),
+        ("accept: application/vnd.apache.arrow.stream", 406),
+        ("accept: application/json;q=0", 406),
+        ("accept: ä", 400),
+        ("accept-encoding: identity;q=0", 406),
+        ("accept-encoding: *;q=0", 406),
+        ("accept-encoding: ä", 400),
+    ] {
+        for (method, path, body) in [
+            ("POST", format!("{DEMO}/orders"), ORDER),
+            ("PUT", position.clone(), r#"{"sl":0.5}"#),
+            ("DELETE", position.clone(), ""),
+            ("POST", format!("{position}/close"), "{}"),
+            ("POST", format!("{DEMO}/symbols/EURUSD/select"), r#"{"enable":false}"#),
+            ("POST", format!("{DEMO}/restart"), ""),
+        ] {
+            let mut headers = vec!["host: localhost", header];
+            if !body.is_empty() {
+                headers.push(json_type);
+            }
+            let answer = gateway.raw(request(method, &path, &headers, body).as_bytes());
+            assert_eq!(status(&answer), expected, "{method} {path} {header}: {answer}");
+            assert_eq!(problem(&answer)["status"], expected, "{answer}");
+        }
+    }
+    let positions_now = gateway.get(&position).json();
+    assert_eq!((positions(&gateway), &positions_now["sl"]), (before.0, &before.1["sl"]));
+    assert_eq!(gateway.get(&format!("{DEMO}/trades")).json().as_array().unwrap().len(), trades);
+    let restarts = r#"mt5_session_restarts_total{account="demo",reason="request"}"#;
+    assert_eq!(gateway.metric(restarts), 0.0);
+}
+
+#[test]
+fn a_preflight_is_refused_for_a_host_that_is_not_allowed() {
+    let gateway = Gateway::ready("[server]\ncors_origins = ['https://app.example']\n");
+    let origin = "origin: https://app.example";
+    for (hosts, expected) in [
+        (&["host: evil.example"][..], 421),
+        (&[], 400),
+        (&["host: localhost", "host: localhost"], 400),
+        (&["host: localhost"], 200),
+    ] {
+        let headers = [hosts, &[origin, "access-control-request-method: POST"]].concat();
+        let answer =
+            gateway.raw(request("OPTIONS", &format!("{DEMO}/orders"), &headers, "").as_bytes());
+        assert_eq!(status(&answer), expected, "{answer}");
+        assert_eq!(answer.contains("access-control-allow-origin"), expected == 200, "{answer}");
+    }
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_still_sends() {
+    let gateway = Gateway::ready("[server]\nmax_body = '1 KiB'\n");
+    let large = vec![b'x'; 4_000_000];
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "POST {DEMO}/orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", large.len()).unwrap();
+    let _ = stream.write_all(&large);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(status(&answer), 413, "{answer}");
+
+    let mut stream = raw_websocket(&gateway, "events=account");
+    let head = [&[0x81, 0x80 | 127][..], &1_000_000u64.to_be_bytes(), &[0; 4]].concat();
+    stream.write_all(&head).unwrap();
+    let _ = stream.write_all(&large[..1_000_000]);
+    let last = frames(stream).pop().unwrap();
+    assert_eq!((last.0, u16::from_be_bytes([last.1[0], last.1[1]])), (8, 1009));
+}
+
+/// An HTTP/2 answer that is read slowly, from a window of 64 KiB: its length, and whether it was whole.
+async fn read_slowly(
+    address: std::net::SocketAddr,
+    path: String,
+    begun: tokio::sync::oneshot::Sender<()>,
+    pause: Duration,
+) -> (usize, bool) {
+    use http_body_util::BodyExt;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(65_535)
+            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(format!("http://{address}{path}"));
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    let mut length = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    begun.send(()).unwrap();
+    tokio::time::sleep(pause).await;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => length += frame.into_data().map_or(0, |data| data.len()),
+            Err(_) => return (length, false),
+        }
+    }
+    (length, true)
+}
+
+#[test]
+fn an_answer_that_is_read_slowly_in_http_2_is_not_cut_by_the_end() {
+    let mut gateway = Gateway::ready("");
+    let path = "/openapi.json".to_owned();
+    let whole = gateway.get(&path).body.len();
+    assert!(whole > 200_000, "{whole} bytes fit into the window");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    // Longer than a connection without requests is given at the end.
+    let reading = runtime.spawn(read_slowly(gateway.address, path, begun, Duration::from_secs(3)));
+    runtime.block_on(has_begun).unwrap();
+    gateway.signal("TERM");
+    assert_eq!(runtime.block_on(reading).unwrap(), (whole, true));
+    assert!(gateway.wait().success());
+}
+
+#[test]
+fn an_http_2_client_that_takes_nothing_is_cut_off() {
+    let gateway = Gateway::ready("[server]\nwrite_timeout = '1s'\n");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let path = "/openapi.json".to_owned();
+    let _reading = runtime.spawn(read_slowly(gateway.address, path, begun, PATIENCE * 2));
+    runtime.block_on(has_begun).unwrap();
+    let progress = r#"http_requests_inprogress{handler="/openapi.json",method="GET"}"#;
+    let open = gateway.metric("http_connections_active");
+    gateway.eventually("it is cut off", || {
+        (gateway.metric("http_connections_active") < open).then_some(())
+    });
+    assert_eq!(gateway.metric(progress), 0.0);
+}
+
+#[test]
+fn a_client_whose_body_was_not_read_is_told_that_the_connection_ends() {
+    let gateway = Gateway::ready("");
+    let orders = format!("{DEMO}/orders");
+    let keep = |text: String| text.replace("connection: close\r\n", "");
+    let plain = ["host: localhost", "content-type: text/plain"];
+    let unread = gateway.raw(keep(request("POST", &orders, &plain, ORDER)).as_bytes());
+    assert_eq!(status(&unread), 415);
+    assert!(unread.contains("\r\nconnection: close\r\n"), "{unread}");
+    let json_type = ["host: localhost", "content-type: application/json"];
+    let read = gateway.raw(keep(request("POST", &orders, &json_type, "{}")).as_bytes());
+    assert_eq!(status(&read), 400);
+    assert!(!read.contains("connection: close"), "{read}");
+    let without = gateway.raw(keep(request("GET", "/livez", &["host: localhost"], "")).as_bytes());
+    assert!(!without.contains("connection: close"), "{without}");
+}

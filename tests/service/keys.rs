@@ -146,11 +146,20 @@ fn everybody_can_tell_who_traded() {
         send(&gateway, "hand", "POST", &account("main", "/restart"), &json!({})).status,
         202
     );
-    for line in ["restart requested", "event=\"intent\"", "request method=\"POST\""] {
-        gateway.eventually("the log tells who", || {
+    for (line, who, from) in [
+        ("restart requested", "hand", "127.0.0.1"),
+        ("event=\"intent\"", "robot", "198.51.100.9"),
+        ("event=\"executed\"", "robot", "198.51.100.9"),
+        ("request method=\"POST\"", "robot", "198.51.100.9"),
+    ] {
+        gateway.eventually("the log tells who, and from where", || {
             let log = gateway.log();
             let mut lines = log.lines().filter(|one| one.contains(line));
-            lines.any(|line| line.contains("api_key=\"") && line.contains("client=")).then_some(())
+            let who = format!("api_key=\"{who}\"");
+            let from = [format!("client={from}"), format!("client=\"{from}\"")];
+            lines
+                .any(|line| line.contains(&who) && from.iter().any(|from| line.contains(from)))
+                .then_some(())
         });
     }
     assert_eq!(get(&gateway, "wrong", "/api/v1/accounts").status, 401);
@@ -205,7 +214,7 @@ fn a_key_is_good_only_from_its_networks() {
 
 #[test]
 fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
-    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(8);
     let gateway = gateway(
         &[
             ("old", "scopes = ['read']\nexpires = '2020-01-31'"),
@@ -214,6 +223,8 @@ fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
         "",
     );
     let refused = get(&gateway, "old", "/api/v1/accounts");
+    // The operator sees whose key it was.
+    gateway.logs("api_key=\"old\"");
     assert_eq!(refused.problem(), (401, "unauthorized".to_owned()));
     assert_eq!(refused.detail(), "the key has expired");
     let path = account("main", "/stream?events=account");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use crate::http::admission::is_for_any_host;
 use crate::http::auth::Scope;
 use crate::http::problem::Kind;
 use crate::http::routes::Described;
@@ -18,9 +19,6 @@ pub struct Refusal {
     pub slug: &'static str,
     pub title: &'static str,
 }
-
-/// The paths that answer whatever host they are asked for: scrapers use addresses.
-const OF_ANY_HOST: [&str; 3] = ["/livez", "/metrics", "/readyz"];
 
 impl From<Kind> for Refusal {
     fn from(kind: Kind) -> Refusal {
@@ -83,7 +81,7 @@ impl Nature<'_> {
     fn refusals(&self) -> Vec<Refusal> {
         let mut kinds =
             vec![Kind::InvalidRequest, Kind::MethodNotAllowed, Kind::NotAcceptable, Kind::Internal];
-        if !OF_ANY_HOST.contains(&self.path) {
+        if !is_for_any_host(self.path) {
             kinds.push(Kind::HostNotAllowed);
         }
         if let Some(scope) = self.scope {

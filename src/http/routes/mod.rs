@@ -32,6 +32,7 @@ use warp::ws::Ws;
 
 use super::App;
 use super::auth::Scope;
+use super::json;
 use super::problem::Problem;
 use super::request::{Call, Exchange, Route};
 
@@ -151,6 +152,10 @@ async fn answer(
     let operation = found.value.operation(&exchange.method)?;
     let segments = Segments::decode(&found.params);
     let call = Call::admit(app, exchange.clone(), operation.scope)?;
+    if operation.method != Method::GET {
+        // A client that takes no JSON hears of it before anything is done.
+        call.accepts(json::JSON)?;
+    }
     (operation.handler)(call, segments, body, upgrade).await
 }
 

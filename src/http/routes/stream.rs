@@ -43,7 +43,7 @@ const WRITTEN_AHEAD: usize = 16;
 /// Pings, one at each heartbeat, that a client may leave without an answer.
 const UNANSWERED_PINGS: u32 = 3;
 
-/// How long a client may take to hear that its WebSocket is closed.
+/// How long a client may take to hear that its stream ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -274,11 +274,16 @@ fn server_sent(call: &Call, mut reader: Reader) -> warp::reply::Response {
             let mut chunk = format!("retry: 1000\nid: {}\n\n", reader.id(None));
             let mut over = false;
             loop {
+                let sending = chunks.send(Ok(chunk.into()));
+                if over {
+                    let _ = tokio::time::timeout(GOODBYE, sending).await;
+                    return;
+                }
                 let sent = tokio::select! {
-                    sent = chunks.send(Ok(chunk.into())) => sent.is_ok(),
-                    () = stopping.cancelled(), if !over => true,
+                    sent = sending => sent.is_ok(),
+                    () = stopping.cancelled() => true,
                 };
-                if !sent || over {
+                if !sent {
                     return;
                 }
                 chunk = tokio::select! {

@@ -132,13 +132,15 @@ where
         let tag = tag(format, facts, rows.as_ref()).await.map_err(unwritable)?;
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         let known = call.exchange.header_list(&IF_NONE_MATCH)?;
-        let mut known = known.into_iter().map(|one| one.trim_start_matches("W/"));
-        let unchanged = known.any(|one| one == tag || one == "*");
-        headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(unwritable)?);
+        let mut known = known.into_iter();
+        let unchanged = known.find(|one| one.trim_start_matches("W/") == tag || *one == "*");
+        // The tag of a compressed answer is a weak one, and stays so in the answer that it is good.
+        let tag = unchanged.filter(|one| one.starts_with("W/")).unwrap_or(&tag);
+        headers.insert(ETAG, HeaderValue::from_str(tag).map_err(unwritable)?);
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age.as_secs()));
         }
-        if unchanged {
+        if unchanged.is_some() {
             let mut response = Response::new(Vec::new().into());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             headers.remove(CONTENT_TYPE);
