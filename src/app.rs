@@ -34,7 +34,7 @@ const FILE_DESCRIPTORS: u64 = 65_536;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {0}: {1}; set `server.listen` to a free address")]
+    #[error("cannot listen on {0}: {1}; choose another address with --listen or `server.listen`")]
     Listen(std::net::SocketAddr, std::io::Error),
     /// The families could not be made.
     #[error("the metrics cannot be set up: {0}")]

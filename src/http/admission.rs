@@ -22,7 +22,7 @@ use http::header::{
     UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use tower_service::Service;
 use tracing::error;
 
@@ -128,13 +128,17 @@ impl Admission {
         }
         let mut origins = head.headers.get_all(ORIGIN).iter();
         let foreign = match (origins.next(), origins.next()) {
-            (None, _) => match head.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
-                Some(site @ (b"cross-site" | b"same-site")) => {
-                    let site = String::from_utf8_lossy(site);
-                    Some(format!("`Sec-Fetch-Site: {site}` says that another site's page asks"))
-                }
-                _ => None,
-            },
+            (None, _) => {
+                let foreign = ["cross-site", "same-site"];
+                let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter();
+                sites
+                    .any(|site| {
+                        foreign
+                            .iter()
+                            .any(|foreign| site.as_bytes().eq_ignore_ascii_case(foreign.as_bytes()))
+                    })
+                    .then(|| "`Sec-Fetch-Site` says that another site's page asks".to_owned())
+            }
             (Some(origin), None) => {
                 let text = origin.to_str().ok();
                 let allowed = text.is_some_and(|origin| self.allows_origin(origin, authority));
@@ -232,7 +236,10 @@ fn split(authority: &str) -> Option<(&str, Option<u16>)> {
         None if port.is_empty() => Some((host, None)),
         None => None,
         Some("") => Some((host, None)),
-        Some(digits) => Some((host, Some(digits.parse().ok()?))),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((host, Some(digits.parse().ok()?)))
+        }
+        Some(_) => None,
     }
 }
 
@@ -282,7 +289,7 @@ where
         // One that the edge found comes first.
         let found = head.extensions.remove::<Problem>();
         let checked = found.map_or_else(|| self.admission.check(&head), Err);
-        if let Err(problem) = checked.and_then(|()| choose_coding(&mut head.headers)) {
+        if let Err(problem) = checked.and_then(|()| choose_coding(&mut head)) {
             return Box::pin(std::future::ready(Ok(problem.into_response_of())));
         }
         let answer = self.inner.call(Request::from_parts(head, body));
@@ -310,7 +317,8 @@ const CODINGS: [&str; 3] = ["zstd", "gzip", "identity"];
 ///
 /// # Errors
 /// 406 if the client takes none, 400 if the header cannot be read.
-fn choose_coding(headers: &mut HeaderMap) -> Result<(), Problem> {
+fn choose_coding(head: &mut Parts) -> Result<(), Problem> {
+    let headers = &mut head.headers;
     if !headers.contains_key(ACCEPT_ENCODING) {
         return Ok(());
     }
@@ -335,6 +343,8 @@ fn choose_coding(headers: &mut HeaderMap) -> Result<(), Problem> {
         let detail = format!("header `Accept-Encoding`: expected one of {}", CODINGS.join(", "));
         Problem::new(Kind::NotAcceptable, detail)
     })?;
+    // A compressed answer has no length, and in HTTP/1.0 no end that could be told from a break.
+    let coding = if head.version < http::Version::HTTP_11 { "identity" } else { coding };
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding));
     Ok(())
 }
@@ -414,6 +424,7 @@ mod tests {
             ("127.0.0.1:99999", 400),
             ("user@127.0.0.1", 400),
             ("127.0.0.1:80:80", 400),
+            ("127.0.0.1:+80", 400),
             ("a b", 400),
             ("gatewäy.example", 400),
         ] {
@@ -471,6 +482,7 @@ mod tests {
             ("Origin: http://127.0.0.1:8080ü", 403),
             ("Sec-Fetch-Site: cross-site", 403),
             ("Sec-Fetch-Site: same-site", 403),
+            ("Sec-Fetch-Site: none\nSec-Fetch-Site: Cross-Site", 403),
             ("Sec-Fetch-Site: same-origin", 200),
             ("Sec-Fetch-Site: none", 200),
         ] {
@@ -548,13 +560,13 @@ mod tests {
             (Some("gzip;q=0, *;q=0"), Err(406)),
             (Some("ä"), Err(400)),
         ] {
-            let mut headers = HeaderMap::new();
-            if let Some(given) = given {
-                let value = HeaderValue::from_bytes(given.as_bytes()).unwrap();
-                headers.insert(ACCEPT_ENCODING, value);
-            }
-            let chosen = match choose_coding(&mut headers) {
-                Ok(()) => Ok(headers.get(ACCEPT_ENCODING).map(|value| value.to_str().unwrap())),
+            let header = given.map_or(String::new(), |given| format!("\nAccept-Encoding: {given}"));
+            let mut head = head(&format!("GET / x{header}"));
+            let chosen = match choose_coding(&mut head) {
+                Ok(()) => {
+                    let chosen = head.headers.get(ACCEPT_ENCODING);
+                    Ok(chosen.map(|value| value.to_str().unwrap()))
+                }
                 Err(problem) => Err(problem.into_response().status().as_u16()),
             };
             assert_eq!(chosen, expected, "{given:?}");

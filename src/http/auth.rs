@@ -188,7 +188,8 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
     });
-    bearer.or_else(|| headers.get("x-api-key").map(http::HeaderValue::as_bytes))
+    let presented = bearer.or_else(|| headers.get("x-api-key").map(http::HeaderValue::as_bytes));
+    presented.filter(|key| !key.is_empty())
 }
 
 #[cfg(test)]

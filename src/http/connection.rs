@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -49,11 +49,10 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// When the last of these ended, milliseconds after `opened`.
     last: AtomicU64,
-    /// Parts of bodies that wait for the client to open the window of their HTTP/2 stream, in the
-    /// order of their beginnings, each with its last progress. A stream that waits does not block
-    /// the connection.
-    parts: Mutex<BTreeMap<u64, Instant>>,
-    next_part: AtomicU64,
+    /// HTTP/2 streams that wait for the client to open their windows, in the order of their
+    /// beginnings, each with its last progress. A stream that waits does not block the connection.
+    waiting: Mutex<BTreeMap<u64, Instant>>,
+    next_stream: AtomicU64,
 }
 
 /// The client takes what is written to it.
@@ -66,8 +65,8 @@ impl Activity {
             under_way: AtomicUsize::new(0),
             blocked_since: AtomicU64::new(TAKING),
             last: AtomicU64::new(0),
-            parts: Mutex::default(),
-            next_part: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            next_stream: AtomicU64::new(0),
         })
     }
 
@@ -77,8 +76,8 @@ impl Activity {
         UnderWay(self.clone())
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_idle(&self) -> bool {
@@ -120,8 +119,8 @@ impl Activity {
             TAKING => Duration::ZERO,
             since => self.opened.elapsed().saturating_sub(Duration::from_millis(since)),
         };
-        let parts = self.parts().values().min().map_or(Duration::ZERO, Instant::elapsed);
-        connection.max(parts)
+        let stream = self.waiting().values().min().map_or(Duration::ZERO, Instant::elapsed);
+        connection.max(stream)
     }
 
     /// Returns once nothing has been under way for this long, counted from `since` at the earliest.
@@ -152,16 +151,17 @@ impl Activity {
 pub struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
+    /// Notes that an HTTP/2 stream waits for its client, until that is dropped.
+    pub fn wait(&self) -> Arc<Waiting> {
+        let id = self.0.next_stream.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting { activity: self.0.clone(), id };
+        waiting.progress();
+        Arc::new(waiting)
+    }
+
     /// Counts a part of the response's body as under way, too, until it is written.
-    pub fn part<B>(&self, data: B, version: Version) -> Part<B> {
-        let activity = &self.0;
-        // HTTP/1 writes to the connection alone, which knows whether it is blocked.
-        let id = (version == Version::HTTP_2).then(|| {
-            let id = activity.next_part.fetch_add(1, Ordering::Relaxed);
-            activity.parts().insert(id, Instant::now());
-            id
-        });
-        Part { data, id, under_way: activity.begin() }
+    pub fn part<B>(&self, data: B, waiting: Option<Arc<Waiting>>) -> Part<B> {
+        Part { data, waiting, _under_way: self.0.begin() }
     }
 }
 
@@ -172,12 +172,31 @@ impl Drop for UnderWay {
     }
 }
 
+/// An HTTP/2 stream that waits for its client.
+#[derive(Debug)]
+pub struct Waiting {
+    activity: Arc<Activity>,
+    id: u64,
+}
+
+impl Waiting {
+    fn progress(&self) {
+        self.activity.waiting().insert(self.id, Instant::now());
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.activity.waiting().remove(&self.id);
+    }
+}
+
 /// A part of a body on its way to the client.
 #[derive(Debug)]
 pub struct Part<B> {
     data: B,
-    id: Option<u64>,
-    under_way: UnderWay,
+    waiting: Option<Arc<Waiting>>,
+    _under_way: UnderWay,
 }
 
 impl<B: Buf> Buf for Part<B> {
@@ -195,16 +214,8 @@ impl<B: Buf> Buf for Part<B> {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
-        if let Some(id) = self.id {
-            self.under_way.0.parts().insert(id, Instant::now());
-        }
-    }
-}
-
-impl<B> Drop for Part<B> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.under_way.0.parts().remove(&id);
+        if let Some(waiting) = &self.waiting {
+            waiting.progress();
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
@@ -21,7 +21,7 @@ use tracing::info;
 
 use super::App;
 use super::admission::{Admission, is_for_any_host};
-use super::connection::{Activity, Part, UnderWay};
+use super::connection::{Activity, Part, UnderWay, Waiting};
 use super::forwarded::client_address;
 use super::problem::{Kind, OnSent, Problem};
 use super::request::{Exchange, Route};
@@ -111,14 +111,33 @@ where
         };
         Box::pin(async move {
             let response = answer.await.unwrap_or_else(|never| match never {});
+            let response = if version < http::Version::HTTP_11 && has_open_end(&exchange, &response)
+            {
+                let detail = "HTTP/1.0 cannot tell a whole answer from one that breaks off: ask for \
+                              this one with HTTP/1.1";
+                Problem::invalid(detail).into_response_of()
+            } else {
+                response
+            };
             let mut response = finish(response, &exchange, record);
             if version <= http::Version::HTTP_11 && !exchange.is_received_whole() {
                 // hyper closes the connection unless the rest of the body happens to be there already.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Sent { body, version, under_way }))
+            let is_http_2 = version == http::Version::HTTP_2;
+            let waiting = is_http_2.then(|| under_way.wait());
+            Ok(response.map(|body| Sent { body, is_http_2, waiting, under_way }))
         })
     }
+}
+
+/// Whether a response's end is told by nothing but the end of the connection in HTTP/1.0. Only reads
+/// have such answers; events of a stream are whole by themselves.
+fn has_open_end<B: Body>(exchange: &Exchange, response: &Response<B>) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    exchange.method == Method::GET
+        && response.body().size_hint().exact().is_none()
+        && content_type != Some(b"text/event-stream")
 }
 
 /// Gives a response its id, and its body if it is a problem.
@@ -233,7 +252,7 @@ impl Drop for Record {
                 status = self.status.as_u16(),
                 duration_ms = exchange.arrived.elapsed().as_micros() as f64 / 1000.0,
                 bytes = self.sent,
-                request_id = %exchange.request_id,
+                request_id = &*exchange.request_id,
                 account = exchange.account(),
                 api_key = exchange.api_key(),
                 client = %exchange.peer,
@@ -326,7 +345,11 @@ pin_project_lite::pin_project! {
     pub struct Sent<B> {
         #[pin]
         body: B,
-        version: http::Version,
+        // HTTP/1 writes to the connection alone, which knows whether it is blocked.
+        is_http_2: bool,
+        // From when the body gave something until it is asked for more: what HTTP/2 does only once
+        // the client takes more.
+        waiting: Option<Arc<Waiting>>,
         under_way: UnderWay,
     }
 }
@@ -340,9 +363,12 @@ impl<B: Body> Body for Sent<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let this = self.project();
+        *this.waiting = None;
         let frame = std::task::ready!(this.body.poll_frame(context));
+        *this.waiting = this.is_http_2.then(|| this.under_way.wait());
         Poll::Ready(frame.map(|frame| {
-            frame.map(|frame| frame.map_data(|data| this.under_way.part(data, *this.version)))
+            let waiting = this.waiting.clone();
+            frame.map(|frame| frame.map_data(|data| this.under_way.part(data, waiting)))
         }))
     }
 

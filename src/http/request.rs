@@ -238,6 +238,12 @@ impl Call {
         self.exchange.api_key.get().is_none_or(|key| key.authorize(scope).is_ok())
     }
 
+    /// Whether the client's key is no longer valid, which it was when the request came.
+    pub fn is_key_expired(&self) -> bool {
+        let left = self.exchange.api_key.get().and_then(|key| key.valid_for(Timestamp::now()));
+        left.is_some_and(|left| left.is_zero())
+    }
+
     /// Returns when the client's key is no longer valid.
     pub async fn key_expired(&self) {
         // The clock may be set meanwhile.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use http::header::{AGE, ALLOW, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +24,7 @@ use super::admission::{Admission, AdmissionService};
 use super::connection::{self, Activity};
 use super::edge::{Edge, REQUEST_ID, refuse_head};
 use super::request::Route;
-use super::routes::REPLAYED;
+use super::routes::{HISTORY_WINDOW, REPLAYED};
 use super::{App, routes};
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors mostly.
@@ -118,15 +118,17 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
 }
 
 fn cors(origins: &[String]) -> tower::util::Either<CorsLayer, tower_layer::Identity> {
-    let exposed = [RETRY_AFTER, REQUEST_ID, ETAG, REPLAYED, LOCATION];
+    let exposed = [RETRY_AFTER, REQUEST_ID, ETAG, REPLAYED, LOCATION, ALLOW, AGE, HISTORY_WINDOW];
     if origins.is_empty() {
         return tower::util::Either::Right(tower_layer::Identity::new());
     }
-    let allowed = if origins.iter().any(|origin| origin == "*") {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
-    };
+    // `*` stands for every origin that has a name.
+    let any = origins.iter().any(|origin| origin == "*");
+    let listed: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let allowed = AllowOrigin::predicate(move |origin, _| {
+        listed.contains(origin) || (any && origin.as_bytes() != b"null")
+    });
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods(tower_http::cors::AllowMethods::mirror_request())

@@ -13,9 +13,20 @@ use jiff::tz::TimeZone;
 use super::number;
 use super::reader::{Reader, Setting, text};
 use crate::http::{Key, Scope};
+use crate::mt5::wildcard;
 
 /// The highest rate and burst that a key may have.
 const MOST_REQUESTS: u32 = 1_000_000;
+
+/// The digests that come of the command in the documents when no key was put into it.
+const EMPTY: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+const WORD: [u8; 32] = [
+    0x5c, 0xa2, 0x40, 0x05, 0xb7, 0x40, 0x71, 0x7b, 0xa4, 0xf3, 0xf6, 0xbc, 0x48, 0xa2, 0x30, 0x70,
+    0x0e, 0x68, 0xc2, 0xa4, 0xb1, 0x1e, 0xce, 0xdb, 0x96, 0xf1, 0x69, 0xf4, 0xef, 0xaf, 0x1f, 0x21,
+];
 
 /// Takes every configured key.
 pub fn take(reader: &mut Reader) -> Vec<Key> {
@@ -36,10 +47,14 @@ pub fn warn(reader: &mut Reader, keys: &[Key], accounts: &[&str], now: Timestamp
             let message = format!("the key has been invalid since {expires}: renew or remove it");
             reader.warn(&field("expires"), message);
         }
-        if !key.accounts.is_empty() && !accounts.iter().any(|account| key.covers(account)) {
-            let known = accounts.join(", ");
+        let matches = |pattern: &str| accounts.iter().any(|account| wildcard(pattern, account));
+        let known = accounts.join(", ");
+        if !key.accounts.is_empty() && !key.accounts.iter().any(|pattern| matches(pattern)) {
             let message =
                 format!("no configured account matches, so the key sees nothing: there is {known}");
+            reader.warn(&field("accounts"), message);
+        } else if let Some(pattern) = key.accounts.iter().find(|pattern| !matches(pattern)) {
+            let message = format!("{pattern:?} matches no configured account: there is {known}");
             reader.warn(&field("accounts"), message);
         }
     }
@@ -65,8 +80,11 @@ fn sha256(reader: &mut Reader, key: &str) -> Option<[u8; 32]> {
         reader.missing(key, expected);
     }
     let digest = parse_digest(&reader.secret(key)?);
-    if digest.is_none() {
-        reader.fault(key, format!("expected {expected}"));
+    match digest {
+        None => reader.fault(key, format!("expected {expected}")),
+        Some(EMPTY) => reader.fault(key, "it is the digest of an empty text: make a key first"),
+        Some(WORD) => reader.fault(key, "it is the digest of the word KEY: put your key there"),
+        Some(_) => {}
     }
     digest
 }

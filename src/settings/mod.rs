@@ -189,6 +189,23 @@ impl Settings {
             );
         }
 
+        if keys.is_empty() && !listen.ip().is_loopback() {
+            reader.warn("auth.allow_anonymous", "everybody who reaches the address may trade");
+        }
+        if allow_anonymous && !keys.is_empty() {
+            reader.warn("auth.allow_anonymous", "it does nothing beside `auth.keys`");
+        }
+        if keys.is_empty() && allowed_hosts.iter().any(|host| host == "*") {
+            let message = "without `auth.keys` a page whose name was rebound to this machine can \
+                           trade: list the names that clients use";
+            reader.warn("server.allowed_hosts", message);
+        }
+        if keys.is_empty() && cors_origins.iter().any(|origin| origin == "*") {
+            let message = "without `auth.keys` every page that is open in a browser here can trade: \
+                           list the origins of your own pages";
+            reader.warn("server.cors_origins", message);
+        }
+
         let reads = pool::Savings {
             share: reader.value("reads.share", true),
             cache: reader.value("reads.cache", ByteSize::mib(64)).as_u64(),

@@ -215,6 +215,7 @@ impl Reader {
                 (false, true) => "there is no such section".to_owned(),
                 (false, false) => "there is no such setting".to_owned(),
             };
+            let key = printable(&key);
             self.faults.push(Fault { key, origin: leaf.source.name.clone(), message });
         }
     }
@@ -416,6 +417,25 @@ impl Setting for IpNet {
     fn show(&self) -> String {
         format!("\"{self}\"")
     }
+}
+
+/// The name of a setting that does not exist, as far as it can be no secret in the wrong place: what
+/// is below a secret, or has characters that no name has, is left out.
+fn printable(key: &str) -> String {
+    const SECRETS: [&str; 2] = ["password", "sha256"];
+    let is_word = |part: &str| {
+        part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    let mut shown = vec![];
+    for part in key.split('.') {
+        let below_secret = shown.last().is_some_and(|above| SECRETS.contains(above));
+        if below_secret || !is_word(part) {
+            shown.push("…");
+            break;
+        }
+        shown.push(part);
+    }
+    shown.join(".")
 }
 
 /// A list in a file, or comma-separated in one text.

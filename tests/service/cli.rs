@@ -167,6 +167,19 @@ fn nonsense_is_one_fault_that_says_what_is_expected() {
     let simulator = "[accounts.a]\nlogin = 1\nserver = 'S'\n[accounts.a.terminal]\n";
     let cases = [
         (account("login = 0", ""), "accounts.a.login: expected the account's number"),
+        (
+            "[auth.keys.k]\nsha256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'".to_owned(),
+            "auth.keys.k.sha256: it is the digest of an empty text",
+        ),
+        (
+            "[auth.keys.k]\nsha256 = '5ca24005b740717ba4f3f6bc48a230700e68c2a4b11ecedb96f169f4efaf1f21'".to_owned(),
+            "auth.keys.k.sha256: it is the digest of the word KEY",
+        ),
+        (
+            format!("{simulator}kind = 'simulator'\n[accounts.a.password]\nS3cret = 1"),
+            "accounts.a.password.…: there is no such setting",
+        ),
+        (account("password = 'p'\n'pass:S3cret==' = 1", ""), "accounts.a.…: there is no such setting"),
         (account("login = -1", ""), "accounts.a.login: expected a whole number from 0 up"),
         (account("login = '007x'", ""), "accounts.a.login: expected a whole number from 0 up"),
         (account("server = ''", ""), "accounts.a.server: is empty"),
@@ -993,4 +1006,30 @@ fn keys_and_scopes_guard_the_api_but_not_health_and_metrics() {
     }
     assert_eq!(gateway.post_with(restart, &[("x-api-key", "boss")]).status, 202);
     assert!(!gateway.log().contains("guess"));
+}
+
+#[test]
+fn what_opens_the_gateway_to_strangers_is_a_warning() {
+    let warnings = |settings: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("mine.toml"), settings).unwrap();
+        let output = crate::common::command(directory.path())
+            .args(["--config", "mine.toml", "check-config"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let open = "[server]\nlisten = '0.0.0.0:8080'\nallowed_hosts = ['*']\ncors_origins = ['*']\n\
+                [auth]\nallow_anonymous = true\n";
+    let said = warnings(open);
+    for key in ["auth.allow_anonymous", "server.allowed_hosts", "server.cors_origins"] {
+        assert!(said.contains(&format!("warning: {key}: ")), "{key} in {said}");
+    }
+    let key =
+        format!("[auth.keys.k]\nsha256 = '{}'\naccounts = ['demo', 'nope']\n", "12".repeat(32));
+    let said = warnings(&format!("{open}{key}"));
+    assert!(said.contains("auth.allow_anonymous: it does nothing"), "{said}");
+    assert!(said.contains("\"nope\" matches no configured account"), "{said}");
+    assert!(!said.contains("server.allowed_hosts") && !said.contains("\"demo\""), "{said}");
 }

@@ -160,7 +160,7 @@ fn a_problem_is_written_as_reviewed() {
     let reply =
         gateway.get_with("/api/v1/accounts/demo/symbols/NOPE/tick", &[("x-request-id", "mine-1")]);
     insta::assert_snapshot!("problem", reply.text());
-    gateway.logs("request_id=mine-1");
+    gateway.logs("request_id=\"mine-1\"");
 }
 
 #[test]

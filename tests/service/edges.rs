@@ -663,10 +663,12 @@ fn a_refusal_reaches_a_client_that_still_sends() {
     assert_eq!((last.0, u16::from_be_bytes([last.1[0], last.1[1]])), (8, 1009));
 }
 
-/// An HTTP/2 answer that is read slowly, from a window of 64 KiB: its length, and whether it was whole.
+/// An HTTP/2 answer that is read slowly, from a window of so many bytes: its length, and whether it was
+/// whole.
 async fn read_slowly(
     address: std::net::SocketAddr,
     path: String,
+    window: u32,
     begun: tokio::sync::oneshot::Sender<()>,
     pause: Duration,
 ) -> (usize, bool) {
@@ -674,7 +676,7 @@ async fn read_slowly(
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
-            .initial_stream_window_size(65_535)
+            .initial_stream_window_size(window)
             .handshake(hyper_util::rt::TokioIo::new(stream))
             .await
             .unwrap();
@@ -682,7 +684,10 @@ async fn read_slowly(
     let request = http::Request::get(format!("http://{address}{path}"));
     let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
-    let mut length = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    let mut length = 0;
+    if window > 0 {
+        length += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    }
     begun.send(()).unwrap();
     tokio::time::sleep(pause).await;
     while let Some(frame) = body.frame().await {
@@ -703,7 +708,8 @@ fn an_answer_that_is_read_slowly_in_http_2_is_not_cut_by_the_end() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (begun, has_begun) = tokio::sync::oneshot::channel();
     // Longer than a connection without requests is given at the end.
-    let reading = runtime.spawn(read_slowly(gateway.address, path, begun, Duration::from_secs(3)));
+    let reading =
+        runtime.spawn(read_slowly(gateway.address, path, 65_535, begun, Duration::from_secs(3)));
     runtime.block_on(has_begun).unwrap();
     gateway.signal("TERM");
     assert_eq!(runtime.block_on(reading).unwrap(), (whole, true));
@@ -712,18 +718,68 @@ fn an_answer_that_is_read_slowly_in_http_2_is_not_cut_by_the_end() {
 
 #[test]
 fn an_http_2_client_that_takes_nothing_is_cut_off() {
-    let gateway = Gateway::ready("[server]\nwrite_timeout = '1s'\n");
+    let gateway =
+        Gateway::ready("[server]\nwrite_timeout = '1s'\n[streams]\nheartbeat = '200ms'\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (begun, has_begun) = tokio::sync::oneshot::channel();
-    let path = "/openapi.json".to_owned();
-    let _reading = runtime.spawn(read_slowly(gateway.address, path, begun, PATIENCE * 2));
-    runtime.block_on(has_begun).unwrap();
-    let progress = r#"http_requests_inprogress{handler="/openapi.json",method="GET"}"#;
-    let open = gateway.metric("http_connections_active");
-    gateway.eventually("it is cut off", || {
-        (gateway.metric("http_connections_active") < open).then_some(())
-    });
-    assert_eq!(gateway.metric(progress), 0.0);
+    for (path, window) in [
+        ("/openapi.json".to_owned(), 65_535),
+        ("/openapi.json".to_owned(), 0),
+        (format!("{DEMO}/stream?symbols=EURUSD"), 0),
+        (format!("{DEMO}/stream?symbols=EURUSD"), 1_000),
+    ] {
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let reading =
+            runtime.spawn(read_slowly(gateway.address, path.clone(), window, begun, PATIENCE * 2));
+        runtime.block_on(has_begun).unwrap();
+        let route = path.split('?').next().unwrap().replace("demo", "{account}");
+        let progress = format!(r#"http_requests_inprogress{{handler="{route}",method="GET"}}"#);
+        gateway.eventually("it is cut off", || (gateway.metric(&progress) == 0.0).then_some(()));
+        reading.abort();
+    }
+    gateway.logs("status=200");
+}
+
+#[test]
+fn a_client_that_pings_and_never_reads_is_read_no_further() {
+    let gateway = Gateway::ready("");
+    let mut stream = raw_websocket(&gateway, "events=account");
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let pings = frame(0x89, &[b'x'; 125]).repeat(10_000);
+    let mut sent = 0;
+    while sent < 200_000_000 && stream.write_all(&pings).is_ok() {
+        sent += pings.len();
+    }
+    assert!(sent < 100_000_000, "{sent} bytes of pings were taken, and their answers kept");
+}
+
+#[test]
+fn an_answer_whose_end_http_1_0_could_not_tell_is_refused_there() {
+    let gateway = Gateway::ready("");
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\naccept-encoding: gzip\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let bulk = ask(&format!("{DEMO}/symbols/EURUSD/rates?timeframe=M1&count=50000&format=csv"));
+    assert_eq!(status(&bulk), 400, "{bulk:.200}");
+    assert!(problem(&bulk)["detail"].to_string().contains("HTTP/1.1"), "{bulk}");
+    for path in ["/openapi.json", "/metrics", &format!("{DEMO}/account")] {
+        let answer = ask(path);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(status(&answer), 200, "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    }
+}
+
+#[test]
+fn every_named_origin_is_not_the_one_without_a_name() {
+    let gateway = Gateway::ready("[server]\ncors_origins = ['*']\n");
+    for (origin, allowed) in [("https://any.example", "https://any.example"), ("null", "")] {
+        let reply = gateway.get_with("/api/v1/accounts", &[("origin", origin)]);
+        assert_eq!(reply.header("access-control-allow-origin"), allowed);
+    }
 }
 
 #[test]

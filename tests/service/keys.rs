@@ -1,6 +1,6 @@
 //! Keys: what each may do, where, how often, until when, and that everybody can tell who it was.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read, Write};
 
 use serde_json::{Value, json};
 
@@ -227,6 +227,15 @@ fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
     gateway.logs("api_key=\"old\"");
     assert_eq!(refused.problem(), (401, "unauthorized".to_owned()));
     assert_eq!(refused.detail(), "the key has expired");
+    // An answer that is read slowly.
+    let mut slow = std::net::TcpStream::connect(gateway.address).unwrap();
+    let long = account("main", "/symbols/EURUSD/rates?timeframe=M1&from=2000-01-01&to=2025-01-01");
+    write!(slow, "GET {long}&format=csv HTTP/1.1\r\nhost: localhost\r\nx-api-key: soon\r\n\r\n")
+        .unwrap();
+    let mut begun = [0; 1000];
+    slow.read_exact(&mut begun).unwrap();
+    assert!(begun.starts_with(b"HTTP/1.1 200"));
+
     let path = account("main", "/stream?events=account");
     let (_, body) = gateway.open(&path, &[("x-api-key", "soon")]);
     let lines: Vec<String> = body.lines().map_while(Result::ok).collect();
@@ -236,4 +245,9 @@ fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
     assert_eq!(problem["type"], "/problems/unauthorized");
     assert_eq!(problem["detail"], "the key has expired");
     assert_eq!(get(&gateway, "soon", "/api/v1/accounts").status, 401);
+    assert_eq!(gateway.get_with("/api/v1/accounts", &[("x-api-key", "")]).status, 401);
+    let mut rest = vec![];
+    let _ = slow.read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "{} bytes went on after the key", rest.len());
+    gateway.logs("the key of the client has expired");
 }

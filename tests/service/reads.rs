@@ -348,7 +348,7 @@ fn identical_reads_that_wait_share_one_call() {
     let account = |share: bool| {
         format!(
             "[reads]\nshare = {share}\n[accounts.demo]\nlogin = 1\nserver = 'S'\n\
-             [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '150ms'\n"
+             [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '300ms'\n"
         )
     };
     for share in [true, false] {

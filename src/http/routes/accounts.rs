@@ -69,7 +69,7 @@ pub async fn restart(call: Call, account: String, _: Body) -> Outcome {
                 account = account.name,
                 api_key = call.api_key(),
                 client = %call.exchange.peer,
-                request_id = %call.exchange.request_id,
+                request_id = &*call.exchange.request_id,
                 "restart requested"
             );
             let sessions = account.status().sessions.len();

@@ -16,7 +16,7 @@ use crate::pool::Account;
 
 /// The dates that were applied, `FROM/TO`, where the zone of the server's clock is not known: what
 /// a client that thinks in UTC does not find lies outside of them.
-const HISTORY_WINDOW: HeaderName = HeaderName::from_static("history-window");
+pub const HISTORY_WINDOW: HeaderName = HeaderName::from_static("history-window");
 
 /// How far beyond the present a history without an end is asked for, seconds. A server whose clock
 /// is ahead of UTC dates its last deals into the future.

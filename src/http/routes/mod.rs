@@ -40,6 +40,7 @@ pub use self::accounts::{__path_list, __path_one, __path_restart};
 pub use self::console::__path_console;
 pub use self::docs::__path_root;
 pub use self::health::{__path_livez, __path_metrics, __path_readyz, ReadySessions, STATUS_OK};
+pub use self::history::HISTORY_WINDOW;
 pub use self::history::{
     __path_history_deals, __path_history_deals_total, __path_history_orders,
     __path_history_orders_total,

@@ -361,7 +361,20 @@ async fn converse(call: Call, socket: WebSocket, mut reader: Reader) {
             received = source.next() => {
                 unanswered = 0;
                 match received {
-                    Some(Ok(message)) if message.is_ping() || message.is_pong() => continue,
+                    // The answer to a ping has to leave before the next one is read: a client that
+                    // pings and never reads would fill the memory with answers.
+                    Some(Ok(message)) if message.is_ping() => {
+                        let flushed = tokio::select! {
+                            biased;
+                            flushed = sink.flush() => flushed,
+                            () = stopping.cancelled() => return,
+                        };
+                        if flushed.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    Some(Ok(message)) if message.is_pong() => continue,
                     Some(Ok(message)) if message.is_close() => break,
                     Some(Ok(_)) => closing = Some((POLICY_VIOLATION, "this stream takes no messages")),
                     Some(Err(fault)) => match violation(&fault) {

@@ -163,7 +163,7 @@ where
             let end = match pour(&call, encoder, rows, pieces, &chunks).await {
                 Ok(()) => Chunk::End,
                 Err(fault) => {
-                    warn!(request_id = %call.exchange.request_id, %fault, "answer broken off");
+                    warn!(request_id = &*call.exchange.request_id, %fault, "answer broken off");
                     Chunk::Broken(fault)
                 }
             };
@@ -199,6 +199,8 @@ enum Broken {
     Unwritable(String),
     #[error("the gateway stopped")]
     Cut,
+    #[error("the key of the client has expired")]
+    KeyExpired,
     #[error("a later piece has no answer: {0}")]
     Call(#[from] crate::pool::CallError),
 }
@@ -218,6 +220,9 @@ where
     while let Some(piece) = rows {
         let length = piece.row_count();
         for start in (0..length).step_by(CHUNK) {
+            if call.is_key_expired() {
+                return Err(Broken::KeyExpired);
+            }
             let range = start..(start + CHUNK).min(length);
             let chunk = encoder.write(&piece, range).map_err(broken)?;
             if !chunk.is_empty() && chunks.send(Chunk::Rows(chunk.into())).await.is_err() {

@@ -640,7 +640,7 @@ mod tests {
         assert!(refusal("text").contains("not a database"), "{}", refusal("text"));
 
         std::fs::create_dir(directory.path().join("folder")).unwrap();
-        assert!(refusal("folder").contains("directory"), "{}", refusal("folder"));
+        assert!(refusal("folder").contains("unable to open"), "{}", refusal("folder"));
 
         let newer = directory.path().join("newer");
         drop(Journal::open(&newer, &[], metrics()).unwrap());

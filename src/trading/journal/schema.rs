@@ -105,17 +105,31 @@ pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
         files::create_private_directory(directory)
             .map_err(|error| unusable(format!("its directory cannot be created: {error}")))?;
     }
+    if !file.exists() {
+        // SQLite gives its write-ahead log the mode of the database.
+        let created = files::open_private(file, OpenOptions::new().write(true));
+        drop(created.map_err(|error| unusable(error.to_string()))?);
+    }
+    let file = &resolved(file).map_err(|error| unusable(error.to_string()))?;
     let lock = lock(file)?;
-    // SQLite gives its write-ahead log the mode of the database.
-    let created = files::open_private(file, OpenOptions::new().write(true));
-    drop(created.map_err(|error| unusable(error.to_string()))?);
-    if let Some(mode) = files::exposed_mode(file) {
-        let (file, mode) = (file.display(), format_args!("{mode:04o}"));
-        warn!(%file, %mode, "journal can be read by other users, chmod 600 closes it to them");
+    for name in ["", "-wal", "-shm", ".lock"].map(|ending| with_ending(file, ending)) {
+        if let Some(mode) = files::exposed_mode(&name) {
+            let (file, mode) = (name.display(), format_args!("{mode:04o}"));
+            warn!(%file, %mode, "journal can be read by other users, chmod 600 closes it to them");
+        }
     }
     let connection = connect(file, owners).map_err(unusable)?;
     let identity = FileIdentity::of(file, lock).map_err(|error| unusable(error.to_string()))?;
     Ok(Opened { connection, identity })
+}
+
+/// The file that a symbolic link leads to: SQLite keeps its log beside that one, and two gateways that
+/// reach it by different names must not both have it.
+fn resolved(file: &Path) -> io::Result<PathBuf> {
+    if file.symlink_metadata()?.is_symlink() {
+        return file.canonicalize();
+    }
+    Ok(file.to_owned())
 }
 
 fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
@@ -301,6 +315,20 @@ mod tests {
             (id.to_owned(), server.to_owned(), key.to_owned(), time)
         });
         assert_eq!(rows, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_the_file_that_it_leads_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, real) = (directory.path().join("link"), directory.path().join("real/journal"));
+        std::fs::create_dir(directory.path().join("real")).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let opened = open(&link, &[]).unwrap();
+        assert_eq!(opened.identity.check(), Ok(()));
+        for name in [&link, &real] {
+            assert!(matches!(open(name, &[]), Err(JournalError::InUse(_))), "{}", name.display());
+        }
     }
 
     #[cfg(unix)]
