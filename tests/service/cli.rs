@@ -946,7 +946,7 @@ fn usage_errors_are_2_and_a_taken_address_is_1() {
     let output = run(&["serve"], &[], &[("MT5_GATEWAY__SERVER__LISTEN", &taken)]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("set `server.listen` to a free address")
+        String::from_utf8_lossy(&output.stderr).contains("choose another address with --listen")
     );
 }
 
