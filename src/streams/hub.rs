@@ -227,12 +227,15 @@ impl Hub {
     }
 
     /// How far a symbol's ticks were read, for a loop that begins with it. What
-    /// cannot be caught up with is told as a gap.
+    /// cannot be caught up with is told as a gap. `None`: the stream begins with the last tick.
     pub(super) fn begin_ticks(&self, topic: &Topic) -> Option<TickCursor> {
         let mut state = self.lock();
         let known = state.topics.get_mut(topic)?;
         let resumed = std::mem::take(&mut known.resumed);
-        let cursor = known.cursor.take().filter(|_| resumed);
+        // A look that was under way when the reader came has told it ticks already, if there is a
+        // latest one: to begin with the last tick then would leave a hole.
+        let told = known.latest.is_some();
+        let cursor = known.cursor.take().filter(|_| resumed || told);
         if resumed && cursor.is_none() {
             self.push(&mut state, topic, Content::Gap);
         }

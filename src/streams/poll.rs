@@ -385,6 +385,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reader_that_comes_in_the_middle_of_a_look_sees_no_hole() {
+        let hub = hub(Arc::new(|_, _| std::future::pending().boxed()));
+        let topic = Topic { kind: Kind::Ticks, symbol: Some("EURUSD".into()) };
+        let subscribe = || hub.subscribe(vec![topic.clone()], None, Admission(Arc::default()));
+        let tick = || Content::Data(Bytes::from_static(b"{}"));
+        let cursor = TickCursor { second: 7, seen: 1 };
+
+        let first = subscribe();
+        assert_eq!(hub.begin_ticks(&topic), None);
+        hub.tell_ticks(&topic, vec![tick()], cursor);
+        drop(first);
+        // The look that goes on tells the second reader a tick, so its stream goes on from there.
+        let mut second = subscribe();
+        hub.tell_ticks(&topic, vec![tick()], cursor);
+        while !matches!(next(&mut second).await, Content::Data(_)) {}
+        assert_eq!(hub.begin_ticks(&topic), Some(cursor));
+        hub.tell_ticks(&topic, vec![], cursor);
+        drop(second);
+        // One that was told nothing begins with the last tick.
+        let _third = subscribe();
+        hub.tell_ticks(&topic, vec![], cursor);
+        assert_eq!(hub.begin_ticks(&topic), None);
+    }
+
+    #[tokio::test]
     async fn a_loop_that_panics_is_told_once_and_goes_on_where_it_was() {
         let cursor = TickCursor { second: 7, seen: 1 };
         let begun = Arc::new(Mutex::new(Vec::new()));
