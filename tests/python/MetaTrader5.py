@@ -242,8 +242,10 @@ def symbol_info_tick(symbol):
     _hide()
     if symbol not in _selected:
         return _fail(-4, "Terminal: Not found")
-    last = int(_time.time()) if TICK_RATE else TIME
-    tick = CLASSES["Tick"](last, *LAST_TICK)
+    if TICK_RATE:
+        newest = int(_time.time() * TICK_RATE) - 1
+        return _done(CLASSES["Tick"](*_made(newest, newest + 1)[0].item()))
+    tick = CLASSES["Tick"](TIME, *LAST_TICK)
     if OTHER_LAYOUT:
         return _done(namedtuple("Tick", tick._fields[::-1])(*tick[::-1]))
     return _done(tick)
