@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mt5_gateway::api::export::{Encoder, Format};
 use mt5_gateway::app::{Service, Signals};
-use mt5_gateway::http::table::{Encoder, Format};
 use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows};
-use mt5_gateway::pool::{Context, Directory};
+use mt5_gateway::pool::{Accounts, CallContext};
 use mt5_gateway::sampler::sensors;
 use mt5_gateway::settings::Settings;
 use mt5_gateway::telemetry::Events;
@@ -34,14 +34,14 @@ const SIMULATOR: &str =
 /// A gateway in this process, and one connection to it.
 struct Gateway {
     runtime: Runtime,
-    directory: Arc<Directory>,
+    accounts: Arc<Accounts>,
     client: DuplexStream,
     _files: tempfile::TempDir,
 }
 
 impl Gateway {
     fn start(accounts: &str) -> Gateway {
-        let files = tempfile::tempdir().expect("a directory for the settings");
+        let files = tempfile::tempdir().expect("a accounts for the settings");
         let file = files.path().join("gateway.toml");
         let quiet = "log.access = false\nreads.share = false\nreads.cache = '0'\n\
                      metrics.rate_limit_per_second = 1000000\nmetrics.rate_limit_burst = 1000000\n";
@@ -51,13 +51,13 @@ impl Gateway {
         let runtime = Runtime::new().expect("a runtime");
         let service = runtime.block_on(Service::start(settings, Events::default()));
         let service = service.expect("the service starts");
-        let accounts = service.directory.clone();
+        let accounts = service.accounts.clone();
         let (client, server) = tokio::io::duplex(256 << 10);
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let one = futures_util::stream::iter([(server, peer)]);
         let connections = futures_util::StreamExt::chain(one, futures_util::stream::pending());
         runtime.spawn(async move { service.serve(connections, Signals::new()).await });
-        let mut gateway = Gateway { runtime, directory: accounts, client, _files: files };
+        let mut gateway = Gateway { runtime, accounts, client, _files: files };
         while !gateway.get("/readyz").starts_with(b"HTTP/1.1 200") {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -104,11 +104,11 @@ fn routing_and_admission(criterion: &mut Criterion) {
 /// A call to a simulated terminal and back, without HTTP.
 fn session_round_trip(criterion: &mut Criterion) {
     let gateway = Gateway::start(SIMULATOR);
-    let account = gateway.directory.account("demo").expect("it is configured");
+    let account = gateway.accounts.get("demo").expect("it is configured");
     criterion.bench_function("session round trip", |bencher| {
         bencher.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(30);
-            let context = Context::new("bench".into(), deadline);
+            let context = CallContext::new("bench".into(), deadline);
             let request = Request::SymbolInfoTick { symbol: "EURUSD".to_owned() };
             gateway.runtime.block_on(account.call(request, &context)).expect("it answers")
         });

@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::actor::{Depths, Envelope, Role};
-use crate::gateway::{self, Gateway, Root};
-use crate::http::{self, App};
-use crate::metrics::http::HttpInstruments;
+use crate::api::{self, App};
+use crate::metrics::requests::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, Metrics};
-use crate::pool::{Directory, Pool};
+use crate::pool::{Accounts, Pool};
+use crate::root::{self, Gateway, Root};
 use crate::sampler::FirstSample;
 use crate::settings::Settings;
 use crate::streams::Streams;
@@ -72,20 +72,20 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
-    service.serve(http::connections(listener), signals).await
+    service.serve(api::connections(listener), signals).await
 }
 
 /// Everything that runs, but for the connections.
 pub struct Service {
     /// The accounts.
-    pub directory: Arc<Directory>,
+    pub accounts: Arc<Accounts>,
     app: Arc<App>,
     /// Cancelled when no new requests are taken.
     stop: CancellationToken,
     streams: Arc<Streams>,
     trading: Trading,
     pool: Pool,
-    root: ActorRef<Envelope<gateway::Msg>>,
+    root: ActorRef<Envelope<root::Msg>>,
     root_task: JoinHandle<()>,
     given_up: oneshot::Receiver<Role>,
     shutdown_grace: Duration,
@@ -105,20 +105,20 @@ impl Service {
             .collect();
         let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
         let metrics = Metrics::new(&depths, settings.metrics.enabled);
-        let directory =
-            Directory::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
-        let directory = Arc::new(directory);
-        let journal = open_journal(&settings.trading, &directory, &metrics)?;
-        let trading = Trading::new(&depths, journal, settings.trading, &directory, metrics.clone());
+        let accounts =
+            Accounts::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
+        let accounts = Arc::new(accounts);
+        let journal = open_journal(&settings.trading, &accounts, &metrics)?;
+        let trading = Trading::new(&depths, journal, settings.trading, &accounts, metrics.clone());
         let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
         let (sampled_sender, first_sample) = FirstSample::new();
         let (given_up_sender, given_up) = oneshot::channel();
-        let args = gateway::Args {
+        let args = root::Args {
             gateway: gateway.clone(),
             catalog: catalog.clone(),
             depths,
             metrics: metrics.clone(),
-            directory: directory.clone(),
+            accounts: accounts.clone(),
             pool: pool.clone(),
             pool_options: Arc::new(settings.pool),
             trading: trading.clone(),
@@ -131,16 +131,16 @@ impl Service {
 
         let stop = CancellationToken::new();
         let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
-        let streams = Streams::new(&directory, settings.streams, measured.as_ref(), stop.clone());
+        let streams = Streams::new(&accounts, settings.streams, measured.as_ref(), stop.clone());
         let streams = Arc::new(streams);
         let instruments = settings
             .metrics
             .enabled
             .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
-        let app = App::new(http::Parts {
+        let app = App::new(api::Parts {
             options: settings.http,
             keys: settings.keys,
-            directory: directory.clone(),
+            accounts: accounts.clone(),
             pool: pool.clone(),
             trading: trading.clone(),
             streams: streams.clone(),
@@ -151,7 +151,7 @@ impl Service {
             events,
         });
         Ok(Service {
-            directory,
+            accounts,
             app,
             stop,
             streams,
@@ -176,7 +176,7 @@ impl Service {
     where
         C: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let serving = tokio::spawn(http::serve(connections, self.app.clone(), self.stop.clone()));
+        let serving = tokio::spawn(api::serve(connections, self.app.clone(), self.stop.clone()));
         tokio::select! {
             signal = signals.next() => info!(signal, grace = ?self.shutdown_grace, "stopping"),
             Ok(role) = &mut self.given_up => return Err(Error::GivenUp(role)),
@@ -214,15 +214,15 @@ impl Service {
 /// to run in.
 fn open_journal(
     options: &trading::Options,
-    directory: &Directory,
+    accounts: &Accounts,
     metrics: &Metrics,
 ) -> Result<Result<Journal, NoJournal>, JournalError> {
-    let trades = directory.accounts().any(|account| account.trade);
+    let trades = accounts.iter().any(|account| account.trade);
     if !trades && !options.journal.exists() {
         return Ok(Err(NoJournal::NotNeeded));
     }
-    let owners: Vec<trading::Owner> = directory
-        .accounts()
+    let owners: Vec<trading::Owner> = accounts
+        .iter()
         .map(|account| trading::Owner {
             account: account.name.clone(),
             login: account.login,

@@ -13,21 +13,21 @@
 //! - [`pool`]: who owns terminals, who may use them, when they are replaced.
 //! - [`trading`]: one fate for each trade: journal, sending, reconciliation.
 //! - [`streams`]: what changes, as it changes.
-//! - [`gateway`]: the root actor.
-//! - [`http`]: connections, layers, routes, problems, OpenAPI.
+//! - [`root`]: the root actor.
+//! - [`api`]: connections, layers, routes, problems, OpenAPI.
 //! - [`settings`], [`telemetry`], [`app`]: what is configured, logs, start and end.
 
 #![warn(clippy::unwrap_used)]
 
 pub mod actor;
+pub mod api;
 pub mod app;
 pub mod clock;
 pub mod files;
-pub mod gateway;
-pub mod http;
 pub mod metrics;
 pub mod mt5;
 pub mod pool;
+pub mod root;
 pub mod sampler;
 pub mod settings;
 pub mod streams;

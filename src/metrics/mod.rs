@@ -9,9 +9,9 @@
 pub mod catalog;
 pub mod collector;
 pub mod event;
-pub mod http;
 mod overview;
 pub mod render;
+pub mod requests;
 mod sample;
 pub mod streams;
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::sharing::{Shared, Waiter};
+use super::coalescing::{CoalescedRead, Waiter};
 use crate::clock::BootInstant;
 use crate::mt5::{Answer, OrderSendResult, Request, TradeRequest};
 use crate::terminal::Failure;
 
 /// On whose behalf a call is made.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct CallContext {
     /// The id of the request that it serves.
     pub request_id: Arc<str>,
     /// When its caller stops waiting.
@@ -26,16 +26,16 @@ pub struct Context {
     pub urgent: bool,
 }
 
-impl Context {
+impl CallContext {
     /// The context of a client's request.
-    pub fn new(request_id: Arc<str>, deadline: Instant) -> Context {
-        Context { request_id, deadline, internal: false, urgent: false }
+    pub fn new(request_id: Arc<str>, deadline: Instant) -> CallContext {
+        CallContext { request_id, deadline, internal: false, urgent: false }
     }
 
     /// The context of what the gateway looks for by itself.
-    pub fn internal(purpose: &'static str, patience: Duration) -> Context {
+    pub fn internal(purpose: &'static str, patience: Duration) -> CallContext {
         let deadline = Instant::now() + patience;
-        Context { request_id: purpose.into(), deadline, internal: true, urgent: false }
+        CallContext { request_id: purpose.into(), deadline, internal: true, urgent: false }
     }
 }
 
@@ -100,7 +100,7 @@ pub struct QueuedCall {
     /// Everybody who waits for the answer.
     pub waiters: Vec<Waiter>,
     /// How others may join, until it is written.
-    pub shared: Option<Shared>,
+    pub shared: Option<CoalescedRead>,
 }
 
 impl QueuedCall {

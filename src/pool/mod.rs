@@ -7,15 +7,15 @@
 //! a terminal that failed is started again. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
+mod accounts;
 mod availability;
-pub mod bars;
-mod cache;
+mod backoff;
+mod bar_cache;
 mod call;
-mod directory;
-mod restart;
+mod coalescing;
+pub mod history;
 mod server_time;
 mod session;
-mod sharing;
 pub mod supervisor;
 
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use std::time::Duration;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
+pub use self::accounts::{Account, AccountStatus, Accounts, ErrorReport, SessionStatus};
 pub use self::availability::{Availability, Ready};
-pub use self::cache::LONGEST as CACHE_LONGEST;
-pub use self::call::{CallError, Context, TradeError, Traded};
-pub use self::directory::{Account, AccountStatus, Directory, ErrorReport, SessionStatus};
-pub use self::restart::Policy;
+pub use self::backoff::Policy;
+pub use self::bar_cache::LONGEST as CACHE_LONGEST;
+pub use self::call::{CallContext, CallError, TradeError, Traded};
 pub use self::supervisor::Pool;
 
 /// How sessions treat their terminals.

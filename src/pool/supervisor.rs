@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Options;
-use super::directory::{Account, Directory};
-use super::restart::{History, Verdict};
+use super::accounts::{Account, Accounts};
+use super::backoff::{History, Verdict};
 use super::session::{self, Session};
 use crate::actor::{Address, Depths, Envelope, Role};
 use crate::metrics::{AccountId, Event, Metrics, SessionState};
@@ -82,7 +82,7 @@ pub struct Supervisor;
 /// What the actor needs.
 pub struct Args {
     /// The accounts.
-    pub directory: Arc<Directory>,
+    pub accounts: Arc<Accounts>,
     /// How sessions treat their terminals.
     pub options: Arc<Options>,
     /// Where to report.
@@ -143,9 +143,9 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let directory = state.args.directory.clone();
+        let accounts = state.args.accounts.clone();
         let announced = state.args.pool.announced.swap(true, Ordering::Relaxed);
-        for account in directory.accounts() {
+        for account in accounts.iter() {
             if announced {
                 // The sessions of the pool that failed ended with it, in whatever state.
                 for index in 0..account.slots.len() {
@@ -188,7 +188,7 @@ impl Actor for Supervisor {
                 for (_, delayed) in state.delayed.drain() {
                     delayed.start.abort();
                 }
-                tokio::spawn(stop_all(state.args.directory.clone(), reply));
+                tokio::spawn(stop_all(state.args.accounts.clone(), reply));
             }
             Msg::Ping(reply) => {
                 let _ = reply.send(());
@@ -322,8 +322,8 @@ async fn restart_each(account: Arc<Account>, started: Vec<usize>, pool: Pool) {
     let _ = pool.address.send(Msg::Restarted(account));
 }
 
-async fn stop_all(directory: Arc<Directory>, reply: oneshot::Sender<()>) {
-    let slots = directory.accounts().flat_map(|account| &account.slots);
+async fn stop_all(accounts: Arc<Accounts>, reply: oneshot::Sender<()>) {
+    let slots = accounts.iter().flat_map(|account| &account.slots);
     let stops = slots.filter_map(|slot| {
         let (done, gone) = oneshot::channel();
         slot.address.send(session::Msg::Stop(done)).ok().map(|()| gone)
@@ -377,7 +377,7 @@ mod tests {
         launcher: Arc<Faulty>,
         catalog: Arc<Catalog>,
         metrics: Metrics,
-        directory: Arc<Directory>,
+        accounts: Arc<Accounts>,
         options: Arc<Options>,
         pool: Pool,
     }
@@ -421,7 +421,7 @@ mod tests {
                 launcher: launcher.clone(),
             };
             let savings = Savings { share: false, cache: 0 };
-            let directory = Directory::new(vec![account], savings, &catalog, &metrics, &depths);
+            let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);
             let options = Options {
                 call_timeout: Duration::from_secs(5),
                 trade_timeout: Duration::from_secs(5),
@@ -432,7 +432,7 @@ mod tests {
                 launcher,
                 catalog,
                 metrics,
-                directory: Arc::new(directory),
+                accounts: Arc::new(accounts),
                 options: Arc::new(options),
                 pool: Pool::new(&depths),
             }
@@ -440,7 +440,7 @@ mod tests {
 
         async fn start_pool(&self) -> (ActorRef<Envelope<Msg>>, JoinHandle<()>) {
             let args = Args {
-                directory: self.directory.clone(),
+                accounts: self.accounts.clone(),
                 options: self.options.clone(),
                 metrics: self.metrics.clone(),
                 pool: self.pool.clone(),
@@ -449,7 +449,7 @@ mod tests {
         }
 
         fn account(&self) -> &Arc<Account> {
-            self.directory.account("demo").unwrap()
+            self.accounts.get("demo").unwrap()
         }
 
         fn state(&self) -> SessionState {

@@ -130,12 +130,13 @@ fn is_name(name: &str) -> bool {
 
 /// What a terminal is.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum TerminalKind {
     Simulator,
     Worker,
 }
 
-const KINDS: [(&str, Kind); 2] = [("simulator", Kind::Simulator), ("worker", Kind::Worker)];
+const KINDS: [(&str, TerminalKind); 2] =
+    [("simulator", TerminalKind::Simulator), ("worker", TerminalKind::Worker)];
 
 fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin) -> Taken {
     let section = format!("accounts.{name}");
@@ -164,7 +165,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin)
     } else {
         required_choice(reader, &kind_key, &KINDS)
     };
-    let trade = reader.value(&field("trade"), kind == Some(Kind::Simulator));
+    let trade = reader.value(&field("trade"), kind == Some(TerminalKind::Simulator));
     let send_within_close = positive(reader, &field("send_within_close"), send_within.close, HOUR);
     let send_within = positive(reader, &field("send_within"), send_within.any, HOUR);
     let clock = clock(reader, &field("server_time_zone"));
@@ -173,7 +174,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin)
         reader.skip(&field("terminal"));
     }
     let (launcher, terminal): (Arc<dyn Launch>, _) = match kind {
-        Some(Kind::Worker) => {
+        Some(TerminalKind::Worker) => {
             if !has_password {
                 reader.missing(&field("password"), "`password` or `password_file`");
             }
@@ -184,7 +185,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendWithin)
             let terminal = TerminalChoice::of(&options);
             (Arc::new(worker::Launcher(options)), Some(terminal))
         }
-        Some(Kind::Simulator) | None => {
+        Some(TerminalKind::Simulator) | None => {
             let options = simulator_options(reader, &section, login, server.clone());
             if trade && let Some(warning) = latency_warning(send_within, options.latency) {
                 reader.warn(&field("terminal.latency"), warning);

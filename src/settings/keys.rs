@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::number;
 use super::reader::{Reader, Setting, text};
-use crate::http::{Key, Scope};
+use crate::api::{Key, Scope};
 use crate::mt5::wildcard;
 
 /// The highest rate and burst that a key may have.

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 use self::layers::Layers;
 use self::reader::{Effective, Reader, Setting};
-use crate::http::{self, Keys};
+use crate::api::{self, Keys};
 use crate::metrics::{self, StatusLabels};
 use crate::pool::{self, AccountOptions};
 use crate::streams;
@@ -54,7 +54,7 @@ pub struct Settings {
     /// How long calls that are under way may take when the gateway stops.
     pub shutdown_grace: Duration,
     /// How HTTP is served.
-    pub http: http::Options,
+    pub http: api::Options,
     /// Who may do what.
     pub keys: Keys,
     /// How sessions treat their terminals.
@@ -291,7 +291,7 @@ impl Settings {
         Settings {
             listen,
             shutdown_grace,
-            http: http::Options {
+            http: api::Options {
                 request_timeout,
                 write_timeout,
                 max_body,

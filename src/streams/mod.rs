@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::streams::StreamInstruments;
-use crate::pool::Directory;
+use crate::pool::Accounts;
 
 pub use self::event::{Content, Event, Kind, Topic};
 pub use self::hub::Hub;
@@ -57,14 +57,14 @@ pub struct Streams {
 impl Streams {
     /// A hub for each account, with no readers. They end with `stop`.
     pub fn new(
-        directory: &Directory,
+        accounts: &Accounts,
         options: Options,
         instruments: Option<&StreamInstruments>,
         stop: CancellationToken,
     ) -> Streams {
         // Tells this run's events from those of the one before.
         let boot: Arc<str> = format!("{:x}", jiff::Timestamp::now().as_millisecond()).into();
-        let hubs = directory.accounts().map(|account| {
+        let hubs = accounts.iter().map(|account| {
             let instruments = instruments.map(|all| all.of(&account.name));
             let (account, boot, poll) = (account.clone(), boot.clone(), poll::terminals());
             let name = account.name.clone();

@@ -16,7 +16,7 @@ use super::event::{Content, Kind, Topic};
 use super::hub::Hub;
 use crate::actor::panic_message;
 use crate::mt5::{Answer, BookEntry, CopyTicks, Request, Rows, Selection, Tick};
-use crate::pool::{CallError, Context, bars};
+use crate::pool::{CallContext, CallError, history};
 use crate::terminal::Failure;
 use crate::trading::tag;
 
@@ -124,7 +124,7 @@ async fn run(hub: Arc<Hub>, kind: Kind) {
 async fn ask(hub: &Hub, request: Request) -> Result<Answer, CallError> {
     // Twice what the terminal may take, so that it is the session that says what went wrong.
     let deadline = Instant::now() + 2 * hub.options.timeout;
-    let context = Context::new("stream".into(), deadline);
+    let context = CallContext::new("stream".into(), deadline);
     hub.account.call(request, &context).await
 }
 
@@ -257,7 +257,7 @@ async fn ticks_from(
 ) -> Result<Rows<Tick>, CallError> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     let (symbol, flags) = (symbol.to_owned(), CopyTicks::All);
-    bars::ticks(ask(hub, Request::CopyTicksFrom { symbol, date_from, count, flags }).await?)
+    history::ticks(ask(hub, Request::CopyTicksFrom { symbol, date_from, count, flags }).await?)
 }
 
 /// How many of these ticks, which begin with the cursor's second, are known.
@@ -284,7 +284,7 @@ mod tests {
     use crate::actor::Depths;
     use crate::metrics::{self, Catalog, Metrics, StatusLabels};
     use crate::mt5::ServerClock;
-    use crate::pool::{AccountOptions, Directory, Savings};
+    use crate::pool::{AccountOptions, Accounts, Savings};
     use crate::streams::{Admission, Item, Options, Reader};
     use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 
@@ -363,8 +363,8 @@ mod tests {
         let depths = Depths::default();
         let savings = Savings { share: false, cache: 0 };
         let unmeasured = Metrics::new(&depths, false);
-        let directory = Directory::new(vec![account], savings, &catalog, &unmeasured, &depths);
-        let account = directory.account("demo").unwrap().clone();
+        let accounts = Accounts::new(vec![account], savings, &catalog, &unmeasured, &depths);
+        let account = accounts.get("demo").unwrap().clone();
         let options = Options {
             max: 1,
             tick_interval: Duration::from_millis(10),

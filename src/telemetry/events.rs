@@ -254,7 +254,7 @@ mod tests {
             tracing::error!(target: "mt5_gateway::gateway", actor = "sampler", "actor restarting");
             tracing::info!(target: "mt5_gateway::trading::reconcile", account = "a", "looking");
             tracing::error!(target: "mt5_gateway::trading::journal", "cannot be written");
-            tracing::error!(target: "mt5_gateway::http::edge", actor = "nobody", "handler panicked");
+            tracing::error!(target: "mt5_gateway::api::edge", actor = "nobody", "handler panicked");
             tracing::error!(target: "mt5_gateway::streams::poll", account = %"a", "poll loop");
             tracing::warn!(target: "mt5_gateway", "setting");
             tracing::info!(target: "mt5_gateway::access", "request");

@@ -23,7 +23,7 @@ use super::trade::{State as TradeState, Trade};
 use crate::actor::{Address, Backoff, Depths, Envelope, Role};
 use crate::metrics::{Event, Metrics, TradeOutcome};
 use crate::mt5::{Answer, OrderCheckResult, Request};
-use crate::pool::{Account, CallError, Context, Directory};
+use crate::pool::{Account, Accounts, CallContext, CallError};
 use crate::terminal::Failure;
 
 /// Why there is no journal.
@@ -98,10 +98,10 @@ impl Trading {
         depths: &Depths,
         journal: Result<Journal, NoJournal>,
         options: Options,
-        directory: &Directory,
+        accounts: &Accounts,
         metrics: Metrics,
     ) -> Trading {
-        let accounts = directory.accounts().map(|account| {
+        let accounts = accounts.iter().map(|account| {
             let trading = AccountTrading {
                 account: account.clone(),
                 gate: Gate::default(),
@@ -136,7 +136,7 @@ impl Trading {
         account: &Arc<Account>,
         command: TradeCommand,
         origin: Origin,
-        context: &Context,
+        context: &CallContext,
     ) -> Told {
         let (reply, mut told) = oneshot::channel();
         let waiting = Arc::new(Waiting::default());
@@ -181,7 +181,7 @@ impl Trading {
         &self,
         account: &Account,
         order: &NewOrder,
-        context: &Context,
+        context: &CallContext,
     ) -> Result<OrderCheckResult, Refused> {
         let request = Box::new(build::rehearse(account, order, context).await?);
         match account.call_raw(Request::OrderCheck { request }, context).await? {
@@ -714,7 +714,7 @@ mod tests {
                 launcher: Arc::new(launcher),
             };
             let savings = Savings { share: false, cache: 0 };
-            let accounts = Directory::new(vec![account], savings, &catalog, &metrics, &depths);
+            let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);
             let directory = tempfile::tempdir().unwrap();
             let options = Options {
                 journal: directory.path().join("journal"),
@@ -724,7 +724,7 @@ mod tests {
             };
             let journal = Journal::open(&options.journal, &[], metrics.clone()).unwrap();
             let trading = Trading::new(&depths, Ok(journal), options, &accounts, metrics);
-            let account = accounts.account("demo").unwrap().clone();
+            let account = accounts.get("demo").unwrap().clone();
             Harness { trading, account, _directory: directory }
         }
 
@@ -741,7 +741,7 @@ mod tests {
                 api_key: None,
                 client: None,
             };
-            let context = Context::new("test".into(), Instant::now() + SOON);
+            let context = CallContext::new("test".into(), Instant::now() + SOON);
             let command = TradeCommand::Cancel { ticket };
             self.trading.execute(&self.account, command, origin, &context).await
         }

@@ -21,7 +21,7 @@ use super::{now_msc, reconcile};
 use crate::clock::BootInstant;
 use crate::metrics::Event;
 use crate::mt5::{ErrorType, OrderSendResult, Retcode, TradeAction, TradeRequest, Verdict};
-use crate::pool::{Account, CallError, Context, TradeError, Traded};
+use crate::pool::{Account, CallContext, CallError, TradeError, Traded};
 use crate::terminal::{Failure, Mode};
 
 /// How often a trade is looked at again that the broker accepted and whose client still waits.
@@ -198,9 +198,9 @@ impl Submission {
     }
 
     /// On whose behalf the terminal is read: not longer than the trade may still be sent.
-    fn context(&self) -> Context {
+    fn context(&self) -> CallContext {
         let deadline = Instant::now() + self.send_by().left();
-        Context { urgent: true, ..Context::new(self.request_id.clone(), deadline) }
+        CallContext { urgent: true, ..CallContext::new(self.request_id.clone(), deadline) }
     }
 }
 
@@ -392,7 +392,11 @@ impl Execution<'_> {
         self.prepare_once(journal, &context).await
     }
 
-    async fn prepare_once(&self, journal: &Journal, context: &Context) -> Result<Prepared, Error> {
+    async fn prepare_once(
+        &self,
+        journal: &Journal,
+        context: &CallContext,
+    ) -> Result<Prepared, Error> {
         let Submission { account, command, .. } = self.submission;
         let gate = self.shared.gate(&account.name);
         gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
@@ -450,7 +454,7 @@ impl Execution<'_> {
         } else if account.is_hedging() {
             result.order
         } else {
-            let context = Context::internal("position", NAME_TIMEOUT);
+            let context = CallContext::internal("position", NAME_TIMEOUT);
             reconcile::position_of(account, result.order, &context).await.unwrap_or_default()
         };
         if result.position != 0 {

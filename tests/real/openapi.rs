@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mt5_gateway::http::openapi_document;
+use mt5_gateway::api::openapi_document;
 use mt5_gateway::mt5::Retcode;
 use mt5_gateway::mt5::names::FIELDS;
 use serde_json::{Map, Value, json};

@@ -182,16 +182,16 @@ fn a_terminal_without_its_broker_is_not_ready_until_it_is_back() {
 }
 
 #[test]
-fn rogue_workers_cost_one_error_and_never_the_gateway() {
-    let rogue = modules().join("rogue.py").display().to_string();
-    let rogues: String = ["cut", "huge", "twice", "lacking"]
+fn misbehaving_workers_cost_one_error_and_never_the_gateway() {
+    let script = modules().join("misbehaving_worker.py").display().to_string();
+    let workers: String = ["cut", "huge", "twice", "lacking"]
         .iter()
         .map(|fault| {
-            let command = [python().display().to_string(), rogue.clone(), (*fault).to_owned()];
+            let command = [python().display().to_string(), script.clone(), (*fault).to_owned()];
             worker_of(&command, fault, "", "")
         })
         .collect();
-    let gateway = ready(&rogues, &[]);
+    let gateway = ready(&workers, &[]);
     let tick =
         |account: &str| gateway.get(&format!("/api/v1/accounts/{account}/symbols/EURUSD/tick"));
     let restarts = |account: &str, reason: &str| {
@@ -214,15 +214,15 @@ fn rogue_workers_cost_one_error_and_never_the_gateway() {
 
 #[test]
 fn workers_that_never_say_hello_are_restarted() {
-    let rogue = modules().join("rogue.py").display().to_string();
-    let rogues: String = ["silent", "rubbish"]
+    let script = modules().join("misbehaving_worker.py").display().to_string();
+    let workers: String = ["silent", "rubbish"]
         .iter()
         .map(|fault| {
-            let command = [python().display().to_string(), rogue.clone(), (*fault).to_owned()];
+            let command = [python().display().to_string(), script.clone(), (*fault).to_owned()];
             worker_of(&command, fault, "", "init_timeout = '300ms'")
         })
         .collect();
-    let gateway = start(&rogues, &[]);
+    let gateway = start(&workers, &[]);
     for (account, reason) in [("silent", "hang"), ("rubbish", "protocol")] {
         let series =
             format!(r#"mt5_session_restarts_total{{account="{account}",reason="{reason}"}}"#);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use mt5_gateway::http::{ProblemKind, openapi_document};
+use mt5_gateway::api::{ProblemType, openapi_document};
 use mt5_gateway::metrics::SessionState;
 use mt5_gateway::metrics::catalog::FAMILIES;
 use mt5_gateway::mt5::names::FIELDS;
@@ -166,7 +166,7 @@ fn a_problem_is_written_as_reviewed() {
 #[test]
 fn every_problem_and_every_family_is_documented() {
     let errors = text("docs/errors.md");
-    for kind in ProblemKind::ALL {
+    for kind in ProblemType::ALL {
         let row = format!("| `{}` | {} |", kind.slug(), kind.status().as_u16());
         assert!(errors.contains(&row), "docs/errors.md lacks {row}");
     }

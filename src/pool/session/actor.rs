@@ -24,9 +24,9 @@ use crate::clock::BootInstant;
 use crate::metrics::{EndedCall, ErrorLabel, Event, Outcome, RestartReason, SessionState};
 use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
 use crate::pool::Options;
+use crate::pool::accounts::{Account, SessionSlot};
+use crate::pool::backoff::{History, Verdict};
 use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, Traded};
-use crate::pool::directory::{Account, Slot};
-use crate::pool::restart::{History, Verdict};
 use crate::terminal::{self, Answered, Ending, Failure, Terminal};
 
 /// Calls that may be written ahead of the one that the terminal works on. Deep
@@ -253,7 +253,7 @@ impl State {
             && self.in_flight.iter().all(|entry| matches!(entry.owner, Owner::Own))
     }
 
-    fn slot(&self) -> &Slot {
+    fn slot(&self) -> &SessionSlot {
         &self.args.account.slots[self.args.index]
     }
 

@@ -15,7 +15,7 @@ use crate::mt5::{
     Answer, ErrorType, Execution, Filling, Order, OrderTime, OrderType, Position, Request,
     Selection, SymbolInfo, Tick, TradeAction, TradeRequest,
 };
-use crate::pool::{Account, CallError, Context};
+use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 
 pub use self::rules::StopRules;
@@ -50,7 +50,7 @@ type Ready<T> = Result<T, Refused>;
 pub async fn prepare(
     account: &Account,
     command: &TradeCommand,
-    context: &Context,
+    context: &CallContext,
     tagged: bool,
 ) -> Ready<Prepared> {
     let ask = Asker { account, context };
@@ -110,7 +110,7 @@ pub async fn prepare(
 pub async fn rehearse(
     account: &Account,
     order: &NewOrder,
-    context: &Context,
+    context: &CallContext,
 ) -> Ready<TradeRequest> {
     let ask = Asker { account, context };
     Ok(place(&ask, order).await?.request)
@@ -324,7 +324,7 @@ async fn modify_order(ask: &Asker<'_>, order: &Order, change: &OrderChange) -> R
 /// The terminal that reads come from. Times are the server's.
 struct Asker<'a> {
     account: &'a Account,
-    context: &'a Context,
+    context: &'a CallContext,
 }
 
 impl Asker<'_> {

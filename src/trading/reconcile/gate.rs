@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::snapshot;
-use crate::pool::{Account, CallError, Context};
+use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Mode;
 use crate::trading::journal::Journal;
 use crate::trading::now_msc;
@@ -75,7 +75,7 @@ impl Gate {
         &self,
         account: &Account,
         journal: &Journal,
-        context: &Context,
+        context: &CallContext,
     ) -> Result<(), CallError> {
         let primary = account.primary_since().ok_or(CallError::NotReady(account.ready_in()))?;
         let known = self.locked().filter(|known| known.primary == primary);
@@ -126,7 +126,7 @@ impl Gate {
 pub async fn history(
     account: &Account,
     journal: &Journal,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<History, CallError> {
     let shows_known = match last_known(account, journal).await? {
         None => None,

@@ -28,7 +28,7 @@ use super::trade::{State, Trade, TradeResult};
 use crate::actor::{Address, Envelope, Role};
 use crate::metrics::Event;
 use crate::mt5::{OrderState, OrderType, TradeRequest};
-use crate::pool::{Account, CallError, Context};
+use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Mode;
 
 pub use self::gate::Gate;
@@ -236,7 +236,7 @@ impl Reconciliation {
         let gate = shared.gate(&self.args.account.name);
         let mut failed = false;
         if self.args.account.trade && !gate.is_complete(&self.args.account) {
-            let context = Context::internal(OWN, LOOK_TIMEOUT);
+            let context = CallContext::internal(OWN, LOOK_TIMEOUT);
             let asked = gate.ensure_complete(&self.args.account, journal, &context).await;
             failed = asked.is_err();
         }
@@ -346,7 +346,7 @@ impl Reconciliation {
     /// Decides what one look decides.
     async fn decide_all(&mut self, journal: &Journal, trades: &[Trade]) -> Result<(), CallError> {
         let account = self.args.account.clone();
-        let context = Context::internal(OWN, LOOK_TIMEOUT);
+        let context = CallContext::internal(OWN, LOOK_TIMEOUT);
         let not_ready = || CallError::NotReady(account.ready_in());
         let primary = account.primary_since().ok_or_else(not_ready)?;
         let standing = snapshot::standing(&account, &context).await?;
@@ -553,7 +553,7 @@ fn interval(age: Duration, state: State, patience: Duration, soon: Duration) -> 
 pub async fn position_of(
     account: &Account,
     order: u64,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<u64, CallError> {
     let deals = snapshot::deals_of(account, order, context).await?;
     Ok(deals.first().map_or(0, |deal| deal.position_id))
@@ -564,7 +564,7 @@ pub async fn position_of(
 /// # Errors
 /// If the terminal cannot be asked.
 pub async fn look_once(account: &Account, trade: &Trade) -> Result<Sight, CallError> {
-    let context = Context::internal(OWN, LOOK_TIMEOUT);
+    let context = CallContext::internal(OWN, LOOK_TIMEOUT);
     let standing = snapshot::standing(account, &context).await?;
     let evidence = standing.evidence(account, trade, &context).await?;
     snapshot::ensure_sound(account, &context).await?;

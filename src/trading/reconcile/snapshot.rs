@@ -1,7 +1,7 @@
 //! What the primary session's terminal shows, asked for in bounded requests.
 
 use crate::mt5::{Answer, Deal, Order, Position, Request, Selection};
-use crate::pool::{Account, CallError, Context};
+use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::trade::{Operation, Trade};
 
@@ -40,7 +40,7 @@ pub struct Standing {
 ///
 /// # Errors
 /// If the terminal cannot be asked, is not connected to its broker, or shows another account.
-pub async fn standing(account: &Account, context: &Context) -> Result<Standing, CallError> {
+pub async fn standing(account: &Account, context: &CallContext) -> Result<Standing, CallError> {
     ensure_sound(account, context).await?;
     // In this order nothing is missed that moves on meanwhile: an order becomes a deal and a
     // position, and then history.
@@ -58,7 +58,7 @@ pub async fn standing(account: &Account, context: &Context) -> Result<Standing, 
 ///
 /// # Errors
 /// If it is not.
-pub async fn ensure_sound(account: &Account, context: &Context) -> Result<(), CallError> {
+pub async fn ensure_sound(account: &Account, context: &CallContext) -> Result<(), CallError> {
     match account.call_raw(Request::TerminalInfo, context).await? {
         Answer::TerminalInfo(info) if info.connected => {}
         _ => return Err(CallError::NotReady(std::time::Duration::ZERO)),
@@ -81,7 +81,7 @@ impl Standing {
         &self,
         account: &Account,
         trade: &Trade,
-        context: &Context,
+        context: &CallContext,
     ) -> Result<Evidence, CallError> {
         let (history, deals) = match selection(trade) {
             Selection::All => window(account, trade, context).await?,
@@ -122,7 +122,7 @@ fn period(trade: &Trade) -> (i64, i64) {
 async fn window(
     account: &Account,
     trade: &Trade,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<(Vec<Order>, Vec<Deal>), CallError> {
     let (mut date_from, mut date_to) = period(trade);
     // An account with more than that in hours is looked at closer around the trade.
@@ -145,7 +145,7 @@ async fn window(
 ///
 /// # Errors
 /// If the terminal cannot be asked.
-pub async fn baseline(account: &Account, context: &Context) -> Result<(), CallError> {
+pub async fn baseline(account: &Account, context: &CallContext) -> Result<(), CallError> {
     let now = account.server_time_floor();
     let (date_from, date_to) = (now - 86_400, now + 3 * 86_400);
     // What the answers show is remembered where they come in.
@@ -167,7 +167,7 @@ pub async fn baseline(account: &Account, context: &Context) -> Result<(), CallEr
 pub async fn total(
     account: &Account,
     (date_from, date_to): (i64, i64),
-    context: &Context,
+    context: &CallContext,
 ) -> Result<u64, CallError> {
     match account.call_raw(Request::HistoryDealsTotal { date_from, date_to }, context).await? {
         Answer::Total(total) => Ok(total),
@@ -182,7 +182,7 @@ pub async fn total(
 pub async fn deals_of(
     account: &Account,
     order: u64,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<Vec<Deal>, CallError> {
     let selection = Selection::Ticket(order);
     let request = Request::HistoryDealsGet { date_from: 0, date_to: 0, selection };
@@ -192,7 +192,7 @@ pub async fn deals_of(
 async fn deals(
     account: &Account,
     request: Request,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<Vec<Deal>, CallError> {
     match account.call_raw(request, context).await? {
         Answer::Deals(deals) => Ok(deals),
@@ -203,7 +203,7 @@ async fn deals(
 async fn orders(
     account: &Account,
     request: Request,
-    context: &Context,
+    context: &CallContext,
 ) -> Result<Vec<Order>, CallError> {
     let method = request.method();
     match account.call_raw(request, context).await? {

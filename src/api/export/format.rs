@@ -1,0 +1,89 @@
+//! Which format a client takes.
+
+use crate::api::context::{AuthorizedRequest, shorten};
+use crate::api::parameters::Parameters;
+use crate::api::problem::{Problem, ProblemType};
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A list of objects.
+    Json,
+    /// A stream of Arrow record batches.
+    Arrow,
+    /// A Parquet file.
+    Parquet,
+    /// A line of names, and a line for each row.
+    Csv,
+}
+
+impl Format {
+    /// Every format; the first is for clients that take any.
+    pub const ALL: [Format; 4] = [Format::Json, Format::Arrow, Format::Parquet, Format::Csv];
+
+    /// What it is called in `format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Arrow => "arrow",
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+        }
+    }
+
+    /// What it is called in `Accept`.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Format::Json => "application/json",
+            Format::Arrow => "application/vnd.apache.arrow.stream",
+            Format::Parquet => "application/vnd.apache.parquet",
+            Format::Csv => "text/csv",
+        }
+    }
+
+    /// What it is called in `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Csv => "text/csv; charset=utf-8; header=present",
+            other => other.media_type(),
+        }
+    }
+
+    /// Takes `format`, and looks at `Accept` where there is none.
+    ///
+    /// # Errors
+    /// 406 if there is no such format, or the two disagree.
+    pub fn take(call: &AuthorizedRequest, parameters: &mut Parameters) -> Result<Format, Problem> {
+        if let Some(name) = parameters.optional::<String>("format")? {
+            let is_named = |format: &Format| format.name().eq_ignore_ascii_case(&name);
+            let known = Format::ALL.into_iter().find(is_named);
+            let format = known.ok_or_else(|| {
+                let name = shorten(&name);
+                let names = Format::ALL.map(Format::name).join(", ");
+                let detail = format!("parameter `format`: expected {names}, got {name:?}");
+                Problem::new(ProblemType::NotAcceptable, detail)
+            })?;
+            return if call.quality(format.media_type())? > 0.0 {
+                Ok(format)
+            } else {
+                let detail = format!(
+                    "parameter `format` is {} and the header `Accept` does not take {}",
+                    format.name(),
+                    format.media_type()
+                );
+                Err(Problem::new(ProblemType::NotAcceptable, detail))
+            };
+        }
+        let mut best = (0.0, None);
+        for format in Format::ALL {
+            let quality = call.quality(format.media_type())?;
+            if quality > best.0 {
+                best = (quality, Some(format));
+            }
+        }
+        best.1.ok_or_else(|| {
+            let types = Format::ALL.map(Format::media_type).join(", ");
+            Problem::new(ProblemType::NotAcceptable, format!("this route answers {types}"))
+        })
+    }
+}

@@ -1,0 +1,436 @@
+//! What follows for an operation from its route: who may call it, which headers it takes and gives,
+//! and how it can be refused.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::api::admission::is_for_any_host;
+use crate::api::auth::Scope;
+use crate::api::export::Format;
+use crate::api::problem::ProblemType;
+use crate::api::routes::Described;
+
+/// A kind of problem as the document shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    pub status: u16,
+    pub slug: &'static str,
+    pub title: &'static str,
+}
+
+impl From<ProblemType> for Refusal {
+    fn from(kind: ProblemType) -> Refusal {
+        Refusal { status: kind.status().as_u16(), slug: kind.slug(), title: kind.title() }
+    }
+}
+
+impl Refusal {
+    /// Every kind of problem.
+    pub fn all() -> Vec<Refusal> {
+        ProblemType::ALL.iter().copied().map(Refusal::from).collect()
+    }
+
+    /// The headers that come with it beside the request's id.
+    fn headers(self) -> &'static [&'static str] {
+        match (self.status, self.slug) {
+            (401, _) => &["WWW-Authenticate"],
+            (405, _) => &["Allow"],
+            (_, "trade-not-sent") => &["Retry-After", "Idempotent-Replayed"],
+            (_, "trade-under-way") | (429 | 503, _) => &["Retry-After"],
+            (_, "trade-refused" | "trade-not-found" | "trade-superseded" | "outcome-unknown") => {
+                &["Idempotent-Replayed"]
+            }
+            _ => &[],
+        }
+    }
+}
+
+/// What an operation is, as far as its refusals and headers depend on it.
+#[derive(Debug)]
+struct Nature<'a> {
+    id: &'a str,
+    path: &'a str,
+    method: &'a Method,
+    scope: Option<Scope>,
+    has_body: bool,
+    /// Whether it answers with rows in several formats.
+    is_table: bool,
+    /// Whether it sends a trade.
+    is_trade: bool,
+}
+
+impl Nature<'_> {
+    fn is_of_account(&self) -> bool {
+        self.path.contains("{account}")
+    }
+
+    /// Whether its rows have a name by which a client can ask if they are still the same.
+    fn has_etag(&self) -> bool {
+        self.is_table && self.id != "symbols"
+    }
+
+    /// Whether a terminal is asked, which may refuse, fail, or be busy.
+    fn asks_terminal(&self) -> bool {
+        let apart = ["one", "restart", "trades", "trade"];
+        self.is_of_account() && !apart.contains(&self.id)
+    }
+
+    /// Every problem that it can answer.
+    fn refusals(&self) -> Vec<Refusal> {
+        let mut kinds = vec![
+            ProblemType::InvalidRequest,
+            ProblemType::MethodNotAllowed,
+            ProblemType::NotAcceptable,
+            ProblemType::Internal,
+        ];
+        if !is_for_any_host(self.path) {
+            kinds.push(ProblemType::HostNotAllowed);
+        }
+        if let Some(scope) = self.scope {
+            kinds.extend([ProblemType::Unauthorized, ProblemType::TooManyRequests]);
+            if scope > Scope::Read {
+                kinds.push(ProblemType::Forbidden);
+            }
+            if self.method != Method::GET || self.id == "stream" {
+                kinds.push(ProblemType::OriginNotAllowed);
+            }
+        }
+        if self.is_of_account() {
+            kinds.push(ProblemType::NotFound);
+        }
+        if self.has_body {
+            kinds.extend([
+                ProblemType::RequestTimeout,
+                ProblemType::BodyTooLarge,
+                ProblemType::UnsupportedMediaType,
+            ]);
+        }
+        if self.asks_terminal() {
+            kinds.extend([
+                ProblemType::InvalidParams,
+                ProblemType::Unsupported,
+                ProblemType::TerminalError,
+                ProblemType::TerminalAnswerUnusable,
+                ProblemType::TerminalDied,
+                ProblemType::AuthFailed,
+                ProblemType::NotReady,
+                ProblemType::QueueFull,
+            ]);
+            // To a client of a trade 504 means that its outcome is not known.
+            kinds.extend(match self.id {
+                _ if self.is_trade => vec![ProblemType::OutcomeUnknown],
+                "resolve_trade" => vec![ProblemType::TradeNotSent],
+                _ => vec![ProblemType::TerminalTimeout, ProblemType::DeadlinePassed],
+            });
+        }
+        if self.is_trade {
+            kinds.extend([
+                ProblemType::AutoTradingDisabled,
+                ProblemType::TradingDisabled,
+                ProblemType::TradeUnderWay,
+                ProblemType::TradeNotFound,
+                ProblemType::TradeRefused,
+                ProblemType::IdempotencyKeyReused,
+                ProblemType::NoQuote,
+                ProblemType::TradeNotSent,
+                ProblemType::JournalUnavailable,
+                ProblemType::Reconciling,
+            ]);
+            if self.method == Method::PUT {
+                kinds.push(ProblemType::TradeSuperseded);
+            }
+        }
+        kinds.extend(match self.id {
+            "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
+            "check_order" => vec![ProblemType::AutoTradingDisabled, ProblemType::NoQuote],
+            "trades" | "trade" => vec![ProblemType::JournalUnavailable],
+            "resolve_trade" => {
+                vec![ProblemType::TradeNotResolvable, ProblemType::JournalUnavailable]
+            }
+            "stream" => vec![ProblemType::TooManyStreams],
+            "console" | "livez" | "readyz" => vec![ProblemType::NotReady],
+            "metrics" => {
+                vec![
+                    ProblemType::NotFound,
+                    ProblemType::TooManyRequests,
+                    ProblemType::NotReady,
+                    ProblemType::DeadlinePassed,
+                ]
+            }
+            _ => vec![],
+        });
+        let mut refusals: Vec<Refusal> = kinds.into_iter().map(Refusal::from).collect();
+        refusals.sort_unstable();
+        refusals.dedup();
+        refusals
+    }
+
+    /// The parameters that it shares with others.
+    fn parameters(&self) -> Vec<&'static str> {
+        let mut names = vec![];
+        let path = [
+            ("{account}", "account"),
+            ("{symbol}", "symbol"),
+            ("{ticket}", "ticket"),
+            ("{trade_id}", "trade_id"),
+        ];
+        names
+            .extend(path.iter().filter(|(part, _)| self.path.contains(part)).map(|(_, name)| name));
+        if self.is_table {
+            names.push("format");
+        }
+        if self.has_etag() {
+            names.push("If-None-Match");
+        }
+        if self.is_trade {
+            names.extend(["Idempotency-Key", "Send-Within"]);
+        }
+        if self.id == "stream" {
+            names.push("Last-Event-ID");
+        }
+        names.extend(["Request-Timeout", "X-Request-Id"]);
+        names
+    }
+
+    /// The headers of an answer without a problem, beside the request's id.
+    fn headers(&self, status: u16) -> Vec<&'static str> {
+        let mut names = vec![];
+        if self.has_etag() {
+            names.extend(["ETag", "Age"]);
+        }
+        if self.path.contains("/history/") && status == 200 {
+            names.push("History-Window");
+        }
+        if self.is_trade {
+            names.push("Idempotent-Replayed");
+        }
+        if matches!(status, 201 | 302) {
+            names.push("Location");
+        }
+        names
+    }
+}
+
+/// Completes each operation from what is known of its route.
+pub fn complete(document: &mut Value, routes: &[Described]) {
+    let mut responses = Map::new();
+    for route in routes {
+        let method = route.method.as_str().to_lowercase();
+        if let Some(operation) =
+            document["paths"].get_mut(route.template).and_then(|item| item.get_mut(&method))
+        {
+            complete_one(operation, route, &mut responses);
+        }
+    }
+    let components = &mut document["components"];
+    components["responses"] = responses.into();
+    components["parameters"] = parameters();
+    components["headers"] = headers();
+    components["securitySchemes"] = json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`" },
+        "api_key": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key" },
+    });
+}
+
+fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<String, Value>) {
+    let written = operation.to_string();
+    let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    let mut own = operation["parameters"].take().as_array().cloned().unwrap_or_default();
+    let is_table = own.iter().any(|parameter| parameter["name"] == "format");
+    own.retain(|parameter| parameter["name"] != "format");
+    let nature = Nature {
+        id: &id,
+        path: route.template,
+        method: &route.method,
+        scope: route.scope,
+        has_body: operation.get("requestBody").is_some(),
+        is_table,
+        is_trade: written.contains("\"#/components/schemas/Traded\""),
+    };
+
+    let shared = nature.parameters().into_iter().map(|name| reference("parameters", name));
+    operation["parameters"] = shared.chain(own).collect();
+
+    let needs = match route.scope {
+        Some(scope) => {
+            operation["security"] = json!([{ "bearer": [] }, { "api_key": [] }]);
+            operation["x-required-scope"] = scope.name().into();
+            format!("Needs a key with the scope `{}`.", scope.name())
+        }
+        None => {
+            operation["security"] = json!([]);
+            "Needs no key.".to_owned()
+        }
+    };
+    let before =
+        operation["description"].as_str().map_or(String::new(), |text| format!("{text}\n\n"));
+    operation["description"] = format!("{before}{needs}").into();
+
+    let Some(answers) = operation["responses"].as_object_mut() else {
+        return;
+    };
+    for (status, answer) in answers.iter_mut() {
+        if is_table {
+            let rows = ["csv", "arrow", "parquet"];
+            for format in Format::ALL.into_iter().filter(|format| rows.contains(&format.name())) {
+                answer["content"][format.media_type()] = content(format);
+            }
+        }
+        let names = nature.headers(status.parse().unwrap_or_default());
+        answer["headers"] = header_references(names);
+    }
+    if nature.has_etag() {
+        let unchanged = json!({
+            "description": "The rows are those that `If-None-Match` names",
+            "headers": header_references(["ETag", "Age"]),
+        });
+        answers.insert("304".to_owned(), unchanged);
+    }
+    let mut by_status: BTreeMap<u16, Vec<Refusal>> = BTreeMap::new();
+    for refusal in nature.refusals() {
+        by_status.entry(refusal.status).or_default().push(refusal);
+    }
+    for (status, refusals) in by_status {
+        let name =
+            refusals.iter().map(|refusal| pascal(refusal.slug)).collect::<Vec<_>>().join("Or");
+        answers.insert(status.to_string(), reference("responses", &name));
+        responses.entry(name).or_insert_with(|| refused(&refusals));
+    }
+}
+
+/// The content of rows that are not JSON.
+fn content(format: Format) -> Value {
+    match format {
+        Format::Csv => json!({ "schema": { "type": "string" } }),
+        _ => json!({ "schema": { "type": "string", "format": "binary" } }),
+    }
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({ "$ref": format!("#/components/{kind}/{name}") })
+}
+
+/// References to headers, the request's id first.
+fn header_references(names: impl IntoIterator<Item = &'static str>) -> Value {
+    let names = std::iter::once("X-Request-Id").chain(names);
+    let references = names.map(|name| (name.to_owned(), reference("headers", name)));
+    Value::Object(references.collect())
+}
+
+/// The answer that is one of some problems of one status.
+fn refused(refusals: &[Refusal]) -> Value {
+    let described: Vec<String> =
+        refusals.iter().map(|refusal| format!("`{}`: {}.", refusal.slug, refusal.title)).collect();
+    let headers = refusals.iter().flat_map(|refusal| refusal.headers()).copied();
+    json!({
+        "description": described.join(" "),
+        "content": { "application/problem+json": { "schema": reference("schemas", "Problem") } },
+        "headers": header_references(headers),
+    })
+}
+
+fn pascal(slug: &str) -> String {
+    let capitalised = slug.split('-').map(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_uppercase() + rest
+    });
+    capitalised.collect()
+}
+
+/// The parameters that operations share.
+fn parameters() -> Value {
+    let formats = Format::ALL.map(Format::name);
+    let ticket =
+        json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX });
+    json!({
+        "account": {
+            "name": "account", "in": "path", "required": true,
+            "description": "Name of a configured account",
+            "schema": { "type": "string" }, "example": "demo",
+        },
+        "symbol": {
+            "name": "symbol", "in": "path", "required": true,
+            "description": "Name of a symbol",
+            "schema": { "type": "string" }, "example": "EURUSD",
+        },
+        "ticket": {
+            "name": "ticket", "in": "path", "required": true,
+            "description": "Ticket of the order or position",
+            "schema": ticket, "example": 1,
+        },
+        "trade_id": {
+            "name": "trade_id", "in": "path", "required": true,
+            "description": "Id from the answer to a trade",
+            "schema": { "type": "string" },
+        },
+        "format": {
+            "name": "format", "in": "query",
+            "description": "Format of the rows; unless given, the header `Accept` chooses",
+            "schema": { "type": "string", "enum": formats },
+        },
+        "Request-Timeout": {
+            "name": "Request-Timeout", "in": "header",
+            "description": "How long to wait for the answer, in seconds above 0; at most and unless \
+                given `server.request_timeout`. It ends the wait, not a trade.",
+            "schema": { "type": "number", "exclusiveMinimum": 0 }, "example": 10,
+        },
+        "X-Request-Id": {
+            "name": "X-Request-Id", "in": "header",
+            "description": "Name of the request in the answer and in the gateway's log: 1 to 128 \
+                visible ASCII characters. Anything else is replaced.",
+            "schema": { "type": "string" },
+        },
+        "If-None-Match": {
+            "name": "If-None-Match", "in": "header",
+            "description": "The `ETag` of an earlier answer: 304 without rows if they are the same",
+            "schema": { "type": "string" },
+        },
+        "Idempotency-Key": {
+            "name": "Idempotency-Key", "in": "header",
+            "description": "Names the trade: 1 to 255 visible ASCII characters, with or without quotes. \
+                A repetition with the same key and body answers what became of the first and never \
+                trades again.",
+            "schema": {
+                "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$",
+            },
+        },
+        "Send-Within": {
+            "name": "Send-Within", "in": "header",
+            "description": "Seconds from its arrival within which the trade is sent or withdrawn; at \
+                most and unless given the account's `send_within`, for what only reduces risk \
+                `send_within_close`",
+            "schema": { "type": "number", "exclusiveMinimum": 0 }, "example": 2.5,
+        },
+        "Last-Event-ID": {
+            "name": "Last-Event-ID", "in": "header",
+            "description": "Id of the event to go on after",
+            "schema": { "type": "string" },
+        },
+    })
+}
+
+/// The headers of answers.
+fn headers() -> Value {
+    let text =
+        |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let seconds = |description: &str, least: u8| json!({ "description": description, "schema": { "type": "integer", "minimum": least } });
+    json!({
+        "X-Request-Id": text("Name of the request, also in the gateway's log"),
+        "ETag": text("Names the rows of a past that does not change any more; for `If-None-Match`"),
+        "Age": seconds("Seconds since the rows were read from the terminal, if they come from memory", 0),
+        "History-Window": text(
+            "The dates that were applied, `FROM/TO` in unix seconds of the server's clock, `*` where \
+             open; only where the zone of that clock is not known"
+        ),
+        "Location": text("Path of what was made, or of what to look at instead"),
+        "Idempotent-Replayed": {
+            "description": "There if the answer is about an earlier request with this `Idempotency-Key`",
+            "schema": { "type": "string", "const": "true" },
+        },
+        "Retry-After": seconds("Seconds after which the request may go better", 1),
+        "WWW-Authenticate": text("`Bearer`"),
+        "Allow": text("The methods that the path has"),
+    })
+}

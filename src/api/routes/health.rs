@@ -1,0 +1,199 @@
+//! Health and metrics, for those who watch the gateway. No key is asked for.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use governor::clock::{Clock, DefaultClock};
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use tracing::warn;
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+use super::{Outcome, Table};
+use crate::api::context::AuthorizedRequest;
+use crate::api::problem::{Problem, ProblemType};
+use crate::metrics::{RenderError, Rendered};
+
+/// How long the root actors may take to answer that they live.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Prometheus refuses a scrape without exactly this kind of type.
+const METRICS_TYPE: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// How long a scrape may wait for its rendering, which takes milliseconds. Below the ten seconds
+/// after which Prometheus gives up, so that the scraper sees the reason.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Addresses that the rate limit remembers before it forgets those at rest.
+const REMEMBERED: usize = 1_024;
+
+pub fn add(table: &mut Table) {
+    table.open("/metrics", metrics);
+    table.open("/livez", livez);
+    table.open("/readyz", readyz);
+}
+
+/// What `status` says when all is well.
+pub const STATUS_OK: &str = "ok";
+
+/// That all is well.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`
+    status: &'static str,
+}
+
+/// That at least one account has a ready session.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    #[serde(flatten)]
+    health: Health,
+    /// The sessions of each account.
+    accounts: BTreeMap<String, ReadySessions>,
+}
+
+/// How many of an account's sessions are ready.
+#[derive(Serialize, ToSchema)]
+pub struct ReadySessions {
+    /// Those that take calls.
+    ready: usize,
+    /// All of them.
+    sessions: usize,
+}
+
+/// Whether the process and its root actors answer.
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses((status = 200, description = "They do", body = Health))
+)]
+pub async fn livez(call: AuthorizedRequest, (): ()) -> Outcome {
+    let app = &call.app;
+    let pings = futures_util::future::join3(
+        answers(app.gateway.ping()),
+        answers(app.metrics.ping()),
+        answers(app.pool.ping()),
+    );
+    let (gateway, metrics, pool) = pings.await;
+    let silent: Vec<&str> = [("gateway", gateway), ("metrics", metrics), ("pool", pool)]
+        .into_iter()
+        .filter_map(|(actor, answers)| (!answers).then_some(actor))
+        .collect();
+    if silent.is_empty() {
+        return crate::api::json::json(&call, &Health { status: STATUS_OK });
+    }
+    let detail = format!("actors that do not answer: {}", silent.join(", "));
+    Err(Problem::new(ProblemType::NotReady, detail).retry_after(PING_TIMEOUT))
+}
+
+async fn answers(ping: impl Future<Output = bool>) -> bool {
+    tokio::time::timeout(PING_TIMEOUT, ping).await.unwrap_or(false)
+}
+
+/// Whether at least one account has a ready session.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "It has; how many are ready of each account", body = Readiness))
+)]
+pub async fn readyz(call: AuthorizedRequest, (): ()) -> Outcome {
+    let accounts: BTreeMap<String, ReadySessions> = call
+        .app
+        .accounts
+        .iter()
+        .map(|account| (account.name.clone(), ready_sessions(&account.status())))
+        .collect();
+    let ready = call.app.accounts.iter().any(|account| account.is_ready());
+    let measuring = call.app.first_sample.is_awaited(Instant::now()) && call.app.metrics.enabled();
+    if ready && !measuring {
+        return crate::api::json::json(
+            &call,
+            &Readiness { health: Health { status: STATUS_OK }, accounts },
+        );
+    }
+    let detail = if ready {
+        "the machine is still being measured"
+    } else {
+        "no account has a ready session"
+    };
+    let problem =
+        Problem::new(ProblemType::NotReady, detail).with("accounts", serde_json::json!(accounts));
+    Err(problem.retry_after(Duration::from_secs(1)))
+}
+
+fn ready_sessions(status: &crate::pool::AccountStatus) -> ReadySessions {
+    let ready = status.sessions.iter().filter(|session| session.state.name() == "ready").count();
+    ReadySessions { ready, sessions: status.sessions.len() }
+}
+
+/// The metrics as Prometheus text 0.0.4.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Every family", body = String, content_type = "text/plain"))
+)]
+pub async fn metrics(call: AuthorizedRequest, (): ()) -> Outcome {
+    let app = &call.app;
+    let Some(instruments) = &app.instruments else {
+        return Err(Problem::not_found("metrics are switched off by `metrics.enabled`"));
+    };
+    if let Err(until) = app.scrape_limit.check_key(&call.context.peer) {
+        instruments.scrape_rejected();
+        let delay = until.wait_time_from(DefaultClock::default().now());
+        let problem =
+            Problem::new(ProblemType::TooManyRequests, "too many scrapes from this address");
+        return Err(problem.retry_after(delay));
+    }
+    if app.scrape_limit.len() > REMEMBERED {
+        app.scrape_limit.retain_recent();
+    }
+    let text = snapshot(app.metrics.render(), RENDER_TIMEOUT).await?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Waits for a rendering, at most for `limit`.
+async fn snapshot(
+    rendering: impl Future<Output = Rendered>,
+    limit: Duration,
+) -> Result<Bytes, Problem> {
+    let Ok(rendered) = tokio::time::timeout(limit, rendering).await else {
+        warn!(?limit, "metrics rendering takes too long");
+        let detail = format!("the metrics were not rendered within {limit:?}; scrape again");
+        return Err(Problem::new(ProblemType::DeadlinePassed, detail));
+    };
+    rendered.map_err(|error| match error {
+        RenderError::Restarting => Problem::new(ProblemType::NotReady, error.to_string())
+            .retry_after(Duration::from_secs(1)),
+        RenderError::Panicked | RenderError::ThreadEnded => {
+            let detail = format!("{error}: the log has the reason, the next scrape may work");
+            Problem::new(ProblemType::Internal, detail)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scrape_without_a_text_is_an_error_and_never_waits_for_ever() {
+        for (error, status) in [
+            (RenderError::Panicked, 500),
+            (RenderError::ThreadEnded, 500),
+            (RenderError::Restarting, 503),
+        ] {
+            let rendering = std::future::ready(Err(error));
+            let problem = snapshot(rendering, RENDER_TIMEOUT).await.unwrap_err();
+            assert_eq!(problem.into_response().status(), status, "{error}");
+        }
+        let hanging = std::future::pending();
+        let problem = snapshot(hanging, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(problem.into_response().status(), 504);
+        let text = std::future::ready(Ok(Bytes::from_static(b"up 1\n")));
+        assert_eq!(snapshot(text, RENDER_TIMEOUT).await.unwrap(), "up 1\n");
+    }
+}

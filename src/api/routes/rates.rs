@@ -1,0 +1,108 @@
+//! Bars and ticks.
+
+use super::symbols::SymbolPath;
+use super::{Outcome, Table};
+use crate::api::context::AuthorizedRequest;
+use crate::api::export::{self, Facts, Format};
+use crate::api::openapi::TimeBody;
+use crate::api::parameters::{HistorySpan, Parameters, ResolvedMoment};
+use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
+use crate::pool::history::{self, RateRange, TickRange};
+
+pub fn add(table: &mut Table) {
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/rates", rates);
+    table.get("/api/v1/accounts/{account}/symbols/{symbol}/ticks", ticks);
+}
+
+/// Bars, oldest first.
+///
+/// `count` above 0 counts forward from `from`, or gives the last bars without
+/// it; below 0 it counts back from `from`. `from` and `to` together are a range
+/// of opening times, both included. Parts of seconds are rounded inwards.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/rates", tag = "history",
+    params(
+        ("timeframe" = String, Query, description = "Period of the bars; MT5's integer is taken too", example = "H1"),
+        ("count" = Option<i64>, Query, description = "Bars; not 0", minimum = -100_000, maximum = 100_000),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("format" = Option<String>, Query),
+    ),
+    responses((status = 200, description = "The bars", body = [Rate]))
+)]
+pub async fn rates(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
+    let account = call.account(&path.account)?;
+    let mut parameters = Parameters::parse(call.context.query())?;
+    let timeframe: Timeframe = parameters.required("timeframe")?;
+    let stretch = HistorySpan::take(&mut parameters, account)?;
+    let format = Format::take(&call, &mut parameters)?;
+    parameters.finish()?;
+    let symbol = path.name()?;
+    let context = call.call_context();
+    let facts = Facts { utc: account.is_utc(), closed: false };
+    let rows = match stretch {
+        HistorySpan::Range(from, to) => {
+            let (from, to) = (from.ceil_seconds(), to.floor_seconds());
+            let facts = Facts { closed: account.has_closed(to, timeframe), ..facts };
+            let range = RateRange::new(account.clone(), symbol, timeframe, from, to);
+            return export::stream(&call, format, facts, range).await;
+        }
+        HistorySpan::Backward(None, count) => {
+            let request = Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
+            account.rates(request, context).await?
+        }
+        HistorySpan::Backward(Some(from), count) => {
+            let date_from = from.floor_seconds();
+            let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
+            account.rates(request, context).await?
+        }
+        HistorySpan::Forward(from, count) => {
+            let from = from.ceil_seconds();
+            history::rates_forward(account, context, &symbol, timeframe, from, count).await?
+        }
+    };
+    export::answer(&call, format, facts, rows).await
+}
+
+/// Ticks, oldest first.
+///
+/// `count`, `from` and `to` as for bars, to the millisecond.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{account}/symbols/{symbol}/ticks", tag = "history",
+    params(
+        ("count" = Option<i64>, Query, description = "Ticks; not 0; back at most a year", minimum = -100_000, maximum = 100_000),
+        ("from" = Option<TimeBody>, Query, description = "Where it begins"),
+        ("to" = Option<TimeBody>, Query, description = "As `from`, which it needs; excludes `count`"),
+        ("flags" = Option<String>, Query, description = "Which ticks: all of them unless given, changes of bid or ask, or trades"),
+        ("format" = Option<String>, Query),
+    ),
+    responses((status = 200, description = "The ticks", body = [Tick]))
+)]
+pub async fn ticks(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
+    let account = call.account(&path.account)?;
+    let mut parameters = Parameters::parse(call.context.query())?;
+    let stretch = HistorySpan::take(&mut parameters, account)?;
+    let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
+    let format = Format::take(&call, &mut parameters)?;
+    parameters.finish()?;
+    let symbol = path.name()?;
+    let context = call.call_context();
+    let facts = Facts { utc: account.is_utc(), closed: false };
+    let rows = match stretch {
+        HistorySpan::Range(from, to) => {
+            let facts = Facts { closed: account.is_past(to.ceil_seconds()), ..facts };
+            let (from, to) = (from.milliseconds(), to.milliseconds());
+            let range = TickRange::new(account.clone(), symbol, flags, from, to);
+            return export::stream(&call, format, facts, range).await;
+        }
+        HistorySpan::Forward(from, count) => {
+            let from = from.milliseconds();
+            history::ticks_forward(account, context, &symbol, from, count, flags).await?
+        }
+        HistorySpan::Backward(to, count) => {
+            let to = to.map(ResolvedMoment::milliseconds);
+            history::ticks_backward(account, context, &symbol, to, count, flags).await?
+        }
+    };
+    export::answer(&call, format, facts, rows).await
+}
