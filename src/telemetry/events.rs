@@ -153,7 +153,7 @@ fn room_of(target: &str) -> Option<&'static str> {
         ("trading", "reconcile") => Some(Role::Reconciler.name()),
         ("trading", _) => Some(Role::Trading.name()),
         ("streams", _) => Some("streams"),
-        ("http", _) => Some("http"),
+        ("api", _) => Some("http"),
         _ => Some(Role::Gateway.name()),
     }
 }
