@@ -228,7 +228,8 @@ impl AuthorizedRequest {
         self.context.api_key.get().is_none_or(|key| key.covers(account))
     }
 
-    /// Whether the client may see every account, also those to come, and what concerns none of them.
+    /// Whether the client may see every account, also those to come, and what concerns none of
+    /// them.
     pub fn sees_every_account(&self) -> bool {
         self.context.api_key.get().is_none_or(|key| key.covers_all())
     }
@@ -392,12 +393,6 @@ pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-impl From<ProblemType> for Problem {
-    fn from(kind: ProblemType) -> Problem {
-        Problem::new(kind, kind.title())
     }
 }
 

@@ -1,23 +1,19 @@
 //! The REST service.
 //!
-//! A request passes, from the outside in: [`server`] (connections), [`request_log`]
-//! (request id, log line, instruments, problems), CORS and compression, and the
-//! warp filter of [`routes`], whose handlers answer with a reply or a
-//! [`problem`]; [`export`] writes rows. Domain errors become statuses in `problem` and nowhere else.
-//! This room never talks to a terminal but through the pool's accounts.
+//! A request passes, from the outside in, the accept loop ([`server`]), its [`connection`], the
+//! [`layers`], and the filter chain of [`routes`]. [`filters`] parse what it says, [`export`]
+//! writes rows, and every error becomes a [`problem`]. This room reaches a terminal only through
+//! the pool's accounts.
 
-mod admission;
 mod auth;
 mod connection;
 mod context;
 pub mod export;
-mod fields;
-mod forwarded;
-mod json;
+mod filters;
+mod layers;
 mod openapi;
-mod parameters;
 mod problem;
-mod request_log;
+mod reply;
 mod routes;
 mod server;
 
@@ -52,10 +48,11 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Bytes that a request's body may have.
     pub max_body: u64,
-    /// Host names that requests may be addressed to, without a port, in lower case, beside loopback's
-    /// names, the machine's own name and any address; `*` for all.
+    /// Host names that requests may be addressed to, without a port, in lower case, beside
+    /// loopback's names, the machine's own name and any address; `*` for all.
     pub allowed_hosts: Vec<String>,
-    /// Origins that browsers may call from, in lower case and without a default port; `*` for all. Empty: no CORS.
+    /// Origins that browsers may call from, in lower case and without a default port; `*` for all.
+    /// Empty: no CORS.
     pub cors_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -1,6 +1,8 @@
-//! Rows as Arrow columns. Packed rows are taken apart column by column, without
-//! a struct for each; records go through their serde description. Every time is
-//! a timestamp in milliseconds: Parquet and some readers have none in seconds.
+//! Rows as Arrow columns.
+//!
+//! Packed rows are read column by column, without a struct for each; records go through their serde
+//! description. Every time is a timestamp in milliseconds, because Parquet and some readers have
+//! none in seconds.
 
 use std::hash::{DefaultHasher, Hash};
 use std::ops::Range;
@@ -16,7 +18,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_arrow::schema::{SchemaLike, TracingOptions};
 
-use super::Table;
+use super::rows_json;
+use super::table::Table;
 use crate::mt5::{Deal, Order, Row, RowField, Rows, SymbolInfo};
 
 /// The type of a time.
@@ -24,7 +27,7 @@ fn timestamp(zone: Option<&str>) -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into))
 }
 
-/// A column of times, of the type that the schema has for it.
+/// A column of times, of the type that the schema gives it.
 fn times(milliseconds: TimestampMillisecondArray, described: &Field) -> ArrayRef {
     let zone = match described.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
@@ -37,7 +40,7 @@ fn in_milliseconds(seconds: i64) -> i64 {
     seconds.saturating_mul(1000)
 }
 
-/// The fields of one place in the rows.
+/// The values at one offset of every row.
 fn values<const N: usize, T>(
     rows: &[u8],
     size: usize,
@@ -113,12 +116,12 @@ impl<R: Row> Table for Rows<R> {
     }
 
     fn json(&self, rows: Range<usize>, to: &mut Vec<u8>) -> serde_json::Result<()> {
-        super::json::write(&self.slice(rows), to);
+        rows_json::write(&self.slice(rows), to);
         Ok(())
     }
 }
 
-/// A record of MT5's that lists are made of.
+/// A record of MT5 that lists consist of.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its fields that are times in unix seconds.
     const SECONDS: &'static [&'static str];
@@ -145,7 +148,7 @@ fn arrow(error: serde_arrow::Error) -> ArrowError {
     ArrowError::ExternalError(Box::new(error))
 }
 
-/// The fields as serde describes them: times are numbers still.
+/// The fields as serde describes them, in which times are still numbers.
 fn plain_fields<T: Record>() -> Result<Vec<FieldRef>, ArrowError> {
     let options = TracingOptions::default().strings_as_large_utf8(false);
     Vec::<FieldRef>::from_type::<T>(options).map_err(arrow)

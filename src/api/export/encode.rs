@@ -1,4 +1,4 @@
-//! Writes rows in a format, piece by piece.
+//! Writes rows in a format, range by range.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -13,11 +13,12 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use super::{Format, Table};
+use super::format::Format;
+use super::table::Table;
 
 /// Why rows cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum EncodeError {
     /// As JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -29,7 +30,7 @@ pub enum Fault {
     Parquet(#[from] ParquetError),
 }
 
-/// Rows of a Parquet row group; what is not in a whole one is kept in memory.
+/// Rows of a Parquet row group. An incomplete group is kept in memory.
 const ROW_GROUP: usize = 65_536;
 
 /// A time in CSV, in chrono's notation.
@@ -52,14 +53,14 @@ pub struct Encoder<T> {
 }
 
 impl<T: Table> Encoder<T> {
-    /// An answer that has no row yet.
+    /// Begins an answer. `utc`: whether times are UTC rather than on the server's clock.
     ///
     /// # Errors
-    /// If the rows do not fit the format.
-    pub fn new(format: Format, utc: bool) -> Result<Encoder<T>, Fault> {
+    /// If the format cannot represent the rows.
+    pub fn new(format: Format, utc: bool) -> Result<Encoder<T>, EncodeError> {
         let schema = match format {
             Format::Json => Arc::new(Schema::empty()),
-            // What writes CSV knows zones by their offset only.
+            // The CSV writer knows zones by their offset only.
             Format::Csv => T::schema(utc.then_some("+00:00"))?,
             Format::Arrow | Format::Parquet => T::schema(utc.then_some("UTC"))?,
         };
@@ -79,11 +80,11 @@ impl<T: Table> Encoder<T> {
         Ok(Encoder { writer, schema, table: PhantomData })
     }
 
-    /// Writes some rows and gives what is to be sent now.
+    /// Writes some rows, and returns the bytes to send now.
     ///
     /// # Errors
-    /// If they do not fit the format.
-    pub fn write(&mut self, table: &T, rows: Range<usize>) -> Result<Vec<u8>, Fault> {
+    /// If the format cannot represent them.
+    pub fn write(&mut self, table: &T, rows: Range<usize>) -> Result<Vec<u8>, EncodeError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -101,7 +102,7 @@ impl<T: Table> Encoder<T> {
                 let batch = table.columns(rows, &self.schema)?;
                 let mut builder = csv::WriterBuilder::new().with_header(names);
                 if T::has_milliseconds() {
-                    // Readers take a column for text in which only some times have a fraction.
+                    // Readers infer text for a column in which only some times have a fraction.
                     builder = builder
                         .with_timestamp_format(MILLISECONDS.to_owned())
                         .with_timestamp_tz_format(format!("{MILLISECONDS}Z"));
@@ -117,18 +118,18 @@ impl<T: Table> Encoder<T> {
             }
             Writer::Parquet(writer) => {
                 let batch = table.columns(rows, &self.schema)?;
-                // Compressing a row group takes a while, and others have answers to send.
+                // Compressing a row group would block the other tasks of this thread.
                 tokio::task::block_in_place(|| writer.write(&batch))?;
                 Ok(std::mem::take(writer.inner_mut()))
             }
         }
     }
 
-    /// Ends the answer and gives what is still to be sent.
+    /// Ends the answer, and returns the bytes still to send.
     ///
     /// # Errors
     /// If the format's end cannot be written.
-    pub fn finish(self) -> Result<Vec<u8>, Fault> {
+    pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
         match self.writer {
             Writer::Json(true) => Ok(b"]".to_vec()),
             Writer::Json(false) => Ok(b"[]".to_vec()),

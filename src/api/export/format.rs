@@ -1,7 +1,7 @@
-//! Which format a client takes.
+//! The format that a client accepts.
 
 use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::parameters::Parameters;
+use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
 
 /// How rows are written.
@@ -18,10 +18,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format; the first is for clients that take any.
+    /// Every format. Clients that accept any get the first.
     pub const ALL: [Format; 4] = [Format::Json, Format::Arrow, Format::Parquet, Format::Csv];
 
-    /// What it is called in `format`.
+    /// Its name in the parameter `format`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "json",
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// What it is called in `Accept`.
+    /// Its media type in `Accept`.
     pub fn media_type(self) -> &'static str {
         match self {
             Format::Json => "application/json",
@@ -41,7 +41,7 @@ impl Format {
         }
     }
 
-    /// What it is called in `Content-Type`.
+    /// Its media type in `Content-Type`, with parameters.
     pub fn content_type(self) -> &'static str {
         match self {
             Format::Csv => "text/csv; charset=utf-8; header=present",
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// Takes `format`, and looks at `Accept` where there is none.
+    /// Takes the parameter `format`, or else negotiates by `Accept`.
     ///
     /// # Errors
     /// 406 if there is no such format, or the two disagree.

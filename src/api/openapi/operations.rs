@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::api::admission::is_for_any_host;
 use crate::api::auth::Scope;
 use crate::api::export::Format;
+use crate::api::layers::admission::is_for_any_host;
 use crate::api::problem::ProblemType;
 use crate::api::routes::Described;
 

@@ -1,5 +1,5 @@
-//! What follows for a schema from the tables in the code: how integers and words are called, what may
-//! be `null`, what is always there, and what a body may not have.
+//! What follows for a schema from the tables in the code: how integers and words are called, what
+//! may be `null`, what is always there, and what a body may not have.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::operations::Refusal;
 use crate::actor::Role;
-use crate::api::parameters::{FIRST, LAST};
+use crate::api::filters::moment::{FIRST, LAST};
 use crate::api::routes::STATUS_OK;
 use crate::mt5::names::{self, Names};
 use crate::mt5::{
@@ -46,7 +46,8 @@ pub struct ProblemBody {
     /// Of `trade-refused`: the broker's whole answer.
     #[schema(nullable = false)]
     result: Option<crate::api::routes::Traded>,
-    /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any more.
+    /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any
+    /// more.
     present: Option<crate::api::routes::PresentBody>,
     /// Of `trade-superseded`: what was to be sent.
     intended: Option<TradeRequest>,

@@ -7,12 +7,13 @@ use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{Body, Outcome, Table};
+use super::{Outcome, Table};
 use crate::api::auth::Scope;
 use crate::api::context::AuthorizedRequest;
-use crate::api::json::json;
-use crate::api::parameters::Parameters;
+use crate::api::filters::body::Body;
+use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::reply::json;
 use crate::pool::AccountStatus;
 
 pub fn add(table: &mut Table) {

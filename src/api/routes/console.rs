@@ -15,9 +15,9 @@ use warp::reply::Response;
 use super::{Outcome, Table};
 use crate::api::auth::Scope;
 use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::json::large_json;
-use crate::api::parameters::Parameters;
+use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::reply::large_json;
 use crate::metrics::{Overview, SessionState, Unknown};
 use crate::pool::{AccountStatus, Availability, Ready, SessionStatus};
 use crate::telemetry::Noted;
@@ -128,8 +128,8 @@ struct Health {
     /// Since when, RFC 3339.
     #[schema(value_type = String)]
     since: Timestamp,
-    /// What is wrong with its sessions. `null`: nothing; if it is degraded all the same, unknown trades
-    /// are why.
+    /// What is wrong with its sessions. `null`: nothing; if it is degraded all the same, unknown
+    /// trades are why.
     reason: Option<String>,
 }
 
@@ -208,7 +208,8 @@ fn why(sessions: &[SessionStatus], since: Timestamp) -> String {
 
 /// What `/console` shows.
 ///
-/// Accounts, sums of the metrics, the last quarter of an hour, events. Show times relative to `now`: the clock of the client may be wrong.
+/// Accounts, sums of the metrics, the last quarter of an hour, events. Show times relative to
+/// `now`: the clock of the client may be wrong.
 #[utoipa::path(
     get, path = "/api/v1/console", tag = "health",
     params(
@@ -284,8 +285,8 @@ mod tests {
         }
     }
 
-    /// The sessions, the unknown trades with the oldest one's time, how many sessions are ready (since
-    /// 100), and what that has to be called.
+    /// The sessions, the unknown trades with the oldest one's time, how many sessions are ready
+    /// (since 100), and what that has to be called.
     type Case = (&'static [Session], (u64, f64), Ready, (HealthState, i64, Option<&'static str>));
     /// A session's state, and its last error with its time.
     type Session = (SessionState, Option<(&'static str, i64)>);

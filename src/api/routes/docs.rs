@@ -1,5 +1,5 @@
-//! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all from the binary
-//! itself.
+//! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all from the
+//! binary itself.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,9 +15,9 @@ use warp::reply::Response;
 
 use super::{Outcome, Table};
 use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::json::json;
 use crate::api::openapi;
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::reply::json;
 
 /// Swagger UI may load nothing but itself, and talk to nobody but its gateway. It writes styles of
 /// its own.
@@ -27,8 +27,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// Written once: the document never changes. It is written from the table of routes, so not while that
-/// is being made.
+/// Written once: the document never changes. It is written from the table of routes, so not while
+/// that is being made.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().into());
 
 pub fn add(table: &mut Table) {

@@ -83,7 +83,7 @@ pub async fn livez(call: AuthorizedRequest, (): ()) -> Outcome {
         .filter_map(|(actor, answers)| (!answers).then_some(actor))
         .collect();
     if silent.is_empty() {
-        return crate::api::json::json(&call, &Health { status: STATUS_OK });
+        return crate::api::reply::json(&call, &Health { status: STATUS_OK });
     }
     let detail = format!("actors that do not answer: {}", silent.join(", "));
     Err(Problem::new(ProblemType::NotReady, detail).retry_after(PING_TIMEOUT))
@@ -108,7 +108,7 @@ pub async fn readyz(call: AuthorizedRequest, (): ()) -> Outcome {
     let ready = call.app.accounts.iter().any(|account| account.is_ready());
     let measuring = call.app.first_sample.is_awaited(Instant::now()) && call.app.metrics.enabled();
     if ready && !measuring {
-        return crate::api::json::json(
+        return crate::api::reply::json(
             &call,
             &Readiness { health: Health { status: STATUS_OK }, accounts },
         );

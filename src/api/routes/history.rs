@@ -7,10 +7,12 @@ use warp::reply::Response;
 use super::{Outcome, Table};
 use crate::api::context::AuthorizedRequest;
 use crate::api::export::{self, Facts, Format};
-use crate::api::json::answer;
+use crate::api::filters::history_span::reversed;
+use crate::api::filters::moment::{Moment, ResolvedMoment};
+use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::openapi::TimeBody;
-use crate::api::parameters::{Moment, Parameter, Parameters, ResolvedMoment, reversed};
 use crate::api::problem::Problem;
+use crate::api::reply::answer;
 use crate::mt5::{Answer, Deal, Group, Order, Request, Selection};
 use crate::pool::Account;
 

@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use http::Method;
 use http::header::UPGRADE;
@@ -33,8 +32,9 @@ use warp::ws::Ws;
 use super::App;
 use super::auth::Scope;
 use super::context::{AuthorizedRequest, RequestContext, Route};
-use super::json;
+use super::filters::body::Body;
 use super::problem::Problem;
+use super::reply::JSON;
 
 pub use self::accounts::{__path_list, __path_one, __path_restart};
 pub use self::console::__path_console;
@@ -66,9 +66,6 @@ pub use self::trades::{
 
 /// What a handler gives back.
 type Outcome = Result<Response, Problem>;
-
-/// A body as it arrives.
-pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
 /// Every route, and the problem for what is none.
 pub fn all(app: &Arc<App>) -> BoxedFilter<(Response,)> {
@@ -156,7 +153,7 @@ async fn answer(
     let call = AuthorizedRequest::admit(app, context.clone(), operation.scope)?;
     if operation.method != Method::GET {
         // A client that takes no JSON hears of it before anything is done.
-        call.accepts(json::JSON)?;
+        call.accepts(JSON)?;
     }
     (operation.handler)(call, segments, body, upgrade).await
 }

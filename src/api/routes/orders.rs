@@ -2,9 +2,9 @@
 
 use super::{Outcome, Segments, Table};
 use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::json::{answer, json};
-use crate::api::parameters::{Parameter, Parameters};
+use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::problem::Problem;
+use crate::api::reply::{answer, json};
 use crate::mt5::{Answer, Group, Order, Position, Request, Selection};
 
 /// A ticket of an account.

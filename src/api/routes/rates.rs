@@ -4,8 +4,10 @@ use super::symbols::SymbolPath;
 use super::{Outcome, Table};
 use crate::api::context::AuthorizedRequest;
 use crate::api::export::{self, Facts, Format};
+use crate::api::filters::history_span::HistorySpan;
+use crate::api::filters::moment::ResolvedMoment;
+use crate::api::filters::query::Parameters;
 use crate::api::openapi::TimeBody;
-use crate::api::parameters::{HistorySpan, Parameters, ResolvedMoment};
 use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
 use crate::pool::history::{self, RateRange, TickRange};
 

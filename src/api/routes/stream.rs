@@ -26,7 +26,7 @@ use super::symbols::SymbolPath;
 use super::{Outcome, Table};
 use crate::api::auth::{EXPIRED, Scope};
 use crate::api::context::AuthorizedRequest;
-use crate::api::parameters::{Parameter, Parameters};
+use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::problem::{Problem, ProblemType};
 use crate::mt5::Request;
 use crate::streams::{Content, Item, Kind, Reader, Topic};
@@ -76,11 +76,11 @@ impl Parameter for Kinds {
 
 /// Changes as they happen.
 ///
-/// As Server-Sent Events, or over a WebSocket if the request is for one.
-/// Each event has an `id`. `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer
-/// kept, and what the client was too slow for, is told by an event `gap`. `ticks` has every
-/// tick of each symbol, the last one first; `book`, `positions`, `orders` and `account` tell how things stand, at
-/// first and whenever they have changed. `problem` says that the terminal cannot be asked, once until it can.
+/// As Server-Sent Events, or over a WebSocket if the request is for one. Each event has an `id`.
+/// `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer kept, and what the
+/// client was too slow for, is told by an event `gap`. `ticks` has every tick of each symbol, the
+/// last one first; `book`, `positions`, `orders` and `account` tell how things stand, at first and
+/// whenever they have changed. `problem` says that the terminal cannot be asked, once until it can.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/stream", tag = "streams",
     params(

@@ -5,13 +5,14 @@ use http::header::{HeaderValue, VARY};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Body, Outcome, Segments, Table};
+use super::{Outcome, Segments, Table};
 use crate::api::auth::Scope;
 use crate::api::context::{AuthorizedRequest, shorten};
 use crate::api::export::{self, Facts, Format};
-use crate::api::json::{answer, json, read};
-use crate::api::parameters::Parameters;
+use crate::api::filters::body::{Body, read_json};
+use crate::api::filters::query::Parameters;
 use crate::api::problem::Problem;
+use crate::api::reply::{answer, json};
 use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, Tick};
 
 /// The longest name that is looked up; MT5's are shorter.
@@ -159,7 +160,7 @@ pub async fn select(call: AuthorizedRequest, path: SymbolPath, body: Body) -> Ou
     let account = call.account(&path.account)?;
     Parameters::parse(call.context.query())?.finish()?;
     let symbol = path.name()?;
-    let select: Select = read(&call, body).await?;
+    let select: Select = read_json(&call, body).await?;
     let request = Request::SymbolSelect { symbol, enable: select.enable };
     account.call_all(request, call.call_context()).await?;
     json(&call, &select)

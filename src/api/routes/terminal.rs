@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use super::health::STATUS_OK;
 use super::{Outcome, Table};
 use crate::api::context::AuthorizedRequest;
-use crate::api::json::{answer, json};
-use crate::api::parameters::Parameters;
+use crate::api::filters::query::Parameters;
+use crate::api::reply::{answer, json};
 use crate::mt5::{AccountInfo, Request, TerminalInfo, Version};
 use crate::terminal::Mode;
 

@@ -13,14 +13,16 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::orders::TicketPath;
-use super::{Body, Outcome, Table};
+use super::{Outcome, Table};
 use crate::api::auth::Scope;
 use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::fields::{Field, Fields};
-use crate::api::json::{arriving, json};
+use crate::api::filters::body::{Body, arriving};
+use crate::api::filters::fields::{Field, Fields};
+use crate::api::filters::moment::Moment;
+use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::openapi::TimeBody;
-use crate::api::parameters::{Moment, Parameter, Parameters};
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::reply::json;
 use crate::mt5::{Answer, OrderCheckResult, OrderType, Request, Retcode, TradeRequest};
 use crate::pool::Account;
 use crate::trading::{
@@ -432,8 +434,8 @@ pub async fn close_position(call: AuthorizedRequest, path: TicketPath, body: Bod
     let ticket = path.ticket()?;
     without_body(&call, body).await?;
     if volume.is_some() && idempotency_key(&call)?.is_none() {
-        // Libraries and proxies repeat a DELETE by themselves (RFC 9110, 9.2.2), and each repetition
-        // would close a further part.
+        // Libraries and proxies repeat a DELETE by themselves (RFC 9110, 9.2.2), and each
+        // repetition would close a further part.
         return Err(Problem::invalid(format!(
             "parameter `volume`: closing a part with DELETE needs a header `Idempotency-Key`; or use \
              POST /api/v1/accounts/{}/positions/{ticket}/close",
@@ -661,7 +663,8 @@ pub struct TradeRecord {
     request: Option<TradeRequest>,
     /// What came of it.
     result: Option<TradeResult>,
-    /// Of a superseded trade: the position or order as it was found; `null`: there is none any more.
+    /// Of a superseded trade: the position or order as it was found; `null`: there is none any
+    /// more.
     #[schema(value_type = Option<PresentBody>)]
     present: Option<serde_json::Value>,
     /// Who settled it, if an operator did.
@@ -680,7 +683,8 @@ pub enum PresentBody {
     Order(crate::mt5::Order),
 }
 
-/// A position or order as clients see it: without the tag, and in UTC where the server's zone is known.
+/// A position or order as clients see it: without the tag, and in UTC where the server's zone is
+/// known.
 fn present(account: &Account, present: Option<serde_json::Value>) -> Option<serde_json::Value> {
     let present = present?;
     let mut answer = if present.get("identifier").is_some() {

@@ -1,16 +1,18 @@
-//! The fields of a JSON body: each is taken once, by name, and what is left is
-//! an error, so that a misspelt `sl` cannot become an order without a stop.
+//! The fields of a JSON body: each is taken once, by name, and what is left is an error.
+//!
+//! A misspelt `sl` must not become an order without a stop, so unknown and repeated fields are
+//! refused.
 
 use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::context::{AuthorizedRequest, shorten};
-use super::json;
-use super::parameters::{Moment, Parameter};
-use super::problem::Problem;
-use super::routes::Body;
+use super::body::{Body, read_json};
+use super::moment::Moment;
+use super::query::Parameter;
+use crate::api::context::{AuthorizedRequest, shorten};
+use crate::api::problem::Problem;
 use crate::mt5::{Filling, OrderTime, OrderType};
 
 /// The fields of an object.
@@ -20,13 +22,13 @@ pub struct Fields {
     known: Vec<&'static str>,
 }
 
-/// What a field's value can be read as.
+/// A type that a field's value is read as.
 pub trait Field: Sized {
     /// What is expected, for the error.
     const EXPECTED: &'static str;
     /// Reads the value.
     fn read(value: &Value) -> Option<Self>;
-    /// What to write instead of a value that cannot be read, where that can be told.
+    /// What to write instead of a value that cannot be read, if that can be told.
     fn hint(_value: &Value) -> Option<String> {
         None
     }
@@ -67,10 +69,10 @@ impl Fields {
     /// # Errors
     /// 413, 415, or 400 if it is no object or repeats a field.
     pub async fn of(call: &AuthorizedRequest, body: Body) -> Result<Fields, Problem> {
-        json::read(call, body).await
+        read_json(call, body).await
     }
 
-    /// Whether there is none at all.
+    /// Whether the body has no fields.
     pub fn is_empty(&self) -> bool {
         self.given.is_empty()
     }
@@ -80,7 +82,7 @@ impl Fields {
         self.given.remove(name)
     }
 
-    /// Takes a field; `null` is as if it were not there.
+    /// Takes a field; `null` counts as missing.
     ///
     /// # Errors
     /// 400 if it cannot be read.
@@ -100,7 +102,7 @@ impl Fields {
         }
     }
 
-    /// Takes a field that `null` clears.
+    /// Takes a field; `null` gives `clear`.
     ///
     /// # Errors
     /// 400 if it cannot be read.
@@ -165,8 +167,8 @@ impl Field for i64 {
     }
 }
 
-/// The whole number that is written with a fraction of zero, such as `20.0`: to JSON they are one, and
-/// some languages write it so. Beyond 2^53 doubles are not exact.
+/// A whole number with a fraction of zero, such as `20.0`: JSON does not distinguish it from `20`,
+/// and some languages write it so. Doubles are exact up to 2^53.
 fn whole(value: &Value) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = value.as_f64().filter(|_| value.is_f64())?;

@@ -1,187 +1,29 @@
-//! Query parameters: each is taken once, by name, and what is left is an error.
+//! Moments that clients write, and the instants that they mean.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::context::shorten;
-use super::problem::Problem;
-use crate::mt5::{CopyTicks, Timeframe};
+use super::query::Parameter;
+use crate::api::context::shorten;
 use crate::pool::Account;
 
-/// The first second that MT5 can name, 1970-01-01.
+/// The first second that MT5 can represent, 1970-01-01.
 pub const FIRST: i64 = 0;
 
-/// The last second that MT5 can name, 3000-12-31 23:59:59.
+/// The last second that MT5 can represent, 3000-12-31 23:59:59.
 pub const LAST: i64 = 32_535_215_999;
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// The parameters of a query.
-#[derive(Debug)]
-pub struct Parameters {
-    given: BTreeMap<String, String>,
-    known: Vec<&'static str>,
-}
-
-/// What a parameter's text can be read as.
-pub trait Parameter: Sized {
-    /// What is expected, for the error.
-    const EXPECTED: &'static str;
-    /// Reads the text.
-    fn parse(text: &str) -> Option<Self>;
-    /// What to write instead of a text that cannot be read, where that can be told.
-    fn hint(_text: &str) -> Option<String> {
-        None
-    }
-}
-
-impl Parameters {
-    /// Reads a query string.
-    ///
-    /// # Errors
-    /// 400 if a parameter is repeated.
-    pub fn parse(query: &str) -> Result<Parameters, Problem> {
-        let mut given = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let name = name.into_owned();
-            if given.contains_key(&name) {
-                let name = shorten(&name);
-                return Err(Problem::invalid(format!(
-                    "parameter `{name}` is given more than once"
-                )));
-            }
-            given.insert(name, value.into_owned());
-        }
-        Ok(Parameters { given, known: vec![] })
-    }
-
-    /// Takes a parameter.
-    ///
-    /// # Errors
-    /// 400 if it cannot be read.
-    pub fn optional<T: Parameter>(&mut self, name: &'static str) -> Result<Option<T>, Problem> {
-        self.known.push(name);
-        let Some(text) = self.given.remove(name) else {
-            return Ok(None);
-        };
-        match T::parse(&text) {
-            Some(value) => Ok(Some(value)),
-            None => {
-                let hint = T::hint(&text).map_or_else(String::new, |hint| format!("; {hint}"));
-                let (expected, text) = (T::EXPECTED, shorten(&text));
-                Err(Problem::invalid(format!(
-                    "parameter `{name}`: expected {expected}, got {text:?}{hint}"
-                )))
-            }
-        }
-    }
-
-    /// Takes a parameter that must be there.
-    ///
-    /// # Errors
-    /// 400 if it is missing or cannot be read.
-    pub fn required<T: Parameter>(&mut self, name: &'static str) -> Result<T, Problem> {
-        self.optional(name)?.ok_or_else(|| {
-            Problem::invalid(format!("parameter `{name}` is missing: expected {}", T::EXPECTED))
-        })
-    }
-
-    /// Makes sure that nothing is left.
-    ///
-    /// # Errors
-    /// 400 if a parameter was not taken.
-    pub fn finish(self) -> Result<(), Problem> {
-        let Some(name) = self.given.keys().next() else {
-            return Ok(());
-        };
-        let known = match self.known.as_slice() {
-            [] => "none".to_owned(),
-            known => known.join(", "),
-        };
-        let name = shorten(name);
-        Err(Problem::invalid(format!("parameter `{name}` is unknown; this route takes {known}")))
-    }
-}
-
-impl Parameter for String {
-    const EXPECTED: &'static str = "a text without control characters";
-
-    fn parse(text: &str) -> Option<Self> {
-        (!text.chars().any(char::is_control)).then(|| text.to_owned())
-    }
-}
-
-impl Parameter for u64 {
-    const EXPECTED: &'static str = "a whole number";
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Parameter for i64 {
-    const EXPECTED: &'static str = "a whole number";
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
-impl Parameter for f64 {
-    const EXPECTED: &'static str = "a number";
-
-    fn parse(text: &str) -> Option<Self> {
-        // Rust also reads "nan" and "inf", which no terminal should see.
-        text.parse().ok().filter(|number: &f64| number.is_finite())
-    }
-}
-
-/// How many rows are asked for: forward, or back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count(pub i64);
-
-impl Count {
-    /// Rows that one request may ask for.
-    pub const LIMIT: i64 = 100_000;
-}
-
-impl Parameter for Count {
-    const EXPECTED: &'static str = "a whole number from -100000 to 100000, not 0";
-
-    fn parse(text: &str) -> Option<Self> {
-        let count: i64 = text.parse().ok()?;
-        (count != 0 && count.abs() <= Count::LIMIT).then_some(Count(count))
-    }
-}
-
-impl Parameter for Timeframe {
-    const EXPECTED: &'static str = "a timeframe: M1, M2, M3, M4, M5, M6, M10, M12, M15, M20, M30, \
-        H1, H2, H3, H4, H6, H8, H12, D1, W1, MN1, or MT5's integer";
-
-    fn parse(text: &str) -> Option<Self> {
-        Timeframe::parse(text)
-    }
-}
-
-impl Parameter for CopyTicks {
-    const EXPECTED: &'static str = "ALL, INFO, TRADE, or MT5's integer";
-
-    fn parse(text: &str) -> Option<Self> {
-        CopyTicks::parse(text)
-    }
-}
-
-/// A moment as a client wrote it. Which instant a day begins at depends on the server that
-/// counts it: see [`Moment::resolve`].
+/// A moment as a client wrote it. The instant at which a day begins depends on the server's clock:
+/// see [`Moment::resolve`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Unix milliseconds: UTC where the zone of the server's clock is known, else the server's
-    /// clock as it is.
+    /// Unix milliseconds: UTC if the zone of the server's clock is known, else that clock as it is.
     Instant(i64),
     /// A date without a time: that midnight on the server's clock, unix seconds.
     Day(i64),
@@ -189,8 +31,8 @@ pub enum Moment {
     Today,
 }
 
-/// A moment on the clock that an account's times are told in, as unix milliseconds. Shown as unix
-/// seconds, with a fraction if it has one.
+/// A moment on the clock of an account's times, in unix milliseconds. Displayed as unix seconds,
+/// with a fraction if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ResolvedMoment(i64);
 
@@ -201,13 +43,14 @@ const DATES: [&str; 3] = ["0000-00-00", "0000.00.00", "0000_00_00"];
 const TIMES: [&str; 3] = ["0000.00.00 00:00", "0000.00.00 00:00:00", "0000_00_00_00_00_00"];
 
 impl Moment {
-    /// The instant that is meant. A day begins at midnight on the clock of the account's server;
-    /// where the zone of that clock is not known, times are told on it, so midnight is itself.
+    /// The instant that is meant. A day begins at midnight on the clock of the account's server. If
+    /// the zone of that clock is not known, all times are on that clock, so midnight stays as it
+    /// is.
     pub fn resolve(self, account: &Account) -> ResolvedMoment {
         self.resolve_with(|| account.server_now(), |seconds| account.server_to_utc(seconds))
     }
 
-    fn resolve_with(
+    pub(super) fn resolve_with(
         self,
         server_now: impl FnOnce() -> i64,
         server_to_utc: impl FnOnce(i64) -> i64,
@@ -222,7 +65,7 @@ impl Moment {
 }
 
 impl ResolvedMoment {
-    /// The moment of so many unix milliseconds, for tests of other modules.
+    /// A moment in unix milliseconds, for tests of other modules.
     #[cfg(test)]
     pub const fn from_milliseconds(milliseconds: i64) -> ResolvedMoment {
         ResolvedMoment(milliseconds)
@@ -243,7 +86,6 @@ impl ResolvedMoment {
         (self.0 + 999).div_euclid(1000)
     }
 
-    /// Whether it lies between two whole seconds.
     pub fn has_fraction(self) -> bool {
         self.0.rem_euclid(1000) != 0
     }
@@ -269,7 +111,7 @@ impl Parameter for Moment {
             return Some(Moment::Today);
         }
         if date_of_digits(text).is_some() {
-            // As unix seconds it would be a day of 1970, which nobody means.
+            // As unix seconds it would be a day in 1970, which nobody means.
             return None;
         }
         if let Some(date) = DATES.iter().find_map(|shape| civil(text, shape)) {
@@ -280,7 +122,7 @@ impl Parameter for Moment {
         } else if let Some(time) = TIMES.iter().find_map(|shape| civil(text, shape)) {
             milliseconds_of(time)?
         } else {
-            // What is finer than a millisecond is cut off.
+            // Digits beyond the millisecond are cut off.
             rfc_3339(text).filter(|time| *time >= Timestamp::UNIX_EPOCH)?.as_millisecond()
         };
         in_range(milliseconds).map(Moment::Instant)
@@ -304,7 +146,7 @@ impl Parameter for Moment {
     }
 }
 
-/// The unix milliseconds, if MT5 can name their second.
+/// The unix milliseconds, if MT5 can represent their second.
 fn in_range(milliseconds: i64) -> Option<i64> {
     (FIRST * 1000..=LAST * 1000).contains(&milliseconds).then_some(milliseconds)
 }
@@ -314,8 +156,8 @@ fn milliseconds_of(datetime: DateTime) -> Option<i64> {
     TimeZone::UTC.to_timestamp(datetime).ok().map(Timestamp::as_millisecond)
 }
 
-/// Reads the year, month, day, and what there is of hour, minute and second, from a text of this
-/// shape: a `0` stands for a digit, anything else for itself.
+/// Parses a text of this shape, in which `0` stands for a digit and anything else for itself. Hour,
+/// minute and second are 0 if the shape lacks them.
 fn civil(text: &str, shape: &str) -> Option<DateTime> {
     let fits = |(byte, expected): (u8, u8)| match expected {
         b'0' => byte.is_ascii_digit(),
@@ -342,73 +184,18 @@ fn date_of_digits(text: &str) -> Option<Date> {
     (1900..=3000).contains(&date.year()).then_some(date)
 }
 
-/// Reads a time in RFC 3339. A query that was not encoded turns the `+` of an offset into a
-/// space, which cannot stand there otherwise.
+/// Parses a time in RFC 3339. If a client did not encode its query, the `+` of an offset arrives as
+/// a space, which means nothing else there.
 fn rfc_3339(text: &str) -> Option<Timestamp> {
     if text.contains(['T', 't']) { text.replace(' ', "+").parse().ok() } else { text.parse().ok() }
 }
 
-/// The rules for `count`, `from` and `to`, which bars and ticks share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HistorySpan {
-    /// So many from a moment on.
-    Forward(ResolvedMoment, u32),
-    /// So many that end at a moment, or the last.
-    Backward(Option<ResolvedMoment>, u32),
-    /// All from one moment to another, both included.
-    Range(ResolvedMoment, ResolvedMoment),
-}
-
-impl HistorySpan {
-    /// Takes `count`, `from` and `to`.
-    ///
-    /// # Errors
-    /// 400 if they cannot be read or do not go together.
-    pub fn take(parameters: &mut Parameters, account: &Account) -> Result<HistorySpan, Problem> {
-        HistorySpan::take_with(parameters, |moment| moment.resolve(account))
-    }
-
-    fn take_with(
-        parameters: &mut Parameters,
-        resolve: impl Fn(Moment) -> ResolvedMoment,
-    ) -> Result<HistorySpan, Problem> {
-        let count = parameters.optional::<Count>("count")?.map(|Count(count)| count);
-        let from = parameters.optional::<Moment>("from")?.map(&resolve);
-        let to = parameters.optional::<Moment>("to")?.map(&resolve);
-        let rows = |count: i64| u32::try_from(count.unsigned_abs()).unwrap_or(u32::MAX);
-        match (count, from, to) {
-            (Some(_), _, Some(_)) => Err(Problem::invalid(
-                "parameters `count` and `to` exclude each other: give `from` and `to`, or `count`",
-            )),
-            (None, None, Some(_)) => {
-                Err(Problem::invalid("parameter `to` needs `from`: together they are a range"))
-            }
-            (None, Some(_), None) => {
-                Err(Problem::invalid("parameter `from` needs `to` for a range, or `count`"))
-            }
-            (None, None, None) => {
-                Err(Problem::invalid("parameter `count` is missing; or give `from` and `to`"))
-            }
-            (None, Some(from), Some(to)) if from > to => Err(reversed(from, to)),
-            (None, Some(from), Some(to)) => Ok(HistorySpan::Range(from, to)),
-            (Some(count), Some(from), None) if count > 0 => {
-                Ok(HistorySpan::Forward(from, rows(count)))
-            }
-            (Some(count), from, None) => Ok(HistorySpan::Backward(from, rows(count))),
-        }
-    }
-}
-
-/// The problem of a range that ends before it begins.
-pub fn reversed(from: ResolvedMoment, to: ResolvedMoment) -> Problem {
-    Problem::invalid(format!("parameter `from` ({from}) is after `to` ({to})"))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::mt5::ServerClock;
-    use proptest::prelude::*;
 
     /// 2017-04-19 09:00, and that midnight, unix seconds.
     const NINE: i64 = 1_492_592_400;
@@ -534,13 +321,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_a_parser(text in "\\PC{0,24}") {
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,24}") {
             let _ = Moment::parse(&text);
             let _ = Moment::hint(&text);
-            let _ = Count::parse(&text);
-            let _ = Timeframe::parse(&text);
-            let _ = Parameters::parse(&text)
-                .map(|mut parameters| HistorySpan::take_with(&mut parameters, raw));
         }
 
         #[test]

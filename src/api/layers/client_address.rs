@@ -1,4 +1,4 @@
-//! Who a request comes from when proxies stand between.
+//! The address of a client behind proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,18 +6,18 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-use super::problem::Problem;
+use crate::api::problem::Problem;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address: the connection's own, unless that is a trusted proxy; then the last one in
-/// `Forwarded` (RFC 7239) or `X-Forwarded-For` that no trusted proxy has. What stands before it was
-/// written by somebody who need not be believed. A proxy that hides an address, or writes nonsense,
-/// is the client itself.
+/// The client's address. It is the connection's peer, unless that is a trusted proxy: then it is
+/// the last address in `Forwarded` (RFC 7239) or `X-Forwarded-For` that does not belong to a
+/// trusted proxy, because anybody may have written those before it. If a trusted proxy hides an
+/// address, or writes nonsense, that proxy counts as the client.
 ///
 /// # Errors
-/// 400 if both headers are there and name different clients. A proxy that writes one of them may
-/// pass on the other as the client sent it, so neither can be believed then.
+/// 400 if the two headers name different clients. A proxy that writes one of them may pass on the other as
+/// the client sent it, so neither can be trusted then.
 pub fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -47,7 +47,7 @@ pub fn client_address(
     }
 }
 
-/// Follows the addresses back as far as trusted proxies wrote them.
+/// Follows the addresses back as long as trusted proxies wrote them.
 fn last_untrusted(
     peer: IpAddr,
     backwards: impl Iterator<Item = Option<IpAddr>>,
@@ -81,8 +81,8 @@ fn node(element: &str) -> Option<&str> {
     })
 }
 
-/// Splits from the end where a separator stands outside quotes. From the end, because a quote that a
-/// client left open before must not swallow what a proxy wrote behind it.
+/// Splits at separators outside quotes, from the end: a quote that a client left open must not
+/// swallow what a proxy wrote behind it.
 fn backwards(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.rsplit(move |character: char| {

@@ -1,8 +1,8 @@
-//! Packed rows as JSON, straight from their bytes: without a struct for each.
+//! Packed rows as JSON, straight from their bytes.
 
 use crate::mt5::{Row, RowField, RowFields, Rows};
 
-/// A JSON object for each row, without brackets around them, separated by commas.
+/// Appends a JSON object for each row, separated by commas, without brackets around them.
 pub fn write<R: Row>(rows: &Rows<R>, to: &mut Vec<u8>) {
     for (index, row) in rows.as_bytes().chunks_exact(R::SIZE).enumerate() {
         if index > 0 {
@@ -30,7 +30,7 @@ fn write_field(field: RowField, values: &mut RowFields<'_>, to: &mut Vec<u8>) {
         RowField::F64 => {
             let number = f64::from_le_bytes(values.take());
             let mut real = zmij::Buffer::new();
-            // JSON has no word for the others.
+            // JSON has no infinity and no NaN.
             let text = if number.is_finite() { real.format_finite(number) } else { "null" };
             to.extend_from_slice(text.as_bytes());
             return;

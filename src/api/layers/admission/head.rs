@@ -1,55 +1,40 @@
-//! Which requests are refused by their head alone, before a route is looked for.
-//!
-//! A browser lets every page of the world send requests to addresses that only its user can reach.
-//! Two headers tell such requests apart, because a page cannot set them: `Host` names the site that
-//! the browser believes to talk to, which differs from ours after DNS rebinding, and `Origin` names
-//! the page that asks. Where there is no `Origin`, `Sec-Fetch-Site` says how the page relates to us.
-//!
-//! [`Admission`] decides, [`AdmissionService`] asks it. The service also chooses the coding of the
-//! answer, before anything acts, and turns what fails below it into problems, so that the layers above
-//! it, CORS among them, see one kind of response.
+//! The rules that a request's head is checked against.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
+use http::Method;
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HOST, HeaderName, HeaderValue, ORIGIN,
-    UPGRADE,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, ORIGIN, UPGRADE,
 };
 use http::request::Parts;
-use http::{Method, Request, Response};
-use tower_service::Service;
-use tracing::error;
 
-use super::Options;
-use super::context::{RequestContext, header_list, shorten, with_quality};
-use super::problem::{Problem, ProblemType};
+use super::authority::{authority, invalid_host, is_own_origin, split};
+use crate::api::Options;
+use crate::api::context::shorten;
+use crate::api::problem::{Problem, ProblemType};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers that a request may have, and bytes of their names and values. hyper has the first limit
-/// for HTTP/1 only, and answers by itself where HTTP/2 has too much.
+/// How many headers a request may have, and how many bytes of names and values. hyper has the first
+/// limit for HTTP/1 only, and refuses too many bytes in HTTP/2 without a body.
 const MOST_HEADERS: usize = 100;
 const MOST_HEADER_BYTES: usize = 64 * 1024;
 
-/// The origin that browsers send for pages that have none, such as files and sandboxed frames.
+/// The origin that browsers send for pages without one, such as files and sandboxed frames.
 const OPAQUE: &str = "null";
 
-/// Scrapers and load balancers ask for these by whatever name or address they have.
+/// Paths that scrapers and load balancers request by any name or address.
 const FOR_ANY_HOST: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 
-/// Whether a path is for scrapers and load balancers: it answers any host, and never has CORS.
+/// Whether a path is for scrapers and load balancers. Such a path answers any host, and never has
+/// CORS.
 pub fn is_for_any_host(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     FOR_ANY_HOST.contains(&path)
 }
 
-/// What a request's head is checked against.
+/// The rules that a request's head is checked against.
 #[derive(Debug)]
 pub struct Admission {
     any_host: bool,
@@ -61,7 +46,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The rules of these options, on a machine of this name.
+    /// The rules of these options. `own_name` is the machine's name, which is always allowed.
     pub fn new(options: &Options, own_name: Option<String>) -> Admission {
         let listed = options.allowed_hosts.iter().cloned();
         Admission {
@@ -96,7 +81,7 @@ impl Admission {
         self.check_body(head)
     }
 
-    /// Any IP address is allowed: rebinding needs a name.
+    /// Refuses names that are not allowed. Every IP address is: DNS rebinding needs a name.
     fn check_host(&self, authority: &str) -> Result<(), Problem> {
         let (name, _) = split(authority).ok_or_else(invalid_host)?;
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -119,8 +104,8 @@ impl Admission {
         Err(Problem::new(ProblemType::HostNotAllowed, detail))
     }
 
-    /// Pages of other sites may not change anything, nor open a WebSocket, which browsers do not
-    /// keep from them by CORS.
+    /// Refuses pages of other sites that want to change something or to open a WebSocket, which
+    /// CORS does not prevent.
     fn check_origin(&self, head: &Parts, authority: Option<&str>) -> Result<(), Problem> {
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&head.method);
         if is_safe && !head.headers.contains_key(UPGRADE) {
@@ -165,7 +150,7 @@ impl Admission {
         if lower == OPAQUE {
             return false;
         }
-        self.any_origin || authority.is_some_and(|authority| is_own(&lower, authority))
+        self.any_origin || authority.is_some_and(|authority| is_own_origin(&lower, authority))
     }
 
     fn check_body(&self, head: &Parts) -> Result<(), Problem> {
@@ -188,182 +173,9 @@ impl Admission {
     }
 }
 
-/// The host that a request is for, with its port if it gives one; `None` for HTTP/1.0, whose
-/// requests need not say.
-fn authority(head: &Parts) -> Result<Option<&str>, Problem> {
-    let mut given = head.headers.get_all(HOST).iter();
-    let header = match (given.next(), given.next()) {
-        (None, _) => None,
-        (Some(host), None) => Some(host.to_str().map_err(|_| invalid_host())?),
-        (Some(_), Some(_)) => {
-            return Err(Problem::invalid("header `Host`: expected one, got more"));
-        }
-    };
-    let target = head.uri.authority().map(http::uri::Authority::as_str);
-    match (header, target) {
-        (None, None) if head.version <= http::Version::HTTP_10 => Ok(None),
-        (None, None) => Err(Problem::invalid("header `Host` is missing")),
-        // HTTP/1.1 asks for the header even where the target names the host (RFC 9112, 3.2).
-        (None, Some(_)) if head.version == http::Version::HTTP_11 => {
-            Err(Problem::invalid("header `Host` is missing"))
-        }
-        (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => Err(
-            Problem::invalid("header `Host`: expected the host that the request's target names"),
-        ),
-        (Some(authority), _) | (None, Some(authority)) => {
-            split(authority).ok_or_else(invalid_host)?;
-            Ok(Some(authority))
-        }
-    }
-}
-
-fn invalid_host() -> Problem {
-    Problem::invalid("header `Host`: expected a name or an address, with or without a port")
-}
-
-/// The host and the port of an authority without user information. `None` if it is none.
-fn split(authority: &str) -> Option<(&str, Option<u16>)> {
-    let host_end = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']')? + 2,
-        None => authority.find(':').unwrap_or(authority.len()),
-    };
-    let (host, port) = authority.split_at(host_end);
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-    if host.is_empty() || !host.bytes().all(is_plain) {
-        return None;
-    }
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Some((host, None)),
-        None => None,
-        Some("") => Some((host, None)),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some((host, Some(digits.parse().ok()?)))
-        }
-        Some(_) => None,
-    }
-}
-
-/// Whether an origin, in lower case, is that of the pages that the host itself serves. Its scheme
-/// cannot be told behind a proxy that ends TLS, so the origin's own one gives the default port.
-fn is_own(origin: &str, authority: &str) -> bool {
-    let (default, rest) = match origin.split_once("://") {
-        Some(("http", rest)) => (80, rest),
-        Some(("https", rest)) => (443, rest),
-        _ => return false,
-    };
-    let (Some((name, port)), Some((own, own_port))) = (split(rest), split(authority)) else {
-        return false;
-    };
-    name.eq_ignore_ascii_case(own) && port.unwrap_or(default) == own_port.unwrap_or(default)
-}
-
-/// The service that refuses, around one that answers.
-#[derive(Clone)]
-pub struct AdmissionService<S> {
-    pub admission: Arc<Admission>,
-    pub inner: S,
-}
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-impl<S, Q, B> Service<Request<Q>> for AdmissionService<S>
-where
-    S: Service<Request<Q>, Response = Response<B>>,
-    S::Error: std::fmt::Display,
-    S::Future: Send + 'static,
-    B: Default + Send + 'static,
-{
-    type Response = Response<B>;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<Result<Response<B>, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // The layers below are always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let (mut head, body) = request.into_parts();
-        let context = head.extensions.get::<Arc<RequestContext>>();
-        let request_id = context.map(|context| context.request_id.clone());
-        // One that the edge found comes first.
-        let found = head.extensions.remove::<Problem>();
-        let checked = found.map_or_else(|| self.admission.check(&head), Err);
-        if let Err(problem) = checked.and_then(|()| choose_coding(&mut head)) {
-            return Box::pin(std::future::ready(Ok(problem.into_response_of())));
-        }
-        let answer = self.inner.call(Request::from_parts(head, body));
-        Box::pin(async move {
-            Ok(match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(Ok(response)) => with_etag_of_encoding(response),
-                Ok(Err(fault)) => {
-                    error!(request_id = request_id.as_deref(), %fault, "service failed");
-                    Problem::from(ProblemType::Internal).into_response_of()
-                }
-                Err(_) => {
-                    error!(request_id = request_id.as_deref(), "handler panicked");
-                    Problem::from(ProblemType::Internal).into_response_of()
-                }
-            })
-        })
-    }
-}
-
-/// The codings of an answer, the preferred one first.
-const CODINGS: [&str; 3] = ["zstd", "gzip", "identity"];
-
-/// Leaves the one coding in `Accept-Encoding` that the answer is to have. What compresses the answer
-/// would notice only afterwards that the client takes none, when an order may be placed already.
-///
-/// # Errors
-/// 406 if the client takes none, 400 if the header cannot be read.
-fn choose_coding(head: &mut Parts) -> Result<(), Problem> {
-    let headers = &mut head.headers;
-    if !headers.contains_key(ACCEPT_ENCODING) {
-        return Ok(());
-    }
-    let accepted = header_list(headers, &ACCEPT_ENCODING)?;
-    let quality_of = |coding: &str| {
-        let named = |wanted: &str| {
-            let mut elements = accepted.iter().map(|element| with_quality(element));
-            elements.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, quality)| quality)
-        };
-        // Identity is acceptable unless it is excluded (RFC 9110, 12.5.3), but asked for last.
-        let unnamed = if coding == "identity" { f32::MIN_POSITIVE } else { 0.0 };
-        named(coding).or_else(|| named("*")).unwrap_or(unnamed)
-    };
-    let mut chosen = (0.0, None);
-    for coding in CODINGS {
-        let quality = quality_of(coding);
-        if quality > chosen.0 {
-            chosen = (quality, Some(coding));
-        }
-    }
-    let coding = chosen.1.ok_or_else(|| {
-        let detail = format!("header `Accept-Encoding`: expected one of {}", CODINGS.join(", "));
-        Problem::new(ProblemType::NotAcceptable, detail)
-    })?;
-    // A compressed answer has no length, and in HTTP/1.0 no end that could be told from a break.
-    let coding = if head.version < http::Version::HTTP_11 { "identity" } else { coding };
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding));
-    Ok(())
-}
-
-/// A strong `ETag` stands for the bytes of one encoding; a compressed answer keeps it as a weak one.
-fn with_etag_of_encoding<B>(mut response: Response<B>) -> Response<B> {
-    let headers = response.headers_mut();
-    if headers.contains_key(CONTENT_ENCODING)
-        && let Some(tag) = headers.get(ETAG).map(HeaderValue::as_bytes)
-        && !tag.starts_with(b"W/")
-        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag].concat())
-    {
-        headers.insert(ETAG, weak);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
+    use http::{HeaderValue, Request};
     use proptest::prelude::*;
 
     use super::*;
@@ -538,38 +350,6 @@ mod tests {
         ] {
             let request = format!("POST / x\nHost: 127.0.0.1\n{header}");
             assert_eq!(status(&admission, &request), expected, "{request}");
-        }
-    }
-
-    #[test]
-    fn the_coding_of_an_answer_is_chosen_before_anything_acts() {
-        for (given, expected) in [
-            (None, Ok(None)),
-            (Some("gzip"), Ok(Some("gzip"))),
-            (Some("gzip, deflate, br, zstd"), Ok(Some("zstd"))),
-            (Some("GZIP;Q=0.5, zstd;q=0.4"), Ok(Some("gzip"))),
-            (Some("br"), Ok(Some("identity"))),
-            (Some(""), Ok(Some("identity"))),
-            (Some("*"), Ok(Some("zstd"))),
-            (Some("gzip;q=0"), Ok(Some("identity"))),
-            (Some("identity;q=1, gzip;q=0.5"), Ok(Some("identity"))),
-            (Some("identity;q=0, gzip"), Ok(Some("gzip"))),
-            (Some("identity;q=0"), Err(406)),
-            (Some("identity;q=0, br"), Err(406)),
-            (Some("*;q=0"), Err(406)),
-            (Some("gzip;q=0, *;q=0"), Err(406)),
-            (Some("ä"), Err(400)),
-        ] {
-            let header = given.map_or(String::new(), |given| format!("\nAccept-Encoding: {given}"));
-            let mut head = head(&format!("GET / x{header}"));
-            let chosen = match choose_coding(&mut head) {
-                Ok(()) => {
-                    let chosen = head.headers.get(ACCEPT_ENCODING);
-                    Ok(chosen.map(|value| value.to_str().unwrap()))
-                }
-                Err(problem) => Err(problem.into_response().status().as_u16()),
-            };
-            assert_eq!(chosen, expected, "{given:?}");
         }
     }
 
