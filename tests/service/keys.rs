@@ -251,3 +251,30 @@ fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
     assert!(!rest.ends_with(b"0\r\n\r\n"), "{} bytes went on after the key", rest.len());
     gateway.logs("the key of the client has expired");
 }
+
+#[test]
+fn keys_and_scopes_guard_the_api_but_not_health_and_metrics() {
+    // The SHA-256 of "reader" and of "boss".
+    let gateway = Gateway::start(
+        "[auth.keys.reader]\nsha256 = '3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30'\nscopes = ['read']\n\
+         [auth.keys.boss]\nsha256 = 'a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057'\nscopes = ['read', 'admin']\n",
+    );
+    gateway.eventually("it is ready", || (gateway.get("/readyz").status == 200).then_some(()));
+    let accounts = "/api/v1/accounts";
+    let without = gateway.get(accounts);
+    assert_eq!(without.problem(), (401, "unauthorized".to_owned()));
+    assert_eq!(without.header("www-authenticate"), "Bearer");
+    assert_eq!(gateway.get_with(accounts, &[("x-api-key", "guess")]).problem().0, 401);
+    assert_eq!(gateway.get_with(accounts, &[("x-api-key", "reader")]).status, 200);
+    assert_eq!(gateway.get_with(accounts, &[("authorization", "Bearer reader")]).status, 200);
+    let restart = "/api/v1/accounts/demo/restart";
+    assert_eq!(
+        gateway.post_with(restart, &[("x-api-key", "reader")]).problem(),
+        (403, "forbidden".to_owned())
+    );
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs/"] {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+    }
+    assert_eq!(gateway.post_with(restart, &[("x-api-key", "boss")]).status, 202);
+    assert!(!gateway.log().contains("guess"));
+}

@@ -1,0 +1,93 @@
+//! Layers of settings: which one wins, and what the defaults are.
+
+use super::run;
+
+#[test]
+fn later_layers_win_and_secrets_are_hidden() {
+    let output = run(
+        &["check-config", "--config", "mine.toml"],
+        &[
+            (
+                "settings/default.toml",
+                "[metrics]\nsampler_interval = '1s'\nrate_limit_burst = 1\ndisks = ['/a']\n",
+            ),
+            (
+                "mine.toml",
+                "[metrics]\nsampler_interval = '2s'\nrate_limit_burst = 2\n[accounts.x]\nlogin = 7\nserver = 'S'\npassword = 'hunter2'\n[accounts.x.terminal]\nkind = 'worker'\n",
+            ),
+            (
+                ".env",
+                "MT5_GATEWAY__METRICS__RATE_LIMIT_BURST=3\nMT5_GATEWAY__METRICS__DISKS=/b,/c\n",
+            ),
+        ],
+        &[
+            ("MT5_GATEWAY__METRICS__DURATION_BUCKETS", "0.1, 0.2"),
+            ("MT5_GATEWAY__ACCOUNTS__X__QUEUE", "9"),
+        ],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = |key: &str| {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(key));
+        line.unwrap_or_else(|| panic!("{key} is not in\n{text}"))
+            .split_once("= ")
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    assert_eq!(line("metrics.sampler_interval"), "\"2s\"  # mine.toml");
+    assert_eq!(line("metrics.rate_limit_burst"), "3  # .env");
+    assert_eq!(line("metrics.disks"), "[\"/b\", \"/c\"]  # .env");
+    assert_eq!(line("metrics.duration_buckets"), "[0.1, 0.2]  # environment");
+    assert_eq!(line("accounts.x.queue"), "9  # environment");
+    assert_eq!(line("accounts.x.password"), "(hidden)  # mine.toml");
+    assert_eq!(line("accounts.x.trade"), "false  # default");
+    assert_eq!(line("server.call_timeout"), "\"30s\"  # default");
+    assert!(!text.contains("hunter2") && !text.contains("accounts.demo"), "{text}");
+}
+
+#[test]
+fn the_command_line_is_the_last_layer() {
+    let environment = [("MT5_GATEWAY__SERVER__LISTEN", "127.0.0.1:1")];
+    let arguments = ["--listen", "127.0.0.1:2", "check-config", "--log-format", "json"];
+    let output = run(&arguments, &[], &environment);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (key, expected) in [
+        ("server.listen", "\"127.0.0.1:2\"  # command line"),
+        ("log.format", "\"json\"  # command line"),
+        ("log.filter", "\"info,ractor=warn\"  # default"),
+    ] {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(key)).unwrap();
+        assert_eq!(line.split_once("= ").unwrap().1, expected, "{key}");
+    }
+    let output = run(&["--listen", "8080", "--log-filter", "a=b=c"], &[], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("server.listen: expected an address with a port"), "{text}");
+    assert!(text.contains("log.filter: expected a filter"), "{text}");
+    assert_eq!(text.matches("(from command line)").count(), 2, "{text}");
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let file = include_str!("../../../settings/default.toml");
+    let shown = |files: &[(&str, &str)]| {
+        let output = run(&["check-config"], files, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Each default is a commented assignment; sections are not commented.
+    let uncommented: String = file
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| rest.contains(" = ") && !rest.starts_with(' '))
+                .unwrap_or(line)
+                .to_owned()
+                + "\n"
+        })
+        .collect();
+    assert_eq!(shown(&[("settings/default.toml", file)]), shown(&[]));
+    assert_eq!(shown(&[("settings/default.toml", &uncommented)]), shown(&[]));
+}
