@@ -86,7 +86,7 @@ impl Nginx {
 }
 
 #[test]
-fn tls_allow_list_and_real_client_addresses() {
+fn nginx_ends_tls_applies_the_allow_list_and_passes_the_client_address() {
     let gateway = Gateway::ready("[server]\ntrusted_proxies = ['127.0.0.1']");
     let nginx = Nginx::start(gateway.address.port());
     assert_eq!(nginx.get("127.0.0.1", "/metrics", &[]).0, "200");
@@ -116,7 +116,7 @@ fn tls_allow_list_and_real_client_addresses() {
 /// The gateway sees what a browser wrote, as without nginx; otherwise it would refuse its own
 /// console's requests, or believe a page of another site.
 #[test]
-fn the_host_and_the_origin_of_clients_reach_the_gateway() {
+fn nginx_passes_host_and_origin_to_the_gateway() {
     let gateway = Gateway::ready(
         "[server]\ntrusted_proxies = ['127.0.0.1']\nallowed_hosts = ['trading.example.com']",
     );
@@ -141,7 +141,7 @@ fn the_host_and_the_origin_of_clients_reach_the_gateway() {
 }
 
 #[test]
-fn too_many_requests_of_one_client_are_refused() {
+fn nginx_limits_the_requests_of_one_client() {
     let gateway = Gateway::ready("[server]\ntrusted_proxies = ['127.0.0.1']");
     let nginx = Nginx::start(gateway.address.port());
     let url = format!("https://127.0.0.1:{}/livez?[1-400]", nginx.tls);

@@ -54,7 +54,7 @@ fn write_document(folder: &Path) {
 }
 
 #[test]
-fn redocly_finds_nothing_to_complain_about() {
+fn the_openapi_document_passes_redocly() {
     let folder = tempfile::tempdir().unwrap();
     write_document(folder.path());
     let told = told(
@@ -86,7 +86,7 @@ fn a_generated_client_understands_an_answer_of_every_operation() {
 }
 
 #[test]
-fn schemathesis_finds_no_difference_between_document_and_gateway() {
+fn every_answer_matches_the_openapi_document() {
     let gateway = guarded(&["spare"]);
     let order = json!({"symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.9});
     let place = || {
@@ -114,7 +114,7 @@ fn schemathesis_finds_no_difference_between_document_and_gateway() {
 }
 
 #[test]
-fn integers_are_called_what_the_package_calls_them() {
+fn enumeration_names_match_the_package() {
     let fields = FIELDS.iter().flat_map(|(_, _, names)| names.values);
     let retcodes = Retcode::ALL.iter().filter(|retcode| **retcode != Retcode::Other);
     let names: Map<String, Value> = fields

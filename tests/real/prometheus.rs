@@ -35,7 +35,7 @@ fn busy() -> Gateway {
 }
 
 #[test]
-fn promtool_finds_nothing() {
+fn the_exposition_passes_promtool() {
     let gateway = busy();
     let mut promtool = Command::new(program("prometheus/usr/bin/promtool"))
         .args(["check", "metrics"])
@@ -144,7 +144,7 @@ impl Prometheus {
 }
 
 #[test]
-fn prometheus_scrapes_what_the_traffic_moved() {
+fn prometheus_scrapes_the_series_of_the_traffic() {
     let gateway = busy();
     let target = gateway.address;
     let configuration = format!(

@@ -94,7 +94,7 @@ fn output_is_compared_with_what_is_shown() {
 }
 
 #[test]
-fn a_newcomer_reads_and_trades() {
+fn the_readmes_first_commands_print_what_is_shown() {
     let (readme, gateway) = (Page::read("README.md"), Gateway::ready(""));
     follow(&gateway, &readme.section("Read"));
     follow(&gateway, &readme.section("Trade"));
@@ -104,7 +104,7 @@ fn a_newcomer_reads_and_trades() {
 }
 
 #[test]
-fn a_newcomer_sees_it_cope() {
+fn the_readmes_fault_demonstration_works_as_printed() {
     let blocks = Page::read("README.md").section("See it cope");
     let (start, rest) = blocks.split_first().unwrap();
     let (settings, command) =
@@ -143,14 +143,14 @@ fn place(gateway: &Gateway, account: &str, key: &str, more: &str) -> String {
 }
 
 #[test]
-fn the_one_loop_that_is_safe_runs_as_printed() {
+fn the_readmes_order_loop_runs_as_printed() {
     let gateway = Gateway::ready("");
     follow(&gateway, &the_loop());
     assert_eq!(gateway.get("/api/v1/accounts/demo/positions/total").json(), 1);
 }
 
 #[test]
-fn the_one_loop_that_is_safe_tells_what_became_of_an_order() {
+fn the_readmes_order_loop_returns_the_outcome_of_every_order() {
     let settings = |order_send: &str, more: &str| {
         format!(
             "[server]\ntrade_timeout = '300ms'\n[restart]\nbackoff = '10ms'\n\

@@ -46,7 +46,7 @@ fn assert_reads(gateway: &Gateway) {
 }
 
 #[test]
-fn every_read_route_gives_the_values_of_the_module() {
+fn every_read_route_returns_the_values_of_the_package() {
     let gateway = ready(&worker("real", "", ""), &[]);
     assert_reads(&gateway);
     gateway.logs("the package prints to standard output");
@@ -59,7 +59,7 @@ fn a_package_with_another_layout_gives_the_same_values() {
 }
 
 #[test]
-fn every_read_route_gives_them_through_mt5linux_and_rpyc() {
+fn every_read_route_returns_the_same_values_through_mt5linux() {
     let port = free_port();
     let _server = Server::start(
         Command::new(python())
@@ -119,7 +119,7 @@ fn a_worker_killed_under_load_is_back_without_a_wrong_answer() {
 }
 
 #[test]
-fn a_hung_terminal_ends_its_call_and_comes_back() {
+fn a_hung_terminal_fails_its_call_and_is_restarted() {
     let directory = tempfile::tempdir().unwrap();
     let switch = directory.path().join("switch");
     std::fs::write(&switch, "").unwrap();
@@ -156,7 +156,7 @@ fn a_wrong_password_is_counted_and_shown_nowhere() {
 }
 
 #[test]
-fn another_account_on_the_terminal_is_no_login() {
+fn a_login_to_another_account_is_not_accepted() {
     let gateway = start(&worker("real", "", ""), &[("FAKE_MT5_LOGIN", "666")]);
     gateway.eventually("it is noticed", || {
         let account = gateway.get("/api/v1/accounts/real").text();
@@ -182,7 +182,7 @@ fn a_terminal_without_its_broker_is_not_ready_until_it_is_back() {
 }
 
 #[test]
-fn misbehaving_workers_cost_one_error_and_never_the_gateway() {
+fn a_worker_that_breaks_the_protocol_costs_one_error() {
     let script = modules().join("misbehaving_worker.py").display().to_string();
     let workers: String = ["cut", "huge", "twice", "lacking"]
         .iter()
@@ -213,7 +213,7 @@ fn misbehaving_workers_cost_one_error_and_never_the_gateway() {
 }
 
 #[test]
-fn workers_that_never_say_hello_are_restarted() {
+fn a_worker_that_never_says_hello_is_restarted() {
     let script = modules().join("misbehaving_worker.py").display().to_string();
     let workers: String = ["silent", "rubbish"]
         .iter()
@@ -253,7 +253,7 @@ fn an_old_python_is_told_what_the_worker_needs() {
 }
 
 #[test]
-fn an_odd_record_hides_neither_itself_nor_the_others() {
+fn a_record_with_odd_values_is_repaired_and_returned_with_the_others() {
     let gateway = ready(&worker("real", "trade = true", ""), &[("FAKE_MT5_ODD", "1")]);
     let get = |path: &str| {
         let reply = gateway.get(&format!("/api/v1/accounts/real{path}"));
@@ -323,7 +323,7 @@ fn children_end_with_the_gateway_however_it_ends() {
 }
 
 #[test]
-fn the_password_is_in_no_command_line_or_environment_and_settings_stay_at_home() {
+fn a_workers_process_shows_neither_password_nor_gateway_settings() {
     let gateway = ready(&worker("real", "", ""), &[("MT5_GATEWAY__RESTART__BUDGET", "7")]);
     let pid = children(gateway.pid())[0];
     for file in ["cmdline", "environ"] {

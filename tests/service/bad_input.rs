@@ -10,7 +10,7 @@ use crate::common::Gateway;
 const DEMO: &str = "/api/v1/accounts/demo";
 
 #[test]
-fn wrong_parameters_are_named_with_what_they_take() {
+fn a_wrong_parameter_is_named_with_the_values_it_takes() {
     let gateway = Gateway::ready("");
     let rates = format!("{DEMO}/symbols/EURUSD/rates");
     let cases = [
@@ -84,7 +84,7 @@ fn wrong_parameters_are_named_with_what_they_take() {
 }
 
 #[test]
-fn what_does_not_exist_is_404_and_a_wrong_method_405() {
+fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
     let gateway = Gateway::ready("");
     let long = "A".repeat(10_000);
     for symbol in ["NOPE", "EUR%2FUSD", "%00", "%F0%9F%9A%80", "a%22b", "%5C", &long, "%ff%fe"] {
@@ -138,7 +138,7 @@ fn bodies_over_the_limit_are_refused_declared_and_chunked() {
 }
 
 #[test]
-fn strange_requests_cost_a_problem_and_never_the_gateway() {
+fn malformed_requests_get_a_problem_and_leave_the_gateway_running() {
     let gateway = Gateway::ready("");
     for request in [
         "CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n",
@@ -153,7 +153,7 @@ fn strange_requests_cost_a_problem_and_never_the_gateway() {
 }
 
 #[test]
-fn idle_connections_and_half_requests_keep_nobody_out() {
+fn thousands_of_idle_connections_do_not_block_requests() {
     let gateway = Gateway::ready("");
     let idle: Vec<TcpStream> = (0..2000)
         .map(|index| {

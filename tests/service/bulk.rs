@@ -82,7 +82,7 @@ fn a_format_is_chosen_by_parameter_or_header() {
 }
 
 #[test]
-fn a_range_beyond_what_a_terminal_gives_comes_without_gap_or_double() {
+fn a_range_longer_than_one_call_comes_without_gap_or_duplicate() {
     let gateway = simulator("[reads]\ncache = '0'");
     let reply = gateway.get(&format!("{EURUSD}/rates?{LONG}"));
     let bars = reply.json();
@@ -120,7 +120,7 @@ fn raw(gateway: &Gateway, path: &str) -> (String, Vec<u8>) {
 }
 
 #[test]
-fn an_answer_that_breaks_off_never_looks_complete() {
+fn a_response_that_fails_midway_ends_without_its_last_chunk() {
     let gateway = simulator(
         "[reads]\ncache = '0'\n[accounts.demo.terminal.faults.copy_rates_range]\nkind = 'code'\ncode = -1\nevery = 3",
     );
@@ -138,7 +138,7 @@ fn an_answer_that_breaks_off_never_looks_complete() {
 }
 
 #[test]
-fn an_answer_that_the_end_of_the_gateway_cuts_never_looks_complete() {
+fn a_response_cut_by_shutdown_ends_without_its_last_chunk() {
     for format in ["json", "csv", "arrow"] {
         let mut gateway = simulator("server.shutdown_grace = '100ms'");
         let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
@@ -204,7 +204,7 @@ fn a_client_that_vanishes_ends_its_download() {
 }
 
 #[test]
-fn closed_bars_are_named_and_equal_reads_at_once_keep_nothing() {
+fn closed_bars_have_an_etag_and_two_equal_reads_at_once_are_not_cached() {
     // What a terminal gives twice within a second may be a history that it still downloads.
     for cache in ["64 MiB", "0"] {
         let gateway = simulator(&format!("[reads]\ncache = '{cache}'"));
@@ -238,7 +238,7 @@ fn closed_bars_are_named_and_equal_reads_at_once_keep_nothing() {
 }
 
 #[test]
-fn closed_bars_are_kept_once_reads_half_a_minute_apart_agree() {
+fn closed_bars_are_cached_after_two_equal_reads_half_a_minute_apart() {
     let gateway = simulator("");
     let range = format!("{EURUSD}/rates?timeframe=M1&from=1700000000&to=1700060000");
     let first = gateway.get(&range);
@@ -256,7 +256,7 @@ fn closed_bars_are_kept_once_reads_half_a_minute_apart_agree() {
 }
 
 #[test]
-fn nothing_is_still_a_table() {
+fn an_empty_answer_is_a_valid_table_in_every_format() {
     let gateway = simulator("");
     let orders = "/api/v1/accounts/demo/history/orders?from=0&to=100";
     assert_eq!(gateway.get(orders).json(), Value::Array(vec![]));

@@ -23,7 +23,7 @@ fn help_names_exit_codes_variables_and_examples() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_standard_output_is_not_a_failure() {
     for arguments in [&["check-config"][..], &["worker-script"], &["--help"], &["--version"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

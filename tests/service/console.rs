@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::common::Gateway;
 
 #[test]
-fn an_actor_that_fails_all_the_time_pushes_out_no_event_of_another() {
+fn a_session_that_keeps_failing_pushes_no_other_event_out_of_the_list() {
     let gateway = Gateway::start(
         "[restart]\nbackoff = '1ms'\nbackoff_max = '1ms'\nbudget = 1000000\n\
          [accounts.calm]\nlogin = 1\nserver = 'S'\n[accounts.calm.terminal]\nkind = 'simulator'\n\

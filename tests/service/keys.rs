@@ -85,7 +85,7 @@ fn a_scope_includes_those_before_it_on_every_route() {
 }
 
 #[test]
-fn what_a_key_may_not_see_does_not_exist_for_it() {
+fn an_account_that_a_key_may_not_see_is_404() {
     let gateway = gateway(
         &[("props", "scopes = ['trade']\naccounts = ['prop_*']"), ("all", "scopes = ['admin']")],
         "",
@@ -124,7 +124,7 @@ fn what_a_key_may_not_see_does_not_exist_for_it() {
 }
 
 #[test]
-fn everybody_can_tell_who_traded() {
+fn log_and_trades_name_the_key_that_traded() {
     let gateway = gateway(
         &[("robot", "scopes = ['trade']"), ("hand", "scopes = ['admin']")],
         "[server]\ntrusted_proxies = ['127.0.0.1']\n",
@@ -170,7 +170,7 @@ fn everybody_can_tell_who_traded() {
 }
 
 #[test]
-fn a_key_that_asks_too_often_is_refused_before_any_terminal_is_asked() {
+fn a_key_over_its_rate_is_refused_before_any_terminal_call() {
     let gateway = gateway(
         &[
             ("slow", "scopes = ['read']\nrate_limit_per_second = 1\nrate_limit_burst = 3"),
@@ -195,7 +195,7 @@ fn a_key_that_asks_too_often_is_refused_before_any_terminal_is_asked() {
 }
 
 #[test]
-fn a_key_is_good_only_from_its_networks() {
+fn a_key_is_accepted_only_from_its_networks() {
     let gateway = gateway(
         &[("inside", "scopes = ['read']\ncidr = ['10.0.0.0/8']"), ("any", "scopes = ['read']")],
         "[server]\ntrusted_proxies = ['127.0.0.1']\n",
@@ -213,7 +213,7 @@ fn a_key_is_good_only_from_its_networks() {
 }
 
 #[test]
-fn an_expired_key_opens_nothing_and_its_streams_end_with_a_problem() {
+fn an_expired_key_is_refused_and_its_streams_end_with_a_problem() {
     let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(8);
     let gateway = gateway(
         &[

@@ -13,7 +13,7 @@ fn text(path: &Path) -> String {
 }
 
 #[test]
-fn what_standard_error_gets_is_in_the_file_as_well() {
+fn the_log_file_has_the_lines_of_standard_error() {
     for (format, path) in [("text", "log"), ("json", "logs/of/gateway")] {
         let mut gateway = Gateway::ready(&format!(
             "[log]\nformat = '{format}'\nfile = {{ path = '{path}' }}\nfilter = 'debug'\n"
@@ -37,7 +37,7 @@ fn what_standard_error_gets_is_in_the_file_as_well() {
 }
 
 #[test]
-fn a_file_has_no_colours_even_if_a_terminal_is_there() {
+fn the_log_file_has_no_colours_even_if_standard_error_has() {
     let directory = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
@@ -60,7 +60,7 @@ fn a_file_has_no_colours_even_if_a_terminal_is_there() {
 }
 
 #[test]
-fn a_full_file_is_followed_by_another_and_so_many_are_kept() {
+fn a_full_log_file_is_rotated_and_the_configured_number_is_kept() {
     const MAX_SIZE: u64 = 64 << 10;
     let gateway = Gateway::ready("[log]\nfile = { path = 'log', max_size = '64 KiB', keep = 2 }\n");
     let at = |name: &str| gateway.directory.path().join(name);
@@ -87,7 +87,7 @@ fn a_full_file_is_followed_by_another_and_so_many_are_kept() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_stops_nothing() {
+fn a_log_file_that_cannot_be_written_does_not_stop_the_gateway() {
     let gateway = Gateway::ready("[log]\nfile = { path = '/dev/full' }\n");
     gateway.logs("log file cannot be written path=/dev/full");
     for _ in 0..10 {
@@ -98,7 +98,7 @@ fn a_file_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
-fn a_file_that_hangs_stops_nothing() {
+fn a_log_file_that_blocks_does_not_stop_the_gateway() {
     let directory = tempfile::tempdir().unwrap();
     // Nobody reads it, so that opening it never ends.
     let made = Command::new("mkfifo").arg(directory.path().join("log")).status();

@@ -8,7 +8,7 @@ use crate::common::Gateway;
 const TICK: &str = "/api/v1/accounts/demo/symbols/EURUSD/tick";
 
 #[test]
-fn what_was_answered_is_in_the_next_scrape() {
+fn an_answered_request_is_in_the_next_scrape() {
     let gateway = Gateway::ready("");
     for _ in 0..3 {
         gateway.get(TICK);
@@ -74,7 +74,7 @@ fn what_was_answered_is_in_the_next_scrape() {
 }
 
 #[test]
-fn the_type_is_exact_and_gzip_is_for_those_who_ask() {
+fn metrics_have_the_exact_content_type_and_gzip_on_request() {
     let gateway = Gateway::ready("");
     let plain = gateway.get("/metrics");
     assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -86,7 +86,7 @@ fn the_type_is_exact_and_gzip_is_for_those_who_ask() {
 }
 
 #[test]
-fn the_number_of_series_is_told() {
+fn the_number_of_series_is_exported() {
     let gateway = Gateway::ready("");
     gateway.metrics();
     let before = gateway.metrics();
@@ -140,7 +140,7 @@ fn scrapes_are_answered_while_every_terminal_hangs() {
 }
 
 #[test]
-fn settings_shape_what_is_measured() {
+fn buckets_disks_and_status_labels_follow_the_settings() {
     let off = Gateway::start("[metrics]\nenabled = false\n");
     off.eventually("it is ready", || (off.get("/readyz").status == 200).then_some(()));
     assert_eq!(off.get("/metrics").problem(), (404, "not-found".to_owned()));

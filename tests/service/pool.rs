@@ -18,7 +18,7 @@ fn restarts(gateway: &Gateway, account: &str, reason: &str) -> f64 {
 }
 
 #[test]
-fn a_hung_call_ends_with_504_and_the_terminal_comes_back() {
+fn a_hung_call_ends_with_504_and_its_terminal_is_restarted() {
     let gateway = Gateway::ready(&format!(
         "[server]\ncall_timeout = '1s'\n{}{}",
         simulator("demo", 2, "faults.version = { kind = 'hang' }"),
@@ -57,7 +57,7 @@ fn a_hung_call_ends_with_504_and_the_terminal_comes_back() {
 }
 
 #[test]
-fn a_terminal_that_dies_costs_its_call_and_no_other() {
+fn a_terminal_that_dies_fails_only_the_call_it_died_on() {
     let gateway = Gateway::ready(&simulator("demo", 1, "faults.version = { kind = 'exit' }"));
     assert_eq!(
         gateway.get("/api/v1/accounts/demo/version").problem(),
@@ -150,7 +150,7 @@ fn a_refused_login_waits_a_minute() {
 }
 
 #[test]
-fn impatience_and_overload_kill_no_terminal() {
+fn neither_deadlines_nor_overload_restart_a_terminal() {
     let gateway = Gateway::ready(&format!(
         "reads.share = false\n{}\n",
         simulator("demo", 1, "latency = '20ms'").replace("sessions", "queue = 8\nsessions")

@@ -109,7 +109,7 @@ fn two_simulators_with_one_seed_agree_and_ticks_lie_in_their_bars() {
 }
 
 #[test]
-fn ticks_go_on_from_a_millisecond() {
+fn ticks_can_be_read_from_a_millisecond_on() {
     let gateway = Gateway::ready("");
     let ticks = |query: &str| {
         let path = format!("{DEMO}/symbols/XAUUSD/ticks?{query}");
@@ -183,7 +183,7 @@ fn today_begins_at_midnight() {
 }
 
 #[test]
-fn the_last_tick_closes_the_bar_that_forms() {
+fn the_current_bar_closes_at_a_recent_tick() {
     let gateway = Gateway::ready("");
     let bars = gateway.get(&format!("{DEMO}/symbols/EURUSD/rates?timeframe=MN1&count=3")).json();
     let ticks = gateway.get(&format!("{DEMO}/symbols/EURUSD/ticks?count=100")).json();
@@ -274,7 +274,7 @@ fn the_history_is_filtered_by_position_symbol_magic_and_dates() {
 }
 
 #[test]
-fn the_dates_that_were_applied_are_told_where_the_zone_is_not_known() {
+fn history_window_shows_the_applied_dates_when_the_zone_is_unknown() {
     let account = |name: &str, zone: &str| {
         format!(
             "[accounts.{name}]\nlogin = 5001\nserver = 'S-{name}'\n{zone}\n\
@@ -308,7 +308,7 @@ fn the_dates_that_were_applied_are_told_where_the_zone_is_not_known() {
 }
 
 #[test]
-fn a_symbol_is_hidden_and_shown_and_shown_by_use() {
+fn a_symbol_is_selected_deselected_and_selected_again_by_use() {
     let gateway = Gateway::ready("");
     let symbol = format!("{DEMO}/symbols/GBPUSD");
     let select =

@@ -93,7 +93,7 @@ fn lines(gateway: &Gateway, what: &str) -> usize {
 }
 
 #[test]
-fn a_source_that_fails_or_hangs_is_counted_and_shows_no_old_figures_and_holds_up_no_other() {
+fn a_failing_source_is_counted_shows_no_stale_value_and_delays_no_other() {
     const ALL: [(&str, &str); 4] = [
         ("cpu", "system_cpu_usage_ratio"),
         ("memory", "system_memory_used_bytes"),
@@ -152,7 +152,7 @@ fn a_source_that_fails_or_hangs_is_counted_and_shows_no_old_figures_and_holds_up
 }
 
 #[test]
-fn readiness_waits_for_no_source_that_fails_or_hangs_from_the_start() {
+fn readiness_does_not_wait_for_a_failing_source() {
     for fault in ["statvfs.hang", "statvfs.fail", "_proc_meminfo.hang", "_proc_stat.fail"] {
         let faults = Faults::new();
         faults.begin(fault);
@@ -165,7 +165,7 @@ fn readiness_waits_for_no_source_that_fails_or_hangs_from_the_start() {
 }
 
 #[test]
-fn a_source_that_hangs_holds_one_thread() {
+fn a_hanging_source_holds_one_thread() {
     let faults = Faults::new();
     let gateway = faults.ready(OFTEN);
     faults.begin("statvfs.hang");
@@ -177,7 +177,7 @@ fn a_source_that_hangs_holds_one_thread() {
 }
 
 #[test]
-fn each_mount_is_measured_on_its_own_and_no_other_is_touched() {
+fn only_the_configured_mounts_are_touched_each_on_its_own() {
     let faults = Faults::new();
     let gateway = faults.ready(&format!("{OFTEN}disks = ['/', '/proc', '/nowhere', '/etc']\n"));
     let mounts = || {
@@ -202,7 +202,7 @@ fn each_mount_is_measured_on_its_own_and_no_other_is_touched() {
 }
 
 #[test]
-fn mounts_are_looked_up_again_at_each_sample_whatever_their_kind() {
+fn mounts_of_every_kind_are_looked_up_at_each_sample() {
     let faults = Faults::new();
     let root = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
     faults.replace("/proc/self/mountinfo", root);
@@ -243,7 +243,7 @@ fn the_working_directory_may_be_on_a_file_system_in_memory() {
 }
 
 #[test]
-fn a_limit_of_the_control_group_is_told_and_none_is_made_up() {
+fn the_memory_limit_is_that_of_the_control_group() {
     const LIMIT: &str = "system_memory_limit_bytes";
     let limit = 64.0 * 1024.0 * 1024.0;
     let faults = Faults::new();

@@ -21,7 +21,7 @@ fn times(rows: &Value) -> Vec<i64> {
 }
 
 #[test]
-fn times_are_utc_in_and_out_with_summer_time() {
+fn times_are_utc_in_both_directions_across_summer_time() {
     let settings = account("raw", "") + &account("utc", "server_time_zone = 'New_York+7'");
     let gateway = Gateway::ready(&settings);
     let read = |account: &str, path: &str| {
@@ -100,7 +100,7 @@ fn an_order_ends_on_its_day_where_the_server_is_behind_utc() {
 }
 
 #[test]
-fn an_expiration_comes_back_as_it_was_given() {
+fn an_expiration_is_returned_as_it_was_given() {
     let gateway = Gateway::ready(&account("utc", "server_time_zone = 'Europe/Athens'"));
     let order = json!({
         "symbol": "GBPUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.5,

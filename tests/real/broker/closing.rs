@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, Broker, QUICK, buy};
 
 #[test]
-fn risk_is_taken_off_without_a_quote_or_a_symbol() {
+fn closing_and_cancelling_need_neither_quote_nor_symbol() {
     for control in [json!({"quiet": "never"}), json!({"symbol": null})] {
         let broker = Broker::start(QUICK, "", json!({}));
         let ticket = broker.position();
@@ -30,7 +30,7 @@ fn risk_is_taken_off_without_a_quote_or_a_symbol() {
 }
 
 #[test]
-fn zeros_are_no_quote() {
+fn a_quote_of_zeros_is_reported_as_no_quote() {
     let broker = Broker::start(QUICK, "", json!({"quiet": "never"}));
     let tick = broker.gateway.get(&format!("{ACCOUNT}/symbols/EURUSD/tick"));
     assert_eq!(tick.problem(), (503, "no-quote".into()));
@@ -46,7 +46,7 @@ fn zeros_are_no_quote() {
 }
 
 #[test]
-fn a_resting_order_on_an_exchange_stays_with_its_remainder() {
+fn a_resting_order_under_exchange_execution_uses_filling_return() {
     let broker = Broker::start(QUICK, "", json!({"symbol": {"trade_exemode": 3}}));
     let limit = json!({"symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 1.0});
     assert_eq!(broker.trade("POST", "/orders", limit).status, 201);

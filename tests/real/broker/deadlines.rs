@@ -9,7 +9,7 @@ use crate::common::signal;
 use crate::tools::children;
 
 #[test]
-fn a_trade_is_withdrawn_when_its_time_is_over_and_the_answer_says_where_it_went() {
+fn a_trade_past_send_within_is_withdrawn_and_its_problem_says_where_the_time_went() {
     let settings = "[trading]\nsend_within = '600ms'\n";
     let broker = Broker::start(settings, "", json!({}));
     broker.control(json!({"slow": {"symbol_info": 0.4, "account_info": 0.4}}));
@@ -32,7 +32,7 @@ fn a_trade_is_withdrawn_when_its_time_is_over_and_the_answer_says_where_it_went(
 }
 
 #[test]
-fn a_header_shortens_the_time_and_what_takes_risk_off_has_more() {
+fn send_within_shortens_the_limit_and_closing_has_a_longer_one() {
     let settings = "[trading]\nsend_within = '1s'\nsend_within_close = '5s'\n";
     let broker = Broker::start(settings, "", json!({}));
     let ticket = broker.position();
@@ -51,7 +51,7 @@ fn a_header_shortens_the_time_and_what_takes_risk_off_has_more() {
 }
 
 #[test]
-fn a_worker_that_reads_a_trade_too_late_sends_nothing() {
+fn a_worker_that_reads_a_trade_too_late_withdraws_it() {
     let broker = Broker::start("[trading]\nsend_within = '500ms'\n", "", json!({"stalls": 1}));
     let late = broker.keyed("k", &buy(0.1), &[]);
     assert_eq!(late.problem(), (503, "trade-not-sent".into()), "{}", late.text());
@@ -59,7 +59,7 @@ fn a_worker_that_reads_a_trade_too_late_sends_nothing() {
 }
 
 #[test]
-fn what_was_stopped_meanwhile_sends_nothing_late() {
+fn a_suspended_gateway_or_worker_sends_nothing_late() {
     let slow = json!({"slow": {"account_info": 0.3}});
     let broker = Broker::start("[trading]\nsend_within = '1s'\n", "", json!({}));
     let gateway = broker.gateway.pid();
@@ -83,7 +83,7 @@ fn what_was_stopped_meanwhile_sends_nothing_late() {
 }
 
 #[test]
-fn a_repetition_never_turns_a_question_into_an_order() {
+fn a_repeat_after_a_504_never_places_a_new_order() {
     let settings = "[trading]\nsend_within = '500ms'\n";
     let broker = Broker::start(settings, "", json!({}));
     broker.control(json!({"slow": {"symbol_info": 0.8}}));
@@ -131,7 +131,7 @@ fn a_trade_does_not_wait_for_a_hung_primary_while_another_session_is_idle() {
 }
 
 #[test]
-fn a_journal_that_another_program_holds_delays_no_trade_beyond_its_time() {
+fn a_locked_journal_delays_no_trade_beyond_send_within() {
     let broker = Broker::start("[trading]\nsend_within = '700ms'\n", "", json!({}));
     let file = broker.gateway.directory.path().join("data/journal.sqlite");
     let holder = rusqlite::Connection::open(file).unwrap();
@@ -163,7 +163,7 @@ fn a_journal_that_another_program_holds_delays_no_trade_beyond_its_time() {
 }
 
 #[test]
-fn a_journal_that_is_gone_takes_no_trade() {
+fn no_trade_is_sent_after_the_journal_file_was_removed() {
     let broker = Broker::start("", "", json!({}));
     assert_eq!(broker.keyed("one", &buy(0.1), &[]).status, 201);
     let file = broker.gateway.directory.path().join("data/journal.sqlite");

@@ -56,7 +56,7 @@ fn a_lost_change_that_did_not_take_effect_is_not_found_only_if_the_terminal_answ
 }
 
 #[test]
-fn an_order_that_a_killed_terminal_delivers_late_was_never_called_not_found() {
+fn an_order_delivered_late_by_a_killed_terminal_is_never_reported_not_found() {
     let broker = Broker::start(QUICK, "", json!({"fault": "fills late"}));
     let lost = broker.keyed("late", &buy(0.1), &[]);
     assert_eq!(lost.problem(), (504, "outcome-unknown".into()));
@@ -71,7 +71,7 @@ fn an_order_that_a_killed_terminal_delivers_late_was_never_called_not_found() {
 }
 
 #[test]
-fn a_close_in_two_deals_is_told_whole_or_shown_as_a_candidate() {
+fn a_close_that_fills_in_two_deals_is_reported_whole_or_as_a_candidate() {
     let control = json!({"fills": [0.4, 0.6]});
     let broker = Broker::start(QUICK, "", control.clone());
     let (tagged, bare) = (broker.position(), broker.position());
@@ -104,7 +104,7 @@ fn an_accepted_order_is_followed_until_it_is_filled() {
 }
 
 #[test]
-fn a_code_that_promises_nothing_is_no_refusal() {
+fn an_inconclusive_retcode_is_not_reported_as_a_refusal() {
     let broker = Broker::start(QUICK, "", json!({}));
     for code in [10007, 10011, 10012, 10023, 10028, 10031, 10041, 10047] {
         broker.control(json!({"retcode": code}));

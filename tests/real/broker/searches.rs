@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, Broker, QUICK, buy};
 
 #[test]
-fn what_somebody_else_did_is_a_candidate_and_never_a_verdict() {
+fn an_order_of_another_program_is_only_a_candidate() {
     let by_hand = json!({"action": 1, "symbol": "EURUSD", "type": 0, "volume": 0.1, "price": 1.1});
     // Half an hour before, under a symbol whose last tick is an hour old.
     let half_an_hour_ago = jiff::Timestamp::now().as_second() - 1_800;
@@ -27,7 +27,7 @@ fn what_somebody_else_did_is_a_candidate_and_never_a_verdict() {
 }
 
 #[test]
-fn absence_in_a_history_that_is_still_being_downloaded_is_no_proof() {
+fn a_trade_missing_from_an_incomplete_history_stays_unknown() {
     let broker = Broker::start(QUICK, "", json!({}));
     assert_eq!(broker.trade("POST", "/orders", buy(0.1)).status, 201);
     broker.control(json!({"fault": "connection after", "hides": 2, "keeps": 0}));
@@ -47,7 +47,7 @@ fn absence_in_a_history_that_is_still_being_downloaded_is_no_proof() {
 }
 
 #[test]
-fn a_terminal_that_shows_another_account_answers_nobody() {
+fn a_terminal_logged_in_to_another_account_answers_no_read_and_no_search() {
     for switch in
         [json!({"login": 5002}), json!({"server": "Other-Live"}), json!({"trade_mode": 2})]
     {
@@ -71,7 +71,7 @@ fn a_terminal_that_shows_another_account_answers_nobody() {
 }
 
 #[test]
-fn a_login_on_another_server_is_none() {
+fn a_login_on_another_server_is_not_accepted() {
     let broker = Broker::launch(QUICK, "", json!({"server": "Other-Live"}));
     broker.gateway.logs("Other-Live");
     assert_eq!(broker.trade("POST", "/orders", buy(0.1)).status, 503);
@@ -79,7 +79,7 @@ fn a_login_on_another_server_is_none() {
 }
 
 #[test]
-fn an_operator_settles_what_looking_cannot_decide() {
+fn an_operator_settles_a_trade_that_the_search_cannot_decide() {
     let broker = Broker::start(QUICK, "", json!({"fault": "dies after", "keeps": 0}));
     let resolve = |trade_id: &Value, body: Value| {
         broker.trade("POST", &format!("/trades/{}/resolve", trade_id.as_str().unwrap()), body)
@@ -124,7 +124,7 @@ fn an_operator_settles_what_looking_cannot_decide() {
 }
 
 #[test]
-fn a_search_that_fails_hurts_neither_others_nor_the_terminal() {
+fn a_failing_search_blocks_no_trade_and_restarts_no_terminal() {
     let broker = Broker::start(QUICK, "", json!({"fault": "dies before"}));
     let lost = broker.lose("POST", "/orders", buy(0.1));
     // The history takes longer than a call may.
@@ -142,7 +142,7 @@ fn a_search_that_fails_hurts_neither_others_nor_the_terminal() {
 }
 
 #[test]
-fn reads_that_wait_for_a_terminal_without_its_broker_fail() {
+fn queued_reads_fail_when_their_terminal_loses_the_broker() {
     let broker = Broker::start(QUICK, "", json!({}));
     broker.control(json!({"slow": {"symbol_info_tick": 0.1}}));
     let statuses: Vec<u16> = std::thread::scope(|scope| {

@@ -149,7 +149,7 @@ fn an_update_keeps_what_is_selected_and_what_has_the_focus() {
 }
 
 #[test]
-fn events_are_one_list_by_account_and_severity() {
+fn events_are_filtered_by_account_and_severity() {
     let gateway = Gateway::ready(SETTINGS);
     gateway.get("/api/v1/accounts/main/symbols");
     gateway.get("/api/v1/accounts/frail/version");
@@ -192,7 +192,7 @@ fn events_are_one_list_by_account_and_severity() {
 }
 
 #[test]
-fn title_icon_and_cards_tell_how_accounts_are() {
+fn title_icon_and_cards_show_each_accounts_health() {
     let gateway = Gateway::ready(SETTINGS);
     let browser = open(&gateway);
     let tab = || {
@@ -236,7 +236,7 @@ fn title_icon_and_cards_tell_how_accounts_are() {
 }
 
 #[test]
-fn old_numbers_look_old_while_the_gateway_does_not_answer() {
+fn stale_values_are_dimmed_while_the_gateway_does_not_answer() {
     let gateway = Gateway::ready(SETTINGS);
     let browser = open(&gateway);
     let opacity = "Number(getComputedStyle(document.querySelector('main')).opacity)";
@@ -268,7 +268,7 @@ fn old_numbers_look_old_while_the_gateway_does_not_answer() {
 }
 
 #[test]
-fn plots_show_lone_points_values_at_a_moment_and_restarts() {
+fn plots_show_single_points_hovered_values_and_restarts() {
     let gateway = Gateway::ready(SETTINGS);
     gateway.get("/api/v1/accounts/main/symbols/EURUSD/tick");
     let browser = open(&gateway);
@@ -305,7 +305,7 @@ fn plots_show_lone_points_values_at_a_moment_and_restarts() {
 }
 
 #[test]
-fn what_is_not_measured_is_not_shown_as_nothing() {
+fn without_metrics_the_console_shows_no_zeros() {
     let gateway = Gateway::ready(&SETTINGS.replace("[metrics]", "[metrics]\nenabled = false"));
     let browser = open(&gateway);
     assert!(browser.holds("document.getElementById('measured').hidden"));
@@ -315,7 +315,7 @@ fn what_is_not_measured_is_not_shown_as_nothing() {
 }
 
 #[test]
-fn hostile_texts_stay_text() {
+fn html_in_a_brokers_text_is_shown_as_text() {
     let message = "<img src=x onerror=document.title='owned'><script>alert(1)</script>";
     let gateway = Gateway::start(&format!(
         "[accounts.hostile]\nlogin = 1\nserver = '<b>S</b>'\n[accounts.hostile.terminal]\nkind = 'simulator'\n\

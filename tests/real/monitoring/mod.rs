@@ -118,7 +118,7 @@ fn filled(expression: &str, rate_interval: &str) -> String {
 const DASHBOARDS: [&str; 2] = ["grafana/service.json", "grafana/pool.json"];
 
 #[test]
-fn every_metric_that_is_named_exists() {
+fn every_metric_in_rules_and_dashboards_exists() {
     let families: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
     let recorded: BTreeSet<String> =
         names(&text("prometheus/recording.yml"), "- record: ").into_iter().collect();

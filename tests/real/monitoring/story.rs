@@ -161,7 +161,7 @@ fn moves(before: Option<f64>, busy: Option<f64>, after: Option<f64>) -> bool {
 }
 
 #[test]
-fn each_panel_moves_with_what_it_shows() {
+fn every_panel_changes_with_the_metric_that_it_shows() {
     let length = (2 * CALM + BUSY) * STEP;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let start = now.as_secs() - length - 60;

@@ -25,7 +25,7 @@ fn a_body_that_does_not_arrive_has_a_deadline() {
 }
 
 #[test]
-fn a_refusal_reaches_a_client_that_still_sends() {
+fn a_client_that_is_still_sending_receives_the_refusal() {
     let gateway = Gateway::ready("[server]\nmax_body = '1 KiB'\n");
     let large = vec![b'x'; 4_000_000];
     let mut stream = TcpStream::connect(gateway.address).unwrap();
@@ -45,7 +45,7 @@ fn a_refusal_reaches_a_client_that_still_sends() {
 }
 
 #[test]
-fn a_client_whose_body_was_not_read_is_told_that_the_connection_ends() {
+fn an_unread_body_closes_the_connection() {
     let gateway = Gateway::ready("");
     let orders = format!("{DEMO}/orders");
     let keep = |text: String| text.replace("connection: close\r\n", "");
@@ -62,7 +62,7 @@ fn a_client_whose_body_was_not_read_is_told_that_the_connection_ends() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_requests_that_have_not_arrived() {
+fn shutdown_does_not_wait_for_incomplete_requests() {
     let mut gateway = Gateway::ready("");
     let halves = [
         "",
@@ -93,7 +93,7 @@ fn the_end_does_not_wait_for_requests_that_have_not_arrived() {
 
 #[cfg(unix)]
 #[test]
-fn the_end_of_a_shell_does_not_end_the_gateway() {
+fn sighup_does_not_end_the_gateway() {
     let mut gateway = Gateway::ready("");
     gateway.signal("HUP");
     gateway.logs("SIGHUP ignored");
@@ -139,7 +139,7 @@ async fn read_slowly(
 }
 
 #[test]
-fn an_answer_that_is_read_slowly_in_http_2_is_not_cut_by_the_end() {
+fn shutdown_does_not_cut_a_slowly_read_http_2_response() {
     let mut gateway = Gateway::ready("");
     let path = "/openapi.json".to_owned();
     let whole = gateway.get(&path).body.len();
@@ -156,7 +156,7 @@ fn an_answer_that_is_read_slowly_in_http_2_is_not_cut_by_the_end() {
 }
 
 #[test]
-fn an_http_2_client_that_takes_nothing_is_cut_off() {
+fn an_http_2_client_that_reads_nothing_is_disconnected() {
     let gateway =
         Gateway::ready("[server]\nwrite_timeout = '1s'\n[streams]\nheartbeat = '200ms'\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

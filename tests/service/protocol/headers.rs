@@ -9,7 +9,7 @@ use super::{DEMO, ORDER, http2, positions, problem, request, status};
 use crate::common::Gateway;
 
 #[test]
-fn heads_that_cannot_be_read_are_refused_as_problems_that_are_logged_and_counted() {
+fn a_malformed_head_gets_a_problem_that_is_logged_and_counted() {
     let gateway = Gateway::ready("");
     let long = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(70_000));
     let many = format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(200));
@@ -40,7 +40,7 @@ fn heads_that_cannot_be_read_are_refused_as_problems_that_are_logged_and_counted
 }
 
 #[test]
-fn heads_that_are_too_large_are_problems_in_http_2_too() {
+fn a_head_that_is_too_large_is_a_problem_in_http_2_too() {
     let gateway = Gateway::ready("");
     let large = "a".repeat(100_000);
     let names: Vec<String> = (0..150).map(|index| format!("x-{index}")).collect();
@@ -55,7 +55,7 @@ fn heads_that_are_too_large_are_problems_in_http_2_too() {
 }
 
 #[test]
-fn headers_that_cannot_be_read_are_not_as_if_they_were_missing() {
+fn an_unreadable_header_is_refused_not_ignored() {
     let gateway = Gateway::ready("");
     let rates = format!("{DEMO}/symbols/EURUSD/rates?timeframe=H1&from=2020-01-01&to=2020-01-02");
     let stream = format!("{DEMO}/stream?events=account");
@@ -141,7 +141,7 @@ fn a_strong_etag_belongs_to_one_encoding() {
 }
 
 #[test]
-fn the_front_door_leads_browsers_to_the_console_and_programs_to_the_links() {
+fn the_root_path_sends_browsers_to_the_console_and_gives_programs_links() {
     let gateway = Gateway::ready("");
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let page = gateway.get_with("/", &[("accept", browser)]);
@@ -157,7 +157,7 @@ fn the_front_door_leads_browsers_to_the_console_and_programs_to_the_links() {
 }
 
 #[test]
-fn a_client_that_takes_no_answer_hears_of_it_before_anything_is_done() {
+fn a_request_whose_answer_could_not_be_sent_is_refused_before_it_acts() {
     let gateway = Gateway::ready("");
     let json_type = "content-type: application/json";
     let place = || {
@@ -207,7 +207,7 @@ fn a_client_that_takes_no_answer_hears_of_it_before_anything_is_done() {
 }
 
 #[test]
-fn an_answer_whose_end_http_1_0_could_not_tell_is_refused_there() {
+fn a_response_without_length_is_refused_in_http_1_0() {
     let gateway = Gateway::ready("");
     let ask = |path: &str| {
         let mut stream = TcpStream::connect(gateway.address).unwrap();

@@ -6,7 +6,7 @@ use super::{DEMO, ORDER, positions, problem, request, status};
 use crate::common::Gateway;
 
 #[test]
-fn a_name_that_was_rebound_to_the_gateway_reaches_nothing() {
+fn a_host_name_that_is_not_allowed_reaches_nothing() {
     let gateway = Gateway::ready("[server]\nallowed_hosts = ['gateway.example']\n");
     let json_type = "content-type: application/json";
     let orders = format!("{DEMO}/orders");
@@ -58,7 +58,7 @@ fn a_name_that_was_rebound_to_the_gateway_reaches_nothing() {
 }
 
 #[test]
-fn a_page_of_another_origin_neither_changes_nor_listens() {
+fn a_page_of_an_unlisted_origin_can_neither_trade_nor_subscribe() {
     let settings = format!(
         "[server]\ncors_origins = ['https://app.example']\n[auth.keys.t]\nsha256 = '{}'\nscopes = ['admin']\n",
         sha256("secret")
@@ -118,7 +118,7 @@ fn sha256(text: &str) -> String {
 }
 
 #[test]
-fn every_answer_tells_a_listed_origin_what_it_may_read() {
+fn every_response_to_a_listed_origin_has_cors_headers() {
     let settings = format!(
         "[server]\ncors_origins = ['https://app.example']\nmax_body = '1 KiB'\n\
          trusted_proxies = ['127.0.0.1']\n\
@@ -200,7 +200,7 @@ fn a_preflight_is_refused_for_a_host_that_is_not_allowed() {
 }
 
 #[test]
-fn every_named_origin_is_not_the_one_without_a_name() {
+fn a_wildcard_origin_does_not_include_null() {
     let gateway = Gateway::ready("[server]\ncors_origins = ['*']\n");
     for (origin, allowed) in [("https://any.example", "https://any.example"), ("null", "")] {
         let reply = gateway.get_with("/api/v1/accounts", &[("origin", origin)]);
@@ -209,7 +209,7 @@ fn every_named_origin_is_not_the_one_without_a_name() {
 }
 
 #[test]
-fn the_client_is_whom_trusted_proxies_name() {
+fn the_client_address_comes_from_trusted_proxies() {
     let gateway = Gateway::ready("[server]\ntrusted_proxies = ['127.0.0.1']\n");
     for (header, value, client) in [
         ("x-forwarded-for", "198.51.100.1:4711", "198.51.100.1"),

@@ -61,7 +61,7 @@ pub fn frames(mut stream: TcpStream) -> Vec<(u8, Vec<u8>)> {
 }
 
 #[test]
-fn connections_that_became_websockets_are_still_counted() {
+fn websockets_count_as_active_connections() {
     let gateway = Gateway::ready("");
     let open: Vec<TcpStream> = (0..3)
         .map(|_| {
@@ -81,7 +81,7 @@ fn connections_that_became_websockets_are_still_counted() {
 }
 
 #[test]
-fn offences_against_the_websocket_protocol_are_named_when_it_is_closed() {
+fn a_websocket_violation_is_closed_with_its_code() {
     let gateway = Gateway::ready("");
     for (offence, bytes, code) in [
         ("an unmasked frame", vec![0x81, 0x02, b'h', b'i'], 1002),
@@ -102,7 +102,7 @@ fn offences_against_the_websocket_protocol_are_named_when_it_is_closed() {
 }
 
 #[test]
-fn a_websocket_whose_client_answers_no_ping_is_closed_also_while_events_flow() {
+fn a_websocket_whose_client_answers_no_ping_is_closed_even_while_events_flow() {
     let gateway = Gateway::ready("[streams]\nheartbeat = '100ms'\ntick_interval = '20ms'\n");
     for query in ["events=account", "symbols=EURUSD,GBPUSD"] {
         let mut stream = raw_websocket(&gateway, query);
@@ -116,7 +116,7 @@ fn a_websocket_whose_client_answers_no_ping_is_closed_also_while_events_flow() {
 }
 
 #[test]
-fn a_client_that_pings_and_never_reads_is_read_no_further() {
+fn a_client_that_pings_without_reading_is_slowed_down() {
     let gateway = Gateway::ready("");
     let mut stream = raw_websocket(&gateway, "events=account");
     stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();

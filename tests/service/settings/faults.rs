@@ -98,7 +98,7 @@ fn durations_have_an_upper_bound() {
 }
 
 #[test]
-fn an_account_without_settings_is_no_demo_account() {
+fn an_account_without_settings_does_not_bring_the_demo_account() {
     let output =
         run(&["check-config", "--config", "mine.toml"], &[("mine.toml", "[accounts.main]\n")], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -106,7 +106,7 @@ fn an_account_without_settings_is_no_demo_account() {
 }
 
 #[test]
-fn accounts_that_would_get_in_each_others_way_are_refused() {
+fn two_accounts_with_one_login_or_one_terminal_are_refused() {
     let account = |name: &str, login: u32, server: &str, terminal: &str| {
         format!(
             "[accounts.{name}]\nlogin = {login}\nserver = '{server}'\npassword = 'p'\n\

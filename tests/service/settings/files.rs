@@ -68,7 +68,7 @@ fn every_kind_of_file_is_utf_8_and_may_have_a_byte_order_mark() {
 }
 
 #[test]
-fn no_fault_repeats_a_secret() {
+fn no_fault_shows_a_secret() {
     let account = "[accounts.a]\nlogin = 1\nserver = 'S'\n";
     let cases = [
         (
@@ -118,7 +118,7 @@ fn no_fault_repeats_a_secret() {
 }
 
 #[test]
-fn nothing_else_is_checked_while_a_file_cannot_be_read() {
+fn values_are_not_checked_while_a_file_cannot_be_parsed() {
     let files = [
         ("mine.toml", "[auth.keys.k\nsha256 = 'x'\n[accounts.a]\nlogin = \n"),
         (".env", "MT5_GATEWAY__SERVER__LISTEN=0.0.0.0:80\nnonsense\n"),
@@ -178,7 +178,7 @@ fn a_variable_that_is_set_twice_is_a_fault() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_text_is_refused_and_not_passed_over() {
+fn a_variable_that_is_not_unicode_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let value = std::ffi::OsStr::from_bytes(b"S3cr\xE4t");
     let directory = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn a_variable_that_is_no_text_is_refused_and_not_passed_over() {
 }
 
 #[test]
-fn a_file_that_is_read_is_looked_for_beside_the_file_that_names_it() {
+fn paths_are_relative_to_the_file_that_names_them() {
     let bars = include_str!("../../data/EURUSD_H1.csv");
     let simulator = |name: &str, login: u32| {
         format!(

@@ -3,7 +3,7 @@
 use super::{DIGEST, account, key, run};
 
 #[test]
-fn nonsense_is_one_fault_that_says_what_is_expected() {
+fn each_invalid_value_is_one_fault_with_what_is_expected() {
     let simulator = "[accounts.a]\nlogin = 1\nserver = 'S'\n[accounts.a.terminal]\n";
     let cases = [
         (account("login = 0", ""), "accounts.a.login: expected the account's number"),

@@ -6,7 +6,7 @@ use super::set_mode;
 use crate::common::{Gateway, command};
 
 #[test]
-fn what_is_probably_not_meant_is_a_warning() {
+fn a_doubtful_setting_is_a_warning_in_check_config_and_in_the_log() {
     let file = "[accounts.demo]\nlogin = 1\nserver = 'S'\nserver_time_zone = 'Etc/GMT+3'\n\
          [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '2s'\n";
     let check = |file: &str| {
@@ -37,7 +37,7 @@ fn what_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_one_warning() {
+fn each_doubtful_value_is_one_warning() {
     let cases = [
         (
             account("", "python = 'no-such-python'"),
@@ -123,7 +123,7 @@ fn a_password_that_others_can_read_is_a_warning_that_names_the_mode() {
 }
 
 #[test]
-fn a_variable_with_one_underscore_is_a_warning_and_a_service_link_is_none() {
+fn a_variable_with_one_underscore_is_a_warning_unless_it_is_a_service_link() {
     let links = [
         ("MT5_GATEWAY_PORT", "tcp://10.0.0.1:8080"),
         ("MT5_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
@@ -146,7 +146,7 @@ fn a_variable_with_one_underscore_is_a_warning_and_a_service_link_is_none() {
 }
 
 #[test]
-fn what_opens_the_gateway_to_strangers_is_a_warning() {
+fn settings_that_open_the_gateway_to_strangers_are_warnings() {
     let warnings = |settings: &str| {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("mine.toml"), settings).unwrap();

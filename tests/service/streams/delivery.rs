@@ -8,7 +8,7 @@ use super::{Client, Event, STREAM, simulator, subscribers, wait_for_subscribers}
 use crate::common::metric;
 
 #[test]
-fn states_are_told_at_first_and_when_they_change() {
+fn states_are_sent_at_subscription_and_on_change() {
     let gateway = simulator("streams.state_interval = '20ms'\nstreams.heartbeat = '100ms'");
     let mut client = Client::open(&gateway, "events=orders,positions");
     let first = client.take(2);
@@ -37,7 +37,7 @@ fn states_are_told_at_first_and_when_they_change() {
 }
 
 #[test]
-fn one_poll_serves_everybody_and_ends_with_the_last_reader() {
+fn one_polling_loop_serves_all_subscribers_and_ends_with_the_last() {
     let gateway = simulator("streams.tick_interval = '5ms'\nmetrics.rate_limit_per_second = 1000");
     let calls = "mt5_calls_total{account=\"demo\",method=\"copy_ticks_from\",outcome=\"success\"}";
     let polls = "gateway_stream_poll_duration_seconds_count{event=\"ticks\"}";
@@ -69,7 +69,7 @@ fn one_poll_serves_everybody_and_ends_with_the_last_reader() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_told_once() {
+fn a_failing_poll_sends_one_problem() {
     let gateway = simulator(
         "streams.state_interval = '20ms'\nstreams.heartbeat = '200ms'\n\
          [accounts.demo.terminal.faults.orders_get]\nkind = 'code'\ncode = -1\n\
@@ -94,7 +94,7 @@ fn what_cannot_be_asked_is_told_once() {
 }
 
 #[test]
-fn bad_streams_are_refused() {
+fn invalid_stream_requests_are_refused() {
     let gateway = simulator("streams.max = 2");
     let refused = [
         ("", 400, "parameter `symbols` is missing: events `ticks` need one"),
@@ -127,7 +127,7 @@ fn bad_streams_are_refused() {
 }
 
 #[test]
-fn a_stream_is_no_slow_answer() {
+fn a_streams_recorded_duration_ends_with_its_head() {
     let gateway = simulator("streams.heartbeat = '200ms'");
     let begun = Instant::now();
     let mut client = Client::open(&gateway, "events=orders");

@@ -7,7 +7,7 @@ use super::{Client, Event, change_orders, sequence, simulator, wait_for_subscrib
 const EVERY: &str = "EURUSD,GBPUSD,USDJPY,AUDUSD,USDCHF,XAUUSD,BTCUSD,US500";
 
 #[test]
-fn every_tick_is_told_once_to_a_reader_that_comes_back() {
+fn a_subscriber_that_reconnects_gets_every_tick_once() {
     let gateway = simulator("streams.tick_interval = '20ms'");
     let query = format!("symbols={EVERY}");
     let mut told = Client::open(&gateway, &query).take(10);
@@ -41,7 +41,7 @@ fn every_tick_is_told_once_to_a_reader_that_comes_back() {
 }
 
 #[test]
-fn who_comes_back_too_late_is_told_what_was_missed() {
+fn a_subscriber_that_resumes_too_late_gets_a_gap() {
     let mut gateway = simulator("streams.state_interval = '5ms'\nstreams.buffer = '8 KiB'");
     let position = json!({"symbol": "BTCUSD", "type": "BUY", "volume": 1.0});
     let mut client = Client::open(&gateway, "events=orders");
@@ -73,7 +73,7 @@ fn who_comes_back_too_late_is_told_what_was_missed() {
 }
 
 #[test]
-fn who_missed_how_things_stand_is_told() {
+fn a_gap_is_followed_by_the_states_that_changed_in_it() {
     let gateway = simulator("streams.state_interval = '5ms'\nstreams.buffer = '8 KiB'");
     let mut both = Client::open(&gateway, "events=orders,positions");
     let first = both.take(2).pop().unwrap();
@@ -100,7 +100,7 @@ fn who_missed_how_things_stand_is_told() {
 }
 
 #[test]
-fn who_comes_back_behind_somebody_new_is_told_of_the_gap() {
+fn a_subscriber_that_resumes_after_a_new_one_began_gets_a_gap() {
     let gateway = simulator("streams.tick_interval = '20ms'");
     let last = Client::open(&gateway, "symbols=BTCUSD").take(2).pop().unwrap();
     wait_for_subscribers(&gateway, 0.0);

@@ -10,7 +10,7 @@ use super::websockets::{message, web_socket};
 use super::{Client, STREAM, change_orders, sequence, simulator, subscribers, wait_for_subscribers};
 
 #[test]
-fn a_slow_reader_slows_nobody_and_is_told() {
+fn a_slow_subscriber_delays_nobody_and_gets_a_gap() {
     let gateway = simulator("streams.state_interval = '2ms'\nstreams.buffer = '256 KiB'");
     let mut slow = Client::open(&gateway, "events=orders");
     let first = slow.next().unwrap();
@@ -41,7 +41,7 @@ fn a_slow_reader_slows_nobody_and_is_told() {
 }
 
 #[test]
-fn who_takes_nothing_is_cut_off() {
+fn a_subscriber_that_reads_nothing_is_disconnected() {
     let gateway = simulator("streams.state_interval = '2ms'\nserver.write_timeout = '200ms'");
     let address = gateway.address;
     let never_read = |head: &str| {
@@ -66,7 +66,7 @@ fn who_takes_nothing_is_cut_off() {
 }
 
 #[test]
-fn thousands_of_streams_are_told_no_and_the_rest_goes_on() {
+fn streams_beyond_the_limit_are_refused_and_requests_are_still_answered() {
     let gateway = simulator("streams.max = 100");
     let mut asked = Vec::new();
     for _ in 0..5_000 {

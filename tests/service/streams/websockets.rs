@@ -26,7 +26,7 @@ pub fn message(socket: &mut WebSocket<TcpStream>) -> Value {
 }
 
 #[test]
-fn a_web_socket_tells_the_same_and_takes_nothing() {
+fn a_websocket_sends_the_same_events_and_accepts_no_messages() {
     let gateway = simulator("streams.state_interval = '20ms'\nstreams.heartbeat = '100ms'");
     let mut socket = web_socket(&gateway, "events=orders");
     let first = message(&mut socket);
@@ -63,7 +63,7 @@ fn a_web_socket_tells_the_same_and_takes_nothing() {
 }
 
 #[test]
-fn garbage_and_huge_frames_end_a_web_socket() {
+fn malformed_and_huge_frames_close_a_websocket() {
     let gateway = simulator("");
     // A huge frame is announced, with nothing behind it; then bytes that are no frame.
     let huge = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[1, 2, 3, 4]].concat();

@@ -6,7 +6,7 @@ use super::{ACCOUNT, buy, simulated};
 use crate::common::Gateway;
 
 #[test]
-fn a_key_gives_the_present_truth_also_after_a_restart() {
+fn a_repeated_key_gets_the_trades_current_state_also_after_a_restart() {
     let mut gateway = Gateway::ready("");
     let order = buy(0.1);
     let first = gateway.keyed("one", &order);
@@ -39,7 +39,7 @@ fn a_key_gives_the_present_truth_also_after_a_restart() {
 }
 
 #[test]
-fn one_key_at_once_trades_once() {
+fn concurrent_requests_with_one_key_trade_once() {
     let gateway = Gateway::ready(&simulated("", "latency = '5ms'"));
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let clients: Vec<_> =
@@ -52,7 +52,7 @@ fn one_key_at_once_trades_once() {
 }
 
 #[test]
-fn tickets_and_keys_belong_to_their_account() {
+fn tickets_and_idempotency_keys_belong_to_their_account() {
     let account = |name: &str, login: u32| {
         format!("[accounts.{name}]\nlogin = {login}\nserver = 'S'\nterminal.kind = 'simulator'\n")
     };

@@ -6,7 +6,7 @@ use super::{ACCOUNT, QUICK, buy, simulated};
 use crate::common::Gateway;
 
 #[test]
-fn a_trade_whose_answer_is_lost_is_found_or_known_not_to_have_happened() {
+fn a_trade_with_a_lost_answer_is_decided_by_reconciliation() {
     let cases = [
         ("{ kind = 'hang', when = 'after', every = 2 }", "executed"),
         ("{ kind = 'exit', when = 'after', every = 2 }", "executed"),
@@ -90,7 +90,7 @@ fn an_unknown_trade_is_listed_and_counted_until_it_is_decided() {
 }
 
 #[test]
-fn an_impatient_client_ends_its_wait_and_not_the_trade() {
+fn a_client_deadline_ends_the_wait_and_not_the_trade() {
     let gateway = Gateway::ready(&simulated("", "latency = '500ms'"));
     let headers = [("request-timeout", "0.4"), ("idempotency-key", "k")];
     let path = format!("{ACCOUNT}/orders");
@@ -110,7 +110,7 @@ fn an_impatient_client_ends_its_wait_and_not_the_trade() {
 }
 
 #[test]
-fn a_client_that_hangs_up_changes_nothing() {
+fn a_client_that_hangs_up_does_not_end_its_trade() {
     use std::io::Write;
 
     let gateway = Gateway::ready(&simulated("", "latency = '100ms'"));
@@ -133,7 +133,7 @@ fn a_client_that_hangs_up_changes_nothing() {
 }
 
 #[test]
-fn a_gateway_killed_between_intent_and_result_finds_out_before_it_trades() {
+fn a_gateway_killed_between_intent_and_result_reconciles_before_it_trades() {
     let quick = simulated(&QUICK.replace("300ms", "20s"), "latency = '0ms'");
     let hanging = format!("{quick}faults = {{ order_send = {{ kind = 'hang' }} }}\n");
     let mut gateway = Gateway::ready(&hanging);

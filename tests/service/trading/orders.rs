@@ -113,7 +113,7 @@ fn two_positions_close_each_other_and_a_position_is_closed_by_an_order() {
 }
 
 #[test]
-fn a_netting_account_holds_one_position_a_symbol() {
+fn a_netting_account_holds_one_position_per_symbol() {
     let gateway = Gateway::ready(&simulated("", "margin_mode = 'netting'\ncommission = 7.0"));
     assert_eq!(gateway.read("/account")["margin_mode"], 0);
     for (kind, volume) in [("BUY", 0.3), ("SELL", 0.1)] {
@@ -131,7 +131,7 @@ fn a_netting_account_holds_one_position_a_symbol() {
 }
 
 #[test]
-fn bad_orders_are_refused_with_the_rule_and_leave_no_trace() {
+fn invalid_orders_are_refused_with_the_rule_and_not_recorded() {
     let gateway = Gateway::ready("");
     let with = |field: &str, value: Value| {
         let mut body = buy(0.1);

@@ -33,7 +33,7 @@ fn trading_needs_the_switch_and_the_scope() {
 }
 
 #[test]
-fn where_nobody_trades_there_is_no_journal_and_nothing_in_it() {
+fn without_trading_accounts_no_journal_is_created() {
     let gateway = Gateway::ready(
         "[accounts.demo]\nlogin = 1\nserver = 'S'\ntrade = false\nterminal.kind = 'simulator'",
     );
@@ -47,7 +47,7 @@ fn where_nobody_trades_there_is_no_journal_and_nothing_in_it() {
 }
 
 #[test]
-fn without_a_journal_nothing_is_traded_and_reads_go_on() {
+fn an_unusable_journal_stops_trading_and_no_reads() {
     let file = |content: &str| {
         let gateway = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(gateway.path(), content).unwrap();
