@@ -23,9 +23,10 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `README.md` and every page below `docs`.
+/// The pages at the repository's root and every page below `docs`.
 pub fn all() -> Vec<Page> {
-    let mut pages = vec![Page::read("README.md")];
+    let mut pages: Vec<Page> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].into_iter().map(Page::read).collect();
     let mut folders = vec![PathBuf::from("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root().join(&folder)).unwrap() {
