@@ -132,8 +132,21 @@ mod tests {
         }
 
         #[test]
-        fn other_text_is_left_alone(comment in "\\PC{0,40}") {
-            let _ = strip(&comment);
+        fn only_a_valid_tag_at_the_very_end_is_stripped(
+            comment in "\\PC{0,20}",
+            behind in "[^~]{1,20}",
+            place in 7..LENGTH,
+            other in 1..32usize,
+        ) {
+            let tag = random();
+            let followed = format!("{comment}{tag}{behind}");
+            prop_assert_eq!(strip(&followed), followed.as_str());
+            // Another character in the place of one of those that follow from the random ones.
+            let mut forged = tag.into_bytes();
+            let present = ALPHABET.iter().position(|letter| *letter == forged[place]).unwrap();
+            forged[place] = ALPHABET[(present + other) % 32];
+            let forged = format!("{comment}{}", String::from_utf8(forged).unwrap());
+            prop_assert_eq!(strip(&forged), forged.as_str());
         }
     }
 
