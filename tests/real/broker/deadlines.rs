@@ -60,7 +60,7 @@ fn a_worker_that_reads_a_trade_too_late_withdraws_it() {
 
 #[test]
 fn a_suspended_gateway_or_worker_sends_nothing_late() {
-    let slow = json!({"slow": {"account_info": 0.3}});
+    let slow = json!({"slow": {"account_info": 0.5}});
     let broker = Broker::start("[trading]\nsend_within = '1s'\n", "", json!({}));
     let gateway = broker.gateway.pid();
     let worker = children(gateway)[0];
@@ -68,8 +68,12 @@ fn a_suspended_gateway_or_worker_sends_nothing_late() {
     for stopped in [vec![worker], vec![gateway], vec![gateway, worker]] {
         let reply = std::thread::scope(|scope| {
             let client = scope.spawn(|| broker.trade("POST", "/orders", buy(0.1)));
-            std::thread::sleep(Duration::from_millis(150));
+            // The intent is on disk, and the slow `account_info` before `order_send` is under way.
+            broker.gateway.eventually("the trade is being sent", || {
+                (broker.read("/trades?state=sending") != json!([])).then_some(())
+            });
             stopped.iter().for_each(|pid| signal(*pid, "STOP"));
+            // Longer than `send_within`, which only time can bring.
             std::thread::sleep(Duration::from_millis(1_200));
             stopped.iter().for_each(|pid| signal(*pid, "CONT"));
             client.join().unwrap()

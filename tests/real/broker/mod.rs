@@ -118,7 +118,8 @@ impl Broker {
         self.when(trade_id, &format!("the trade is {state}"), |trade| trade["state"] == state)
     }
 
-    /// The trade stays unknown although everything that could decide it has happened.
+    /// The trade stays unknown although everything that could decide it has happened. Only time can
+    /// show that: three times `not_found_after`.
     fn stays_unknown(&self, trade_id: &Value) -> Value {
         std::thread::sleep(Duration::from_millis(1_500));
         let trade = self.read(&format!("/trades/{}", trade_id.as_str().unwrap()));

@@ -1,7 +1,5 @@
 //! The search for a lost answer: what is proof, what is a candidate, and what an operator settles.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{ACCOUNT, Broker, QUICK, buy};
@@ -154,7 +152,10 @@ fn queued_reads_fail_when_their_terminal_loses_the_broker() {
                 scope.spawn(move || broker.gateway.get(&path).status)
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(150));
+        broker.gateway.eventually("reads are waiting", || {
+            let depth = broker.gateway.metric("mt5_session_queue_depth{account=\"real\"}");
+            (depth >= 20.0).then_some(())
+        });
         broker.control(json!({"slow": {"symbol_info_tick": 0.1}, "connected": false}));
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });

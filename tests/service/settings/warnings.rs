@@ -1,8 +1,8 @@
 //! Settings that are allowed but probably not meant.
 
-use super::{account, key, run, write_private};
 #[cfg(unix)]
 use super::set_mode;
+use super::{account, key, run, write_private};
 use crate::common::{Gateway, command};
 
 #[test]

@@ -7,7 +7,9 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::websockets::{message, web_socket};
-use super::{Client, STREAM, change_orders, sequence, simulator, subscribers, wait_for_subscribers};
+use super::{
+    Client, STREAM, change_orders, sequence, simulator, subscribers, wait_for_subscribers,
+};
 
 #[test]
 fn a_slow_subscriber_delays_nobody_and_gets_a_gap() {
