@@ -176,9 +176,11 @@ impl Gateway {
         receive(|| request.call())
     }
 
-    /// The head of an answer, and its body as it arrives.
+    /// The head of an answer, and its body as it arrives. A stream may last as long as what the test
+    /// does meanwhile, which is long on a loaded machine.
     pub fn open(&self, path: &str, headers: &[(&str, &str)]) -> (ureq::http::HeaderMap, Body) {
-        let mut request = self.agent.get(self.url(path));
+        let config = self.agent.get(self.url(path)).config();
+        let mut request = config.timeout_global(Some(PATIENCE * 10)).build();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
