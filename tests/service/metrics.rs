@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use mt5_gateway::metrics::catalog::FAMILIES;
+
 use crate::common::Gateway;
 
 const TICK: &str = "/api/v1/accounts/demo/symbols/EURUSD/tick";
@@ -83,6 +85,18 @@ fn metrics_have_the_exact_content_type_and_gzip_on_request() {
     assert_eq!(packed.header("content-encoding"), "gzip");
     assert_eq!(packed.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     assert!(packed.body.len() * 3 < plain.body.len());
+}
+
+#[test]
+fn every_family_with_closed_labels_is_exported_from_the_start() {
+    let metrics = Gateway::ready("").metrics();
+    for family in FAMILIES {
+        let is_exported = metrics.contains(&format!("\n# TYPE {} ", family.name));
+        // Children by method or route appear on first use; what the machine has not, it lacks.
+        let appears_on_use = ["method", "handler"].iter().any(|open| family.labels.contains(open));
+        let depends = ["system_", "process_"].iter().any(|of| family.name.starts_with(of));
+        assert!(is_exported || appears_on_use || depends, "{} has no child", family.name);
+    }
 }
 
 #[test]
