@@ -15,8 +15,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mt5_gateway::api::export::{Encoder, Format};
+use mt5_gateway::app::LABEL_SETS;
 use mt5_gateway::app::{Service, Signals};
-use mt5_gateway::metrics::{self, Catalog, Outcome, StatusLabels, render::render};
+use mt5_gateway::metrics::{self, Catalog, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows};
 use mt5_gateway::pool::{Accounts, CallContext};
 use mt5_gateway::sampler::sensors;
@@ -212,10 +213,10 @@ fn metrics(criterion: &mut Criterion) {
         let catalog = loop {
             accounts += 1 + accounts / 8;
             let names: Vec<_> = (0..accounts).map(|number| (format!("a{number}"), 1)).collect();
-            let catalog = Catalog::new(&options, &names).expect("the buckets ascend");
+            let catalog = Catalog::new(&options, &names, &LABEL_SETS).expect("the buckets ascend");
             for account in (0..accounts).map(metrics::AccountId) {
                 for method in [Method::SymbolInfoTick, Method::AccountInfo, Method::PositionsGet] {
-                    catalog.calls(account, method, Outcome::Success).inc();
+                    catalog.calls(account, method, "success").inc();
                 }
             }
             let text = render(&catalog);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use ractor::{Actor, ActorRef};
+use strum::VariantNames;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -17,18 +18,28 @@ use crate::actor::{Depths, Envelope, Role};
 use crate::api::{self, App};
 use crate::metrics::requests::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
-use crate::metrics::{Catalog, Metrics};
-use crate::pool::{Accounts, Pool};
+use crate::metrics::{Catalog, LabelSets, Metrics};
+use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState};
 use crate::root::{self, Gateway, Root};
-use crate::sampler::FirstSample;
+use crate::sampler::{self, FirstSample};
 use crate::settings::Settings;
-use crate::streams::Streams;
+use crate::streams::{self, Streams};
 use crate::telemetry::Events;
 use crate::trading::{self, Journal, JournalError, NoJournal, Trading};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
 #[cfg(unix)]
 const FILE_DESCRIPTORS: u64 = 65_536;
+
+/// The closed sets of label values, from the rooms that own them.
+pub const LABEL_SETS: LabelSets = LabelSets {
+    session_states: <SessionState as VariantNames>::VARIANTS,
+    restart_reasons: RestartReason::VARIANTS,
+    rejections: Rejection::VARIANTS,
+    trade_outcomes: trading::State::OUTCOMES,
+    stream_events: streams::Kind::NAMES,
+    sampler_groups: sampler::Group::NAMES,
+};
 
 /// Why the gateway could not run, or stopped running.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +114,7 @@ impl Service {
             .iter()
             .map(|account| (account.name.clone(), account.sessions))
             .collect();
-        let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions)?);
+        let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions, &LABEL_SETS)?);
         let metrics = Metrics::new(&depths, settings.metrics.enabled);
         let accounts =
             Accounts::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
@@ -327,5 +338,29 @@ impl Signals {
             _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
             _ = received!(self.interrupt) => "interrupt",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{self, StatusLabels};
+
+    #[test]
+    fn every_child_of_a_closed_set_of_labels_is_there_from_the_start() {
+        let options = metrics::Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        };
+        let catalog = Catalog::new(&options, &[("demo".to_owned(), 1)], &LABEL_SETS).unwrap();
+        let text = String::from_utf8(metrics::render::render(&catalog).to_vec()).unwrap();
+        let labelled = text.lines().filter(|line| {
+            let is_sample = !line.starts_with('#') && line.contains('{');
+            let elsewhere = ["_bucket{", "revision=", "actor="];
+            is_sample && elsewhere.iter().all(|part| !line.contains(part))
+        });
+        insta::assert_snapshot!(labelled.collect::<Vec<_>>().join("\n"));
     }
 }

@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry,
 };
 
-use super::streams::EVENTS;
-use super::{
-    AccountId, ErrorLabel, Group, Options, Outcome, Rejection, RestartReason, SessionState,
-    TradeOutcome,
-};
+use super::{AccountId, Options};
 use crate::actor::Role;
-use crate::mt5::Retcode;
+use crate::mt5::{Method, Retcode};
 
 /// The fine buckets of `http_request_duration_highr_seconds`, those of
 /// prometheus-fastapi-instrumentator.
@@ -39,6 +36,24 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// Help text.
     pub help: &'static str,
+}
+
+/// The closed sets of label values that other rooms own. `app` collects them, because this room is
+/// below those. With an empty set, children appear on first use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LabelSets {
+    /// `state` of `mt5_pool_sessions`.
+    pub session_states: &'static [&'static str],
+    /// `reason` of `mt5_session_restarts_total`.
+    pub restart_reasons: &'static [&'static str],
+    /// `reason` of `mt5_calls_rejected_total`.
+    pub rejections: &'static [&'static str],
+    /// `outcome` of `mt5_trades_total`.
+    pub trade_outcomes: &'static [&'static str],
+    /// `event` of the families of streams.
+    pub stream_events: &'static [&'static str],
+    /// `group` of `gateway_sampler_errors_total`.
+    pub sampler_groups: &'static [&'static str],
 }
 
 macro_rules! catalog {
@@ -204,11 +219,16 @@ catalog! { options;
 }
 
 impl Catalog {
-    /// Registers every family, with the children whose labels are closed sets at 0.
+    /// Registers every family. Children whose labels are accounts and closed sets exist from the
+    /// start, at 0.
     ///
     /// # Errors
     /// If buckets are not in ascending order.
-    pub fn new(options: &Options, accounts: &[(String, usize)]) -> prometheus::Result<Catalog> {
+    pub fn new(
+        options: &Options,
+        accounts: &[(String, usize)],
+        labels: &LabelSets,
+    ) -> prometheus::Result<Catalog> {
         let names = accounts.iter().map(|(name, _)| name.clone()).collect();
         let catalog = Catalog::register(options, names)?;
         for (account, sessions) in accounts {
@@ -222,37 +242,37 @@ impl Catalog {
             for retcode in Retcode::ALL {
                 catalog.mt5_trade_results_total.with_label_values(&[account, retcode.name()]);
             }
-            for outcome in TradeOutcome::ALL {
-                catalog.mt5_trades_total.with_label_values(&[account, outcome.name()]);
+            for outcome in labels.trade_outcomes {
+                catalog.mt5_trades_total.with_label_values(&[account.as_str(), outcome]);
             }
             catalog.gateway_stream_subscribers.with_label_values(&[account]);
             catalog.gateway_stream_events_dropped_total.with_label_values(&[account]);
-            for event in EVENTS {
+            for event in labels.stream_events {
                 let sent = &catalog.gateway_stream_events_sent_total;
                 sent.with_label_values(&[account.as_str(), event]);
             }
             for outcome in ["success", "failure"] {
                 catalog.mt5_logins_total.with_label_values(&[account.as_str(), outcome]);
             }
-            for state in SessionState::ALL {
-                catalog.mt5_pool_sessions.with_label_values(&[account, state.name()]);
+            for state in labels.session_states {
+                catalog.mt5_pool_sessions.with_label_values(&[account.as_str(), state]);
             }
-            for reason in RestartReason::ALL {
-                catalog.mt5_session_restarts_total.with_label_values(&[account, reason.name()]);
+            for reason in labels.restart_reasons {
+                catalog.mt5_session_restarts_total.with_label_values(&[account.as_str(), reason]);
             }
-            for reason in Rejection::ALL {
-                catalog.mt5_calls_rejected_total.with_label_values(&[account, reason.name()]);
+            for reason in labels.rejections {
+                catalog.mt5_calls_rejected_total.with_label_values(&[account.as_str(), reason]);
             }
         }
         for role in Role::ALL {
             catalog.gateway_actor_mailbox_depth.with_label_values(&[role.name()]);
             catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]);
         }
-        for event in EVENTS {
+        for event in labels.stream_events {
             catalog.gateway_stream_poll_duration_seconds.with_label_values(&[event]);
         }
-        for group in Group::ALL {
-            catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]);
+        for group in labels.sampler_groups {
+            catalog.gateway_sampler_errors_total.with_label_values(&[group]);
         }
         let none: &[&str] = &[];
         catalog.http_request_duration_highr_seconds.with_label_values(none);
@@ -298,19 +318,14 @@ impl Catalog {
     }
 
     /// Counts an error of a call.
-    pub fn count_error(&self, account: AccountId, method: crate::mt5::Method, error: ErrorLabel) {
-        let labels = [self.account(account), method.name(), error.name()];
+    pub fn count_error(&self, account: AccountId, method: Method, error: &str) {
+        let labels = [self.account(account), method.name(), error];
         self.mt5_errors_total.with_label_values(&labels).inc();
     }
 
     /// The counter of calls that ended so.
-    pub fn calls(
-        &self,
-        account: AccountId,
-        method: crate::mt5::Method,
-        outcome: Outcome,
-    ) -> prometheus::IntCounter {
-        let labels = [self.account(account), method.name(), outcome.name()];
+    pub fn calls(&self, account: AccountId, method: Method, outcome: &str) -> IntCounter {
+        let labels = [self.account(account), method.name(), outcome];
         self.mt5_calls_total.with_label_values(&labels)
     }
 }

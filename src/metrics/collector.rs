@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::overview::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
-use super::{AccountId, Catalog, EndedCall, Event, Outcome, Overview, Sample, SessionState};
+use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Role};
 use crate::mt5::Method;
 
@@ -117,7 +117,8 @@ impl Args {
 /// What the actor knows.
 pub struct State {
     args: Args,
-    calls: Vec<Option<IntCounter>>,
+    /// By account and method, then by outcome.
+    calls: Vec<Vec<(&'static str, IntCounter)>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
     /// Those who wait for the rendering that is under way.
     served: Vec<oneshot::Sender<Rendered>>,
@@ -218,18 +219,18 @@ impl State {
             }
             Event::Sessions { account, states, connected } => {
                 let account = catalog.account(account);
-                for (state, count) in SessionState::ALL.iter().zip(states) {
-                    let labels = [account, state.name()];
+                for (state, count) in states {
+                    let labels = [account, state];
                     catalog.mt5_pool_sessions.with_label_values(&labels).set(count);
                 }
                 catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
             }
             Event::Restarted { account, reason } => {
-                let labels = [catalog.account(account), reason.name()];
+                let labels = [catalog.account(account), reason];
                 catalog.mt5_session_restarts_total.with_label_values(&labels).inc();
             }
             Event::Rejected { account, reason } => {
-                let labels = [catalog.account(account), reason.name()];
+                let labels = [catalog.account(account), reason];
                 catalog.mt5_calls_rejected_total.with_label_values(&labels).inc();
             }
             Event::TradeResult { account, retcode } => {
@@ -237,7 +238,7 @@ impl State {
                 catalog.mt5_trade_results_total.with_label_values(&labels).inc();
             }
             Event::TradeEnded { account, outcome } => {
-                let labels = [catalog.account(account), outcome.name()];
+                let labels = [catalog.account(account), outcome];
                 catalog.mt5_trades_total.with_label_values(&labels).inc();
             }
             Event::TradesUnknown { account, count, oldest } => {
@@ -268,14 +269,17 @@ impl State {
     }
 
     /// The counter of such calls, looked up once.
-    fn calls(&mut self, account: AccountId, method: Method, outcome: Outcome) -> &IntCounter {
-        let index = (account.0 * Method::ALL.len() + method as usize) * Outcome::ALL.len()
-            + outcome as usize;
+    fn calls(&mut self, account: AccountId, method: Method, outcome: &'static str) -> &IntCounter {
+        let index = account.0 * Method::ALL.len() + method as usize;
         if self.calls.len() <= index {
-            self.calls.resize(index + 1, None);
+            self.calls.resize_with(index + 1, Vec::new);
         }
-        let catalog = &self.args.catalog;
-        self.calls[index].get_or_insert_with(|| catalog.calls(account, method, outcome))
+        let known = &mut self.calls[index];
+        let position = known.iter().position(|(of, _)| *of == outcome).unwrap_or_else(|| {
+            known.push((outcome, self.args.catalog.calls(account, method, outcome)));
+            known.len() - 1
+        });
+        &known[position].1
     }
 
     /// The histograms of a method's durations and of its queueing, looked up once.
@@ -390,7 +394,7 @@ fn count_sample(catalog: &Catalog, sample: &Sample) {
     let durations = catalog.gateway_sampler_duration_seconds.with_label_values(NONE);
     durations.observe(sample.duration.as_secs_f64());
     for group in &sample.failed {
-        catalog.gateway_sampler_errors_total.with_label_values(&[group.name()]).inc();
+        catalog.gateway_sampler_errors_total.with_label_values(&[group]).inc();
     }
     if sample.failed.is_empty() {
         let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(NONE);
@@ -430,7 +434,7 @@ fn show_each(family: &IntGaugeVec, values: &BTreeMap<&str, i64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Disk, Options, StatusLabels};
+    use crate::metrics::{Disk, LabelSets, Options, StatusLabels};
 
     /// A metrics actor whose `n`th rendering, from 0, does this.
     async fn start(render: impl Fn(u64) -> Bytes + Send + Sync + 'static) -> Metrics {
@@ -440,7 +444,7 @@ mod tests {
             duration_buckets: vec![1.0],
             call_buckets: vec![1.0],
         };
-        let catalog = Arc::new(Catalog::new(&options, &[]).unwrap());
+        let catalog = Arc::new(Catalog::new(&options, &[], &LabelSets::default()).unwrap());
         let depths = Depths::default();
         let metrics = Metrics::new(&depths, true);
         let count = AtomicU64::new(0);
@@ -459,7 +463,7 @@ mod tests {
             duration_buckets: vec![1.0],
             call_buckets: vec![1.0],
         };
-        let catalog = Catalog::new(&options, &[]).unwrap();
+        let catalog = Catalog::new(&options, &[], &LabelSets::default()).unwrap();
         let disk = Disk { mountpoint: "/".to_owned(), free: 1, size: 2 };
         let sample = Sample { cpu_usage_ratio: Some(0.5), disks: vec![disk], ..Sample::default() };
         let machine = |catalog: &Catalog| {

@@ -15,15 +15,12 @@ pub mod requests;
 mod sample;
 pub mod streams;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, LabelSets};
 pub use collector::{Collector, Metrics};
-pub use event::{
-    AccountId, EndedCall, ErrorLabel, Event, Outcome, Rejection, RestartReason, SessionState,
-    TradeOutcome,
-};
+pub use event::{AccountId, EndedCall, Event};
 pub use overview::{Overview, Point, Restarts, Unknown};
 pub use render::{RenderError, Rendered};
-pub use sample::{Disk, Group, Memory, ProcessSample, Sample};
+pub use sample::{Disk, Memory, ProcessSample, Sample};
 
 /// Which buckets histograms have, and how statuses are written.
 #[derive(Debug, Clone)]

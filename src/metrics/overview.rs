@@ -353,6 +353,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::metrics::LabelSets;
 
     #[test]
     fn a_quantile_is_where_prometheus_puts_it() {
@@ -376,7 +377,8 @@ mod tests {
             duration_buckets: vec![0.1],
             call_buckets: vec![0.1],
         };
-        let catalog = Catalog::new(&options, &[("a".to_owned(), 1), ("b".to_owned(), 1)]).unwrap();
+        let accounts = [("a".to_owned(), 1), ("b".to_owned(), 1)];
+        let catalog = Catalog::new(&options, &accounts, &LabelSets::default()).unwrap();
         let mut history = History::default();
         history.tick(&catalog);
         for (account, calls, unknown) in [("a", 1, 0), ("b", 2, 3)] {

@@ -145,7 +145,7 @@ fn write_family(mut family: MetricFamily, text: &mut Vec<u8>) -> prometheus::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Options, StatusLabels};
+    use crate::metrics::{LabelSets, Options, StatusLabels};
 
     #[test]
     fn pieces_read_as_if_written_at_once() {
@@ -157,7 +157,8 @@ mod tests {
         };
         // So many that the larger families have several pieces.
         let accounts: Vec<_> = (0..20).map(|number| (format!("a{number}"), 1)).collect();
-        let catalog = Catalog::new(&options, &accounts).unwrap();
+        let states = LabelSets { session_states: &["starting", "ready"], ..LabelSets::default() };
+        let catalog = Catalog::new(&options, &accounts, &states).unwrap();
         let families: Vec<MetricFamily> = catalog.gather().collect();
         assert!(families.iter().any(|family| family.get_metric().len() > 3 * PIECE));
         let mut expected = Vec::new();

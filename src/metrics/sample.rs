@@ -2,34 +2,6 @@
 
 use std::time::Duration;
 
-/// A part of a measurement that can fail by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// Processor time of the machine.
-    Cpu,
-    /// Memory of the machine.
-    Memory,
-    /// The reported disks.
-    Disk,
-    /// The gateway's own process.
-    Process,
-}
-
-impl Group {
-    /// Every group.
-    pub const ALL: &'static [Group] = &[Group::Cpu, Group::Memory, Group::Disk, Group::Process];
-
-    /// The label value.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Group::Cpu => "cpu",
-            Group::Memory => "memory",
-            Group::Disk => "disk",
-            Group::Process => "process",
-        }
-    }
-}
-
 /// A measurement. What failed is `None` or missing, and its series are removed.
 #[derive(Debug, Default)]
 pub struct Sample {
@@ -41,8 +13,8 @@ pub struct Sample {
     pub disks: Vec<Disk>,
     /// The gateway itself.
     pub process: Option<ProcessSample>,
-    /// The parts that failed; a group with several parts may be listed several times.
-    pub failed: Vec<Group>,
+    /// The groups of the sources that failed, one for each source.
+    pub failed: Vec<&'static str>,
     /// What the slowest part took that did not fail.
     pub duration: Duration,
     /// When it was made, unix seconds.

@@ -7,20 +7,18 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::Catalog;
 
-/// Names of the kinds of event, a closed set.
-pub const EVENTS: [&str; 5] = ["ticks", "book", "positions", "orders", "account"];
-
 /// The instruments of every account's streams.
 pub struct StreamInstruments(Arc<Catalog>);
 
 /// The instruments of one account's streams.
 pub struct AccountStreams {
-    /// Readers now.
+    /// Subscribers now.
     pub subscribers: IntGauge,
-    /// Events that readers were too slow for.
+    /// Events that had left the buffer before a subscriber came to them.
     pub dropped: IntCounter,
-    sent: [IntCounter; EVENTS.len()],
-    polls: [Histogram; EVENTS.len()],
+    /// By the index of the event.
+    sent: Vec<IntCounter>,
+    polls: Vec<Histogram>,
 }
 
 impl StreamInstruments {
@@ -29,34 +27,30 @@ impl StreamInstruments {
         StreamInstruments(catalog)
     }
 
-    /// Those of one account.
-    pub fn of(&self, account: &str) -> AccountStreams {
+    /// Those of one account, for these events.
+    pub fn of(&self, account: &str, events: &[&str]) -> AccountStreams {
         let catalog = &self.0;
+        let (sent, polls) = (
+            &catalog.gateway_stream_events_sent_total,
+            &catalog.gateway_stream_poll_duration_seconds,
+        );
         AccountStreams {
             subscribers: catalog.gateway_stream_subscribers.with_label_values(&[account]),
             dropped: catalog.gateway_stream_events_dropped_total.with_label_values(&[account]),
-            sent: EVENTS.map(|event| {
-                catalog.gateway_stream_events_sent_total.with_label_values(&[account, event])
-            }),
-            polls: EVENTS.map(|event| {
-                catalog.gateway_stream_poll_duration_seconds.with_label_values(&[event])
-            }),
+            sent: events.iter().map(|event| sent.with_label_values(&[account, event])).collect(),
+            polls: events.iter().map(|event| polls.with_label_values(&[event])).collect(),
         }
     }
 }
 
 impl AccountStreams {
-    /// Counts an event that a reader was given.
-    pub fn sent(&self, event: &str) {
-        if let Some(index) = EVENTS.iter().position(|name| *name == event) {
-            self.sent[index].inc();
-        }
+    /// Counts an event that a subscriber was given, by the index of the event.
+    pub fn sent(&self, event: usize) {
+        self.sent[event].inc();
     }
 
-    /// Records how long a look at every topic of a kind took.
-    pub fn polled(&self, event: &str, duration: Duration) {
-        if let Some(index) = EVENTS.iter().position(|name| *name == event) {
-            self.polls[index].observe(duration.as_secs_f64());
-        }
+    /// Records how long a poll of every topic took, by the index of the event.
+    pub fn polled(&self, event: usize, duration: Duration) {
+        self.polls[event].observe(duration.as_secs_f64());
     }
 }

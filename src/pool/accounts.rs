@@ -18,11 +18,12 @@ use super::call::{
 };
 use super::coalescing::{Coalescer, Waiter, is_shareable};
 use super::history::{self, HistoryPage};
+use super::labels::{Rejection, SessionState};
 use super::server_time::ServerTime;
 use super::{AccountOptions, Availability, Savings, session};
 use crate::actor::{Address, Depths, Role};
 use crate::clock::BootInstant;
-use crate::metrics::{AccountId, Catalog, Event, Metrics, Rejection, SessionState};
+use crate::metrics::{AccountId, Catalog, Event, Metrics};
 use crate::mt5::{
     AccountInfo, Answer, Identity, Method, Rate, Request, Rows, ServerClock, Timeframe,
     TradeRequest,
@@ -578,7 +579,8 @@ impl Account {
             return Err(self.not_ready());
         };
         let Some(permit) = slot.admit() else {
-            self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
+            self.metrics
+                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
             return Err(CallError::QueueFull);
         };
         let shared = sharing.map(|sharing| sharing.open(&request));
@@ -603,7 +605,8 @@ impl Account {
         let not_ready = || TradeError::NotSent(self.not_ready());
         let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
         let Some(permit) = self.slots[primary].admit_trade() else {
-            self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::QueueFull });
+            self.metrics
+                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
             return Err(TradeError::NotSent(CallError::QueueFull));
         };
         let (reply, traded) = oneshot::channel();
@@ -698,7 +701,8 @@ impl Account {
 
     /// Counts a refusal, and says when to try again.
     pub(super) fn not_ready(&self) -> CallError {
-        self.metrics.record(Event::Rejected { account: self.id, reason: Rejection::NotReady });
+        self.metrics
+            .record(Event::Rejected { account: self.id, reason: Rejection::NotReady.into() });
         CallError::NotReady(self.ready_in())
     }
 
@@ -876,14 +880,14 @@ impl Account {
     pub(super) fn announce(&self) {
         // Reports leave in the order of what they report.
         let mut availability = self.availability.lock().expect("no panic under this lock");
-        let mut states = [0; SessionState::ALL.len()];
+        let mut states: Vec<_> = SessionState::ALL.iter().map(|state| (state.name(), 0)).collect();
         let mut connected = 0;
         for slot in &self.slots {
             let status = slot.lock();
-            states[status.state as usize] += 1;
+            states[status.state as usize].1 += 1;
             connected += i64::from(status.connected);
         }
-        let ready = usize::try_from(states[SessionState::Ready as usize]).unwrap_or_default();
+        let ready = usize::try_from(states[SessionState::Ready as usize].1).unwrap_or_default();
         *availability = availability.after(ready, self.slots.len(), Timestamp::now());
         self.metrics.record(Event::Sessions { account: self.id, states, connected });
     }

@@ -14,6 +14,7 @@ mod bar_cache;
 mod call;
 mod coalescing;
 pub mod history;
+mod labels;
 mod server_time;
 mod session;
 pub mod supervisor;
@@ -29,6 +30,7 @@ pub use self::availability::{Availability, Ready};
 pub use self::backoff::Policy;
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, Traded};
+pub use self::labels::{Rejection, RestartReason, SessionState};
 pub use self::supervisor::Pool;
 
 /// How sessions treat their terminals.

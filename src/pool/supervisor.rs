@@ -18,9 +18,10 @@ use tracing::{error, info};
 use super::Options;
 use super::accounts::{Account, Accounts};
 use super::backoff::{History, Verdict};
+use super::labels::SessionState;
 use super::session::{self, Session};
 use crate::actor::{Address, Depths, Envelope, Role};
-use crate::metrics::{AccountId, Event, Metrics, SessionState};
+use crate::metrics::{AccountId, Event, Metrics};
 
 /// What the pool is told.
 pub enum Msg {
@@ -340,7 +341,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::metrics::{self, Catalog, Collector, StatusLabels, collector};
+    use crate::metrics::{self, Catalog, Collector, LabelSets, StatusLabels, collector};
     use crate::mt5::ServerClock;
     use crate::pool::{AccountOptions, Policy, Savings};
     use crate::terminal::simulator::{self, MarginMode};
@@ -391,7 +392,9 @@ mod tests {
                 duration_buckets: vec![1.0],
                 call_buckets: vec![1.0],
             };
-            let catalog = Arc::new(Catalog::new(&measured, &[("demo".to_owned(), 1)]).unwrap());
+            let accounts = [("demo".to_owned(), 1)];
+            let catalog = Catalog::new(&measured, &accounts, &LabelSets::default()).unwrap();
+            let catalog = Arc::new(catalog);
             let depths = Depths::default();
             let metrics = Metrics::new(&depths, true);
             let args = collector::Args::new(catalog.clone(), depths.clone(), metrics.clone());

@@ -17,7 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use self::sensor::{Sensor, sensors};
+pub use self::sensor::{Group, Sensor, sensors};
 
 use self::round::{Change, Round};
 use self::sensor::Reading;
@@ -81,7 +81,7 @@ pub struct State {
 struct Source {
     /// As the log calls it.
     name: String,
-    group: crate::metrics::Group,
+    group: Group,
     /// Here between measurements, with the measuring thread during one.
     sensor: Option<Sensor>,
 }
@@ -191,7 +191,7 @@ impl State {
                     }
                 }
                 Err(reason) => {
-                    sample.failed.push(source.group);
+                    sample.failed.push(group);
                     // Said when it begins; the counter goes on counting.
                     if change == Some(Change::Fails) {
                         warn!(actor = Role::Sampler.name(), group, name, reason, "source failed");

@@ -4,11 +4,36 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
+use strum::{IntoStaticStr, VariantNames};
 use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::mounts::{self, Place};
 use crate::actor::panic_message;
-use crate::metrics::{Disk, Group, Memory, ProcessSample, Sample};
+use crate::metrics::{Disk, Memory, ProcessSample, Sample};
+
+/// What a source measures, as errors are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Group {
+    /// Processor time of the machine.
+    Cpu,
+    /// Memory of the machine.
+    Memory,
+    /// The reported disks.
+    Disk,
+    /// The gateway's own process.
+    Process,
+}
+
+impl Group {
+    /// The names of all groups.
+    pub const NAMES: &'static [&'static str] = <Group as VariantNames>::VARIANTS;
+
+    /// Its name in logs and labels.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// Something that can be measured, and what the measuring library remembers between readings.
 pub enum Sensor {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::pool::CallError;
 
 /// What can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// Every tick of a symbol.
     Ticks,
@@ -26,15 +28,12 @@ impl Kind {
     pub const ALL: [Kind; 5] =
         [Kind::Ticks, Kind::Book, Kind::Positions, Kind::Orders, Kind::Account];
 
+    /// The names of all, in their order.
+    pub const NAMES: &'static [&'static str] = <Kind as VariantNames>::VARIANTS;
+
     /// Its name in `events`, and that of its events.
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Ticks => "ticks",
-            Kind::Book => "book",
-            Kind::Positions => "positions",
-            Kind::Orders => "orders",
-            Kind::Account => "account",
-        }
+        self.into()
     }
 
     /// Whether it is about one symbol.

@@ -65,7 +65,7 @@ impl Streams {
         // Tells this run's events from those of the one before.
         let boot: Arc<str> = format!("{:x}", jiff::Timestamp::now().as_millisecond()).into();
         let hubs = accounts.iter().map(|account| {
-            let instruments = instruments.map(|all| all.of(&account.name));
+            let instruments = instruments.map(|all| all.of(&account.name, Kind::NAMES));
             let (account, boot, poll) = (account.clone(), boot.clone(), poll::terminals());
             let name = account.name.clone();
             (name, Arc::new(Hub::new(account, boot, options.clone(), instruments, poll)))

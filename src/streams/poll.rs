@@ -116,7 +116,7 @@ async fn run(hub: Arc<Hub>, kind: Kind) {
             }
         }
         if let Some(instruments) = &hub.instruments {
-            instruments.polled(kind.name(), begun.elapsed());
+            instruments.polled(kind as usize, begun.elapsed());
         }
     }
 }
@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::actor::Depths;
-    use crate::metrics::{self, Catalog, Metrics, StatusLabels};
+    use crate::metrics::{self, Catalog, LabelSets, Metrics, StatusLabels};
     use crate::mt5::ServerClock;
     use crate::pool::{AccountOptions, Accounts, Savings};
     use crate::streams::{Admission, Item, Options, Reader};
@@ -347,7 +347,8 @@ mod tests {
             duration_buckets: vec![1.0],
             call_buckets: vec![1.0],
         };
-        let catalog = Catalog::new(&measured, &[("demo".to_owned(), 1)]).unwrap();
+        let catalog =
+            Catalog::new(&measured, &[("demo".to_owned(), 1)], &LabelSets::default()).unwrap();
         let account = AccountOptions {
             name: "demo".to_owned(),
             login: 1,

@@ -100,7 +100,7 @@ impl Reader {
 
     fn sent(&self, event: Arc<Event>) -> Item {
         if let Some(instruments) = &self.hub.instruments {
-            instruments.sent(event.topic.kind.name());
+            instruments.sent(event.topic.kind as usize);
         }
         Item::Event(event)
     }

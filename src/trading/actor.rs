@@ -21,7 +21,7 @@ use super::journal::{Journal, Keeper, KeeperArgs, Settled, Wanted};
 use super::reconcile::{self, Gate, Reconciler, ReconcilerArgs};
 use super::trade::{State as TradeState, Trade};
 use crate::actor::{Address, Backoff, Depths, Envelope, Role};
-use crate::metrics::{Event, Metrics, TradeOutcome};
+use crate::metrics::{Event, Metrics};
 use crate::mt5::{Answer, OrderCheckResult, Request};
 use crate::pool::{Account, Accounts, CallContext, CallError};
 use crate::terminal::Failure;
@@ -606,14 +606,7 @@ impl Shared {
     /// Writes down what became of a trade, counts its end, and tells everybody who waits. Gives the
     /// trade as it stands then.
     pub async fn finish(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
-        let outcome = match trade.state {
-            TradeState::Executed => Some(TradeOutcome::Executed),
-            TradeState::Refused => Some(TradeOutcome::Refused),
-            TradeState::NotFound => Some(TradeOutcome::NotFound),
-            TradeState::NotSent => Some(TradeOutcome::NotSent),
-            TradeState::Superseded => Some(TradeOutcome::Superseded),
-            TradeState::Sending | TradeState::Unknown => None,
-        };
+        let outcome = trade.state.outcome();
         let (wanted, id) = (trade.state, trade.trade_id.clone());
         let trade = self.settle(account, trade, request_id).await;
         if let Some(outcome) = outcome
@@ -665,7 +658,7 @@ mod tests {
 
     use super::*;
     use crate::clock::BootInstant;
-    use crate::metrics::{self, Catalog, StatusLabels};
+    use crate::metrics::{self, Catalog, LabelSets, StatusLabels};
     use crate::mt5::ServerClock;
     use crate::pool::{AccountOptions, Savings};
     use crate::terminal::simulator::{Launcher, MarginMode, Options as Simulated};
@@ -688,7 +681,7 @@ mod tests {
                 duration_buckets: vec![1.0],
                 call_buckets: vec![1.0],
             };
-            let catalog = Catalog::new(&measured, &names).unwrap();
+            let catalog = Catalog::new(&measured, &names, &LabelSets::default()).unwrap();
             let metrics = Metrics::new(&depths, false);
             let launcher = Launcher::new(Simulated {
                 login: 1,

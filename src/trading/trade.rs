@@ -53,6 +53,22 @@ words! {
 }
 
 impl State {
+    /// The outcomes that are counted, label `outcome` of `mt5_trades_total`.
+    pub const OUTCOMES: &'static [&'static str] =
+        &["executed", "refused", "not_found", "not_sent", "superseded"];
+
+    /// The outcome that is counted. `None` while the trade is not decided.
+    pub const fn outcome(self) -> Option<&'static str> {
+        match self {
+            State::Executed => Some("executed"),
+            State::Refused => Some("refused"),
+            State::NotFound => Some("not_found"),
+            State::NotSent => Some("not_sent"),
+            State::Superseded => Some("superseded"),
+            State::Sending | State::Unknown => None,
+        }
+    }
+
     /// Whether it is decided.
     pub const fn is_final(self) -> bool {
         !matches!(self, State::Sending | State::Unknown)
@@ -326,6 +342,15 @@ mod tests {
 
     fn deal(ticket: u64, volume: f64, price: f64) -> Deal {
         Deal { ticket, order: 7, position_id: 5, volume, price, ..Deal::default() }
+    }
+
+    #[test]
+    fn each_final_state_has_an_outcome_that_is_counted() {
+        let outcomes = State::ALL.iter().filter_map(|state| state.outcome());
+        assert!(outcomes.eq(State::OUTCOMES.iter().copied()));
+        for state in State::ALL {
+            assert_eq!(state.outcome().is_some(), state.is_final(), "{state:?}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use mt5_gateway::api::{ProblemType, openapi_document};
-use mt5_gateway::metrics::SessionState;
 use mt5_gateway::metrics::catalog::FAMILIES;
 use mt5_gateway::mt5::names::FIELDS;
+use mt5_gateway::pool::SessionState;
 use mt5_gateway::terminal::Mode;
 use mt5_gateway::trading::{Operation, State};
 use serde::Serialize;

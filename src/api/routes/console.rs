@@ -18,8 +18,8 @@ use crate::api::context::{AuthorizedRequest, shorten};
 use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::large_json;
-use crate::metrics::{Overview, SessionState, Unknown};
-use crate::pool::{AccountStatus, Availability, Ready, SessionStatus};
+use crate::metrics::{Overview, Unknown};
+use crate::pool::{AccountStatus, Availability, Ready, SessionState, SessionStatus};
 use crate::telemetry::Noted;
 
 /// The page may load nothing but itself, and talk to nobody but its gateway.

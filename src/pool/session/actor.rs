@@ -21,12 +21,13 @@ use super::queue::Queue;
 use super::watchdog::{self, Limits, Oldest};
 use crate::actor::{Address, Envelope, Role};
 use crate::clock::BootInstant;
-use crate::metrics::{EndedCall, ErrorLabel, Event, Outcome, RestartReason, SessionState};
+use crate::metrics::{EndedCall, Event};
 use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
 use crate::pool::Options;
 use crate::pool::accounts::{Account, SessionSlot};
 use crate::pool::backoff::{History, Verdict};
 use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, Traded};
+use crate::pool::labels::{CallOutcome, RestartReason, SessionState};
 use crate::terminal::{self, Answered, Ending, Failure, Terminal};
 
 /// Calls that may be written ahead of the one that the terminal works on. Deep
@@ -533,15 +534,15 @@ impl State {
                 break;
             };
             let (outcome, error) = match &result {
-                Ok(_) => (Outcome::Success, None),
-                Err(Failure::Mt5(error)) => (Outcome::Error, Some(error.error_type())),
+                Ok(_) => (CallOutcome::Success, None),
+                Err(Failure::Mt5(error)) => (CallOutcome::Error, Some(error.error_type())),
                 Err(Failure::Unusable(_) | Failure::OtherAccount(_)) => {
-                    (Outcome::Error, Some(ErrorType::Other))
+                    (CallOutcome::Error, Some(ErrorType::Other))
                 }
                 // The terminal did as it was told.
-                Err(Failure::Withdrawn) => (Outcome::Success, None),
+                Err(Failure::Withdrawn) => (CallOutcome::Success, None),
             };
-            calls.push(self.ended_call(&entry, at, outcome, error.map(ErrorLabel::Mt5)));
+            calls.push(self.ended_call(&entry, at, outcome, error.map(ErrorType::name)));
             self.last_answer = at;
             ended.push((entry, result));
         }
@@ -702,15 +703,15 @@ impl State {
         &self,
         entry: &InFlight,
         at: Instant,
-        outcome: Outcome,
-        error: Option<ErrorLabel>,
+        outcome: CallOutcome,
+        error: Option<&'static str>,
     ) -> EndedCall {
         let began = entry.written.max(self.last_answer);
         let arrived = entry.owner.arrived().unwrap_or(began);
         EndedCall {
             account: self.args.account.id,
             method: entry.method,
-            outcome,
+            outcome: outcome.into(),
             error,
             duration: at.saturating_duration_since(began),
             queued: began.saturating_duration_since(arrived),
@@ -797,7 +798,7 @@ impl State {
         // Nothing that is still on its way from this terminal may count.
         self.drop_terminal();
         self.set_state(state, Some(Instant::now() + delay));
-        self.record(Event::Restarted { account: account.id, reason });
+        self.record(Event::Restarted { account: account.id, reason: reason.name() });
         account.note_restart(session);
         self.fail_calls(reason, &detail);
         self.restarted();
@@ -821,9 +822,9 @@ impl State {
         let account = self.args.account.clone();
         let hung = reason == RestartReason::Hang;
         let (outcome, error) = if hung {
-            (Outcome::Timeout, ErrorLabel::Hang)
+            (CallOutcome::Timeout, "hang")
         } else {
-            (Outcome::Died, ErrorLabel::TerminalDied)
+            (CallOutcome::Died, "terminal_died")
         };
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // A terminal that shows another account did not fail its read, which can move like the others.
@@ -905,7 +906,10 @@ impl State {
             terminal.close();
         }
         self.in_flight.clear();
-        self.record(Event::Restarted { account: account.id, reason: RestartReason::Request });
+        self.record(Event::Restarted {
+            account: account.id,
+            reason: RestartReason::Request.name(),
+        });
         account.note_restart(self.args.index);
         self.launch();
     }
