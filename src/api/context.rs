@@ -16,7 +16,7 @@ use super::auth::{ApiKey, Scope};
 use super::problem::{Problem, ProblemType};
 use crate::clock::BootInstant;
 use crate::metrics::requests::{InProgress, RouteInstruments};
-use crate::mt5::{Answer, Request as Mt5Request};
+use crate::mt5::Mt5Call;
 use crate::pool::{Account, CallContext};
 use crate::trading::tag;
 
@@ -292,10 +292,10 @@ impl AuthorizedRequest {
     ///
     /// # Errors
     /// The problem that the lack of an answer is.
-    pub async fn ask(&self, account: &str, request: Mt5Request) -> Result<Answer, Problem> {
-        let mut answer = self.account(account)?.call(request, &self.call_context).await?;
-        tag::strip_answer(&mut answer);
-        Ok(answer)
+    pub async fn ask<C: Mt5Call>(&self, account: &str, call: C) -> Result<C::Reply, Problem> {
+        let mut reply = self.account(account)?.call(call, &self.call_context).await?;
+        tag::strip_answer(&mut reply);
+        Ok(reply)
     }
 
     /// The same with a deadline that begins now, for each part of an answer that

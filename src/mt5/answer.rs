@@ -19,14 +19,92 @@ pub struct Version {
     pub release_date: String,
 }
 
-/// An answer to a call. Serialises as the bare record, list or number.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-#[expect(missing_docs, reason = "each variant is named after its content")]
-pub enum Answer {
-    /// `initialize`, `login`, `shutdown`, `symbol_select`, `market_book_add`,
-    /// `market_book_release`: they worked. A `False` is an error.
-    Done,
+/// What one kind of call gives back.
+pub trait Reply: ReplyFields + Sized + Send {
+    /// Which answer it is.
+    const KIND: AnswerKind;
+
+    /// Takes the reply out of an answer.
+    ///
+    /// # Errors
+    /// The answer, if it is of another kind.
+    fn from_answer(answer: Answer) -> Result<Self, Answer>;
+}
+
+/// What the gateway changes in a reply before a client gets it.
+pub trait ReplyFields {
+    /// Converts every time, in unix seconds. A time of 0 means that there is none.
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64);
+
+    /// Edits the comment of each order, position and deal. The gateway may have tagged it.
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String));
+}
+
+macro_rules! answers {
+    ($($kind:ident($reply:ty),)*) => {
+        /// An answer to any call. Serialises as the bare record, list or number.
+        #[derive(Debug, Clone, Serialize)]
+        #[serde(untagged)]
+        #[expect(missing_docs, reason = "each variant is named after its content")]
+        pub enum Answer {
+            $($kind($reply),)*
+        }
+
+        /// Which answer a call has.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "as `Answer`")]
+        pub enum AnswerKind {
+            $($kind,)*
+        }
+
+        impl Answer {
+            /// Which one it is.
+            pub fn kind(&self) -> AnswerKind {
+                match self {
+                    $(Answer::$kind(_) => AnswerKind::$kind,)*
+                }
+            }
+        }
+
+        $(
+            impl From<$reply> for Answer {
+                fn from(reply: $reply) -> Answer {
+                    Answer::$kind(reply)
+                }
+            }
+
+            impl Reply for $reply {
+                const KIND: AnswerKind = AnswerKind::$kind;
+
+                fn from_answer(answer: Answer) -> Result<Self, Answer> {
+                    match answer {
+                        Answer::$kind(reply) => Ok(reply),
+                        other => Err(other),
+                    }
+                }
+            }
+        )*
+
+        impl ReplyFields for Answer {
+            fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+                match self {
+                    $(Answer::$kind(reply) => reply.convert_times(convert),)*
+                }
+            }
+
+            fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+                match self {
+                    $(Answer::$kind(reply) => reply.edit_comments(edit),)*
+                }
+            }
+        }
+    };
+}
+
+answers! {
+    // Of `initialize`, `symbol_select`, `market_book_add`, `market_book_release`: they worked. A
+    // `False` is an error.
+    Done(()),
     Total(u64),
     Amount(f64),
     Version(Version),
@@ -46,64 +124,209 @@ pub enum Answer {
     OrderSend(Box<OrderSendResult>),
 }
 
-/// Seconds and milliseconds of one moment.
+/// For calls whose method is known at run time alone.
+impl Reply for Answer {
+    const KIND: AnswerKind = AnswerKind::Done;
+
+    fn from_answer(answer: Answer) -> Result<Self, Answer> {
+        Ok(answer)
+    }
+}
+
+impl<C: ReplyFields> ReplyFields for Box<C> {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        (**self).convert_times(convert);
+    }
+
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+        (**self).edit_comments(edit);
+    }
+}
+
+impl<C: ReplyFields> ReplyFields for Vec<C> {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        self.iter_mut().for_each(|record| record.convert_times(convert));
+    }
+
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+        self.iter_mut().for_each(|record| record.edit_comments(edit));
+    }
+}
+
+/// Declares that these have neither times nor comments.
+macro_rules! without_times_and_comments {
+    ($($type:ty),* $(,)?) => {
+        $(impl ReplyFields for $type {
+            fn convert_times(&mut self, _: &mut impl FnMut(i64) -> i64) {}
+            fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+        })*
+    };
+}
+
+without_times_and_comments!((), u64, f64, Version, Error, TerminalInfo, AccountInfo, BookEntry);
+
+/// Converts the seconds and milliseconds of one moment.
 fn convert_both(seconds: &mut i64, milliseconds: &mut i64, convert: &mut impl FnMut(i64) -> i64) {
     *seconds = convert(*seconds);
     let whole = milliseconds.div_euclid(1000);
     *milliseconds = milliseconds.saturating_add((convert(whole) - whole) * 1000);
 }
 
-fn convert_rows<R: Row>(rows: &mut Rows<R>, convert: &mut impl FnMut(i64) -> i64) {
-    let moved = rows.iter().map(|row| row.moved(convert(row.time()) - row.time()));
-    *rows = Rows::pack(moved);
-}
-
-impl Answer {
-    /// Converts every time. A time of 0 means that there is none.
-    pub fn convert_times(&mut self, mut convert: impl FnMut(i64) -> i64) {
-        let convert = &mut convert;
-        match self {
-            Answer::SymbolInfo(symbol) => symbol.convert_times(convert),
-            Answer::Symbols(symbols) => {
-                symbols.iter_mut().for_each(|symbol| symbol.convert_times(convert));
-            }
-            Answer::Tick(tick) => *tick = tick.moved(convert(tick.time) - tick.time),
-            Answer::Rates(rows) => convert_rows(rows, convert),
-            Answer::Ticks(rows) => convert_rows(rows, convert),
-            Answer::Orders(orders) => orders.iter_mut().for_each(|order| {
-                convert_both(&mut order.time_setup, &mut order.time_setup_msc, convert);
-                convert_both(&mut order.time_done, &mut order.time_done_msc, convert);
-                order.time_expiration = convert(order.time_expiration);
-            }),
-            Answer::Positions(positions) => positions.iter_mut().for_each(|position| {
-                convert_both(&mut position.time, &mut position.time_msc, convert);
-                convert_both(&mut position.time_update, &mut position.time_update_msc, convert);
-            }),
-            Answer::Deals(deals) => deals.iter_mut().for_each(|deal| {
-                convert_both(&mut deal.time, &mut deal.time_msc, convert);
-            }),
-            Answer::OrderCheck(result) => {
-                result.request.expiration = convert(result.request.expiration);
-            }
-            Answer::OrderSend(result) => {
-                result.request.expiration = convert(result.request.expiration);
-            }
-            Answer::Done
-            | Answer::Total(_)
-            | Answer::Amount(_)
-            | Answer::Version(_)
-            | Answer::LastError(_)
-            | Answer::TerminalInfo(_)
-            | Answer::AccountInfo(_)
-            | Answer::Book(_) => {}
-        }
+impl<R: Row> ReplyFields for Rows<R> {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        let moved = self.iter().map(|row| row.moved(convert(row.time()) - row.time()));
+        *self = Rows::pack(moved);
     }
+
+    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
 }
 
-impl SymbolInfo {
+impl ReplyFields for Tick {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        *self = self.moved(convert(self.time) - self.time);
+    }
+
+    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+}
+
+impl ReplyFields for SymbolInfo {
     fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
         for time in [&mut self.time, &mut self.start_time, &mut self.expiration_time] {
             *time = convert(*time);
         }
+    }
+
+    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+}
+
+impl ReplyFields for Order {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        convert_both(&mut self.time_setup, &mut self.time_setup_msc, convert);
+        convert_both(&mut self.time_done, &mut self.time_done_msc, convert);
+        self.time_expiration = convert(self.time_expiration);
+    }
+
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+        edit(&mut self.comment);
+    }
+}
+
+impl ReplyFields for Position {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        convert_both(&mut self.time, &mut self.time_msc, convert);
+        convert_both(&mut self.time_update, &mut self.time_update_msc, convert);
+    }
+
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+        edit(&mut self.comment);
+    }
+}
+
+impl ReplyFields for Deal {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        convert_both(&mut self.time, &mut self.time_msc, convert);
+    }
+
+    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+        edit(&mut self.comment);
+    }
+}
+
+// The comments of results are the server's own words, and those of their requests are shown by
+// whoever sent them.
+impl ReplyFields for OrderCheckResult {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        self.request.expiration = convert(self.request.expiration);
+    }
+
+    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+}
+
+impl ReplyFields for OrderSendResult {
+    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+        self.request.expiration = convert(self.request.expiration);
+    }
+
+    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    /// Fields whose names speak of times although they are none.
+    const NO_TIMES: [&str; 2] = ["type_time", "expiration_mode"];
+
+    fn is_time(name: &str) -> bool {
+        (name.contains("time") || name.contains("expiration")) && !NO_TIMES.contains(&name)
+    }
+
+    fn fields(record: &impl Serialize) -> Map<String, Value> {
+        match serde_json::to_value(record).unwrap() {
+            Value::Object(fields) => fields,
+            other => panic!("a record is no object: {other}"),
+        }
+    }
+
+    /// Gives every time of a record a value, converts, and compares all of its fields.
+    fn every_time_is_converted<T>(record: T)
+    where
+        T: ReplyFields + Serialize + DeserializeOwned,
+    {
+        let name = std::any::type_name::<T>();
+        let mut before = fields(&record);
+        for (field, value) in &mut before {
+            if is_time(field) {
+                *value = if field.ends_with("_msc") { 7_000_123 } else { 7_000 }.into();
+            }
+        }
+        let mut record: T = serde_json::from_value(Value::Object(before.clone())).unwrap();
+        record.convert_times(&mut |time| time - 3_600);
+        for (field, value) in fields(&record) {
+            let expected = match &before[&field] {
+                Value::Number(time) if is_time(&field) => {
+                    let hour = if field.ends_with("_msc") { 3_600_000 } else { 3_600 };
+                    Value::from(time.as_i64().unwrap() - hour)
+                }
+                other => other.clone(),
+            };
+            assert_eq!(value, expected, "{name}.{field}");
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_named_like_a_time_is_converted() {
+        every_time_is_converted(SymbolInfo::default());
+        every_time_is_converted(Order::default());
+        every_time_is_converted(Position::default());
+        every_time_is_converted(Deal::default());
+        every_time_is_converted(TerminalInfo::default());
+        every_time_is_converted(AccountInfo::default());
+        every_time_is_converted(BookEntry::default());
+        let (bid, ask, last, volume, flags, volume_real) = (1.0, 2.0, 3.0, 4, 5, 6.0);
+        let tick = Tick { time: 0, bid, ask, last, volume, time_msc: 0, flags, volume_real };
+        every_time_is_converted(tick);
+    }
+
+    #[test]
+    fn requests_inside_results_are_converted() {
+        let mut checked = OrderCheckResult::default();
+        checked.request.expiration = 7_000;
+        checked.convert_times(&mut |time| time - 1);
+        assert_eq!(checked.request.expiration, 6_999);
+        let mut sent = OrderSendResult::default();
+        sent.request.expiration = 7_000;
+        sent.convert_times(&mut |time| time - 1);
+        assert_eq!(sent.request.expiration, 6_999);
+    }
+
+    #[test]
+    fn a_reply_is_taken_out_of_its_own_kind_of_answer_only() {
+        assert_eq!(u64::from_answer(Answer::from(7_u64)).ok(), Some(7));
+        let other = u64::from_answer(Answer::from(7.0)).unwrap_err();
+        assert_eq!(other.kind(), AnswerKind::Amount);
     }
 }

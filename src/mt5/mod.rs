@@ -18,17 +18,20 @@ mod rows;
 mod timeframe;
 mod trade;
 
-pub use answer::{Answer, Version};
+pub use answer::{Answer, AnswerKind, Reply, ReplyFields, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};
 pub use identity::Identity;
-pub use method::Method;
+pub use method::{
+    Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
+    calls,
+};
 pub use record::{
     AccountInfo, BookEntry, Deal, Order, OrderCheckResult, OrderSendResult, Position, SymbolInfo,
     TerminalInfo, TradeRequest,
 };
-pub use request::{Request, Selection};
+pub use request::{Mt5Call, Selection};
 pub use retcode::{Retcode, Verdict};
 pub use rows::{Column, Rate, Row, RowField, RowFields, Rows, Tick};
 pub use timeframe::{CopyTicks, Timeframe, tick_flag};

@@ -16,7 +16,7 @@ use super::bar_cache::{self, BarCache};
 use super::call::{
     CallContext, CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, Traded,
 };
-use super::coalescing::{Coalescer, Waiter, is_shareable};
+use super::coalescing::{Coalescer, Waiter};
 use super::history::{self, HistoryPage};
 use super::labels::{Rejection, SessionState};
 use super::server_time::ServerTime;
@@ -25,10 +25,10 @@ use crate::actor::{Address, Depths, Role};
 use crate::clock::BootInstant;
 use crate::metrics::{AccountId, Catalog, Event, Metrics};
 use crate::mt5::{
-    AccountInfo, Answer, Identity, Method, Rate, Request, Rows, ServerClock, Timeframe,
-    TradeRequest,
+    AccountInfo, Affinity, Answer, Coalescing, Identity, Mt5Call, Rate, Reply, Request, Rows,
+    ServerClock, Timeframe, TradeRequest, calls,
 };
-use crate::terminal::{Launch, Lease, Mode};
+use crate::terminal::{Failure, Launch, Lease, Mode};
 
 /// A server's clock of an unknown zone runs at most this far behind UTC, seconds.
 const CLOCK_LAG: i64 = 12 * 3600;
@@ -281,19 +281,27 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(
+    pub async fn call<C: Mt5Call>(
+        &self,
+        call: C,
+        context: &CallContext,
+    ) -> Result<C::Reply, CallError> {
+        self.converted(call.into(), context).await
+    }
+
+    async fn converted<R: Reply>(
         &self,
         mut request: Request,
         context: &CallContext,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<R, CallError> {
         if let Some(from_utc) = self.clock.from_utc() {
             request.convert_times(from_utc);
         }
-        let mut answer = self.call_raw(request, context).await?;
-        if let Some(to_utc) = self.clock.to_utc() {
-            answer.convert_times(to_utc);
+        let mut reply: R = self.reply(request, context).await?;
+        if let Some(mut to_utc) = self.clock.to_utc() {
+            reply.convert_times(&mut to_utc);
         }
-        Ok(answer)
+        Ok(reply)
     }
 
     /// Makes a call on the session that its method belongs to, with all times as the server's clock
@@ -301,11 +309,27 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call_raw(
+    pub async fn call_raw<C: Mt5Call>(
+        &self,
+        call: C,
+        context: &CallContext,
+    ) -> Result<C::Reply, CallError> {
+        self.reply(call.into(), context).await
+    }
+
+    async fn reply<R: Reply>(
         &self,
         request: Request,
         context: &CallContext,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<R, CallError> {
+        let method = request.method();
+        R::from_answer(self.answer(request, context).await?).map_err(|_| {
+            let detail = format!("the terminal's answer to {method} is of another kind");
+            CallError::Failed(Failure::Unusable(detail))
+        })
+    }
+
+    async fn answer(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
         if !matches!(request, Request::SymbolInfoTick { .. }) {
             return self.ask(request, context).await;
         }
@@ -328,15 +352,15 @@ impl Account {
     }
 
     async fn ask(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
-        let chosen = if uses_primary(request.method()) {
-            self.primary_that_answers(context.urgent)
-        } else {
-            self.least_loaded(None)
+        let rules = request.method().rules();
+        let chosen = match rules.affinity {
+            Affinity::Primary => self.primary_that_answers(context.urgent),
+            Affinity::Any => self.least_loaded(None),
         };
         let (waiter, answer) = Waiter::new(context.deadline);
         // What prepares a trade must not wait where another read waits.
-        let sharing =
-            self.sharing.as_ref().filter(|_| !context.urgent && is_shareable(request.method()));
+        let may_join = !context.urgent && rules.coalescing == Coalescing::Shared;
+        let sharing = self.sharing.as_ref().filter(|_| may_join);
         let alone = match sharing {
             Some(sharing) => sharing.join(&request, waiter),
             None => Some(waiter),
@@ -438,9 +462,10 @@ impl Account {
     /// Why there is no answer.
     pub async fn rates(
         &self,
-        request: Request,
+        call: impl Into<Request>,
         context: &CallContext,
     ) -> Result<Rows<Rate>, CallError> {
+        let request = call.into();
         let series = match &request {
             Request::CopyRatesFrom { symbol, timeframe, .. }
             | Request::CopyRatesFromPos { symbol, timeframe, .. }
@@ -449,7 +474,7 @@ impl Account {
             }
             _ => None,
         };
-        let rows = history::rates(self.call(request, context).await?)?;
+        let rows: Rows<Rate> = self.converted(request, context).await?;
         if let (Some((cache, series)), Some(newest)) = (series, rows.iter().next_back()) {
             cache.see(series, newest.time);
         }
@@ -480,13 +505,13 @@ impl Account {
         {
             return Ok(kept);
         }
-        let request = Request::CopyRatesRange {
+        let call = calls::CopyRatesRange {
             symbol: symbol.to_owned(),
             timeframe,
             date_from: from,
             date_to: to,
         };
-        let rows = self.rates(request, context).await?;
+        let rows = self.rates(call, context).await?;
         let rows = history::rates_within(self, &rows, from, to);
         if let Some((cache, key)) = cache {
             cache.keep(key, &rows, asked, Instant::now());
@@ -545,9 +570,10 @@ impl Account {
     /// The first session's reason for not answering.
     pub async fn call_all(
         &self,
-        request: Request,
+        call: impl Into<Request>,
         context: &CallContext,
     ) -> Result<Answer, CallError> {
+        let request = call.into();
         let ready = (0..self.slots.len()).filter(|index| self.slots[*index].is_ready());
         let calls: Vec<_> =
             ready.map(|index| self.call_on(Some(index), request.clone(), context)).collect();
@@ -909,22 +935,4 @@ async fn told(
         Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
         Err(_) => Err(CallError::DeadlinePassed),
     }
-}
-
-/// Whether a method's answer depends on what was traded or subscribed to, so that
-/// all of them come from one terminal; and those that speak about that terminal itself.
-fn uses_primary(method: Method) -> bool {
-    !matches!(
-        method,
-        Method::SymbolsTotal
-            | Method::SymbolsGet
-            | Method::SymbolInfo
-            | Method::SymbolInfoTick
-            | Method::SymbolSelect
-            | Method::CopyRatesFrom
-            | Method::CopyRatesFromPos
-            | Method::CopyRatesRange
-            | Method::CopyTicksFrom
-            | Method::CopyTicksRange
-    )
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::call::CallError;
-use crate::mt5::{Answer, Method, Request};
+use crate::mt5::{Answer, Request};
 
 /// Somebody who waits for an answer.
 #[derive(Debug)]
@@ -91,79 +91,5 @@ impl Drop for CoalescedRead {
     fn drop(&mut self) {
         // A call that is lost must not be joined; those who did learn that it is lost.
         drop(self.close());
-    }
-}
-
-/// Whether one answer of a method may serve everybody who asked for it at the same moment.
-///
-/// Every method is listed: a new one does not compile until somebody has decided. A method is
-/// shared only if it reads, if its answer depends on its parameters alone, and if it leaves the
-/// terminal as it was.
-pub fn is_shareable(method: Method) -> bool {
-    match method {
-        Method::Version
-        | Method::AccountInfo
-        | Method::TerminalInfo
-        | Method::SymbolsTotal
-        | Method::SymbolsGet
-        | Method::SymbolInfo
-        | Method::SymbolInfoTick
-        | Method::CopyRatesFrom
-        | Method::CopyRatesFromPos
-        | Method::CopyRatesRange
-        | Method::CopyTicksFrom
-        | Method::CopyTicksRange
-        | Method::OrdersTotal
-        | Method::OrdersGet
-        | Method::OrderCalcMargin
-        | Method::OrderCalcProfit
-        | Method::PositionsTotal
-        | Method::PositionsGet
-        | Method::HistoryOrdersTotal
-        | Method::HistoryOrdersGet
-        | Method::HistoryDealsTotal
-        | Method::HistoryDealsGet => true,
-        // They change the terminal or the connection to it.
-        Method::Initialize
-        | Method::Login
-        | Method::Shutdown
-        | Method::SymbolSelect
-        | Method::MarketBookAdd
-        | Method::MarketBookGet
-        | Method::MarketBookRelease
-        // It speaks of the call before it.
-        | Method::LastError
-        // A trade belongs to whoever sent it, and so does its check.
-        | Method::OrderCheck
-        | Method::OrderSend => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn is_shareable_excludes_whatever_is_no_plain_read() {
-        let excluded: Vec<&str> = Method::ALL
-            .iter()
-            .filter(|method| !is_shareable(**method))
-            .map(|method| method.name())
-            .collect();
-        assert_eq!(
-            excluded,
-            [
-                "initialize",
-                "login",
-                "shutdown",
-                "last_error",
-                "symbol_select",
-                "market_book_add",
-                "market_book_get",
-                "market_book_release",
-                "order_check",
-                "order_send",
-            ]
-        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::accounts::Account;
 use super::call::{CallContext, CallError};
-use crate::mt5::{Answer, CopyTicks, Rate, Request, Row, Rows, Tick, Timeframe};
+use crate::mt5::{Answer, CopyTicks, Rate, Row, Rows, Tick, Timeframe, calls};
 use crate::terminal::Failure;
 
 /// Bars that one piece asks for at most, below what terminals usually allow.
@@ -41,17 +41,6 @@ const END_OF_TIME: i64 = 32_535_215_999_999;
 
 /// Servers' clocks run at most this far ahead of UTC, seconds.
 const CLOCK_LEAD: i64 = 14 * 3600;
-
-/// The bars of an answer.
-///
-/// # Errors
-/// If it is of another kind.
-pub(super) fn rates(answer: Answer) -> Result<Rows<Rate>, CallError> {
-    match answer {
-        Answer::Rates(rows) => Ok(rows),
-        _ => Err(unusable("bars")),
-    }
-}
 
 /// The ticks of an answer.
 ///
@@ -98,14 +87,14 @@ async fn ticks_between(
     (from, to): (i64, i64),
     flags: CopyTicks,
 ) -> Result<Rows<Tick>, CallError> {
-    let request = Request::CopyTicksRange {
+    let call = calls::CopyTicksRange {
         symbol: symbol.to_owned(),
         date_from: from.div_euclid(1000),
         // The terminal's range ends with the first millisecond of its last second.
         date_to: (to + 999).div_euclid(1000),
         flags,
     };
-    let rows = ticks(account.call(request, context).await?)?;
+    let rows = account.call(call, context).await?;
     Ok(ticks_within(account, &rows, from, to))
 }
 
@@ -178,11 +167,7 @@ impl Pieces for RateRange {
         let span = match self.span {
             Some(span) => span,
             None => {
-                let Answer::TerminalInfo(info) =
-                    self.account.call(Request::TerminalInfo, context).await?
-                else {
-                    return Err(unusable("its settings"));
-                };
+                let info = self.account.call(calls::TerminalInfo, context).await?;
                 // A terminal without a limit says 0.
                 let most = if info.maxbars > 0 { info.maxbars } else { PIECE };
                 most.clamp(1, PIECE) * self.timeframe.seconds()
@@ -282,13 +267,13 @@ pub async fn rates_forward(
         // Five trading days a week.
         let span = (missing * period * 7 / 5 + PAUSE).saturating_mul(patience);
         let span = span.clamp(period, PIECE * period);
-        let request = Request::CopyRatesRange {
+        let call = calls::CopyRatesRange {
             symbol: symbol.to_owned(),
             timeframe,
             date_from: start,
             date_to: start + span - 1,
         };
-        let piece = account.rates(request, context).await?;
+        let piece = account.rates(call, context).await?;
         let piece = rates_within(account, &piece, start, start + span - 1);
         let piece = piece.slice(0..count - found);
         patience = if piece.is_empty() { patience.saturating_mul(2) } else { 1 };
@@ -318,13 +303,13 @@ pub async fn ticks_forward(
     let begins_within = from.rem_euclid(1000) != 0;
     let mut asked = if begins_within { count + TICKS_OF_A_SECOND } else { count };
     loop {
-        let request = Request::CopyTicksFrom {
+        let call = calls::CopyTicksFrom {
             symbol: symbol.to_owned(),
             date_from: from.div_euclid(1000),
             count: u32::try_from(asked).unwrap_or(u32::MAX),
             flags,
         };
-        let rows = ticks(account.call(request, context).await?)?;
+        let rows = account.call(call, context).await?;
         let found = ticks_within(account, &rows, from, END_OF_TIME);
         let has_no_more = rows.len() < asked || asked >= TICKS_AT_ONCE;
         if found.len() >= count || has_no_more {
@@ -350,11 +335,8 @@ pub async fn ticks_backward(
     let last = match to {
         Some(to) => to,
         None => {
-            let request = Request::SymbolInfoTick { symbol: symbol.to_owned() };
-            match account.call(request, context).await? {
-                Answer::Tick(tick) => tick.time_msc,
-                _ => return Err(unusable("a tick")),
-            }
+            let call = calls::SymbolInfoTick { symbol: symbol.to_owned() };
+            account.call(call, context).await?.time_msc
         }
     };
     let count = count as usize;

@@ -15,8 +15,8 @@ use tracing::error;
 use super::event::{Content, Kind, Topic};
 use super::hub::Hub;
 use crate::actor::panic_message;
-use crate::mt5::{Answer, BookEntry, CopyTicks, Request, Rows, Selection, Tick};
-use crate::pool::{CallContext, CallError, history};
+use crate::mt5::{BookEntry, CopyTicks, Mt5Call, Rows, Selection, Tick, calls};
+use crate::pool::{CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::tag;
 
@@ -98,7 +98,7 @@ async fn run(hub: Arc<Hub>, kind: Kind) {
             watched.keys().filter(|topic| !topics.contains_key(topic)).cloned().collect();
         for topic in gone {
             if let Some(Watched { book: Some(_), .. }) = watched.remove(&topic) {
-                let _ = ask(&hub, book_request(&topic, BookStep::Release)).await;
+                let _ = ask(&hub, calls::MarketBookRelease { symbol: symbol_of(&topic) }).await;
             }
         }
         if topics.is_empty() {
@@ -121,11 +121,11 @@ async fn run(hub: Arc<Hub>, kind: Kind) {
     }
 }
 
-async fn ask(hub: &Hub, request: Request) -> Result<Answer, CallError> {
+async fn ask<C: Mt5Call>(hub: &Hub, call: C) -> Result<C::Reply, CallError> {
     // Twice what the terminal may take, so that it is the session that says what went wrong.
     let deadline = Instant::now() + 2 * hub.options.timeout;
     let context = CallContext::new("stream".into(), deadline);
-    hub.account.call(request, &context).await
+    hub.account.call(call, &context).await
 }
 
 async fn look(
@@ -134,7 +134,7 @@ async fn look(
     state: &mut Watched,
     is_new: bool,
 ) -> Result<(), CallError> {
-    let answer = match topic.kind {
+    let event = match topic.kind {
         Kind::Ticks => {
             if is_new {
                 state.ticks = hub.begin_ticks(topic);
@@ -145,32 +145,33 @@ async fn look(
             // A terminal that was replaced has forgotten its subscriptions.
             let primary = hub.account.primary_since();
             if state.book.is_none() || state.book != primary {
-                ask(hub, book_request(topic, BookStep::Add)).await?;
+                ask(hub, calls::MarketBookAdd { symbol: symbol_of(topic) }).await?;
                 state.book = primary;
             }
-            ask(hub, book_request(topic, BookStep::Get)).await?
+            let symbol = symbol_of(topic);
+            let book = ask(hub, calls::MarketBookGet { symbol: symbol.clone() }).await?;
+            json(&SymbolBook { symbol: &symbol, book })?
         }
-        Kind::Positions => ask(hub, Request::PositionsGet { selection: Selection::All }).await?,
-        Kind::Orders => ask(hub, Request::OrdersGet { selection: Selection::All }).await?,
-        Kind::Account => ask(hub, Request::AccountInfo).await?,
+        Kind::Positions => state_of(hub, calls::PositionsGet { selection: Selection::All }).await?,
+        Kind::Orders => state_of(hub, calls::OrdersGet { selection: Selection::All }).await?,
+        Kind::Account => state_of(hub, calls::AccountInfo).await?,
     };
-    hub.tell_state(topic, written(topic, answer)?);
+    hub.tell_state(topic, event);
     Ok(())
 }
 
-enum BookStep {
-    Add,
-    Get,
-    Release,
+/// Asks for a state of the account, without the tags of our own trades.
+async fn state_of<C>(hub: &Hub, call: C) -> Result<Bytes, CallError>
+where
+    C: Mt5Call<Reply: Serialize>,
+{
+    let mut reply = ask(hub, call).await?;
+    tag::strip_answer(&mut reply);
+    json(&reply)
 }
 
-fn book_request(topic: &Topic, step: BookStep) -> Request {
-    let symbol = topic.symbol.as_deref().unwrap_or_default().to_owned();
-    match step {
-        BookStep::Add => Request::MarketBookAdd { symbol },
-        BookStep::Get => Request::MarketBookGet { symbol },
-        BookStep::Release => Request::MarketBookRelease { symbol },
-    }
+fn symbol_of(topic: &Topic) -> String {
+    topic.symbol.as_deref().unwrap_or_default().to_owned()
 }
 
 /// A symbol's tick.
@@ -194,16 +195,6 @@ fn json(value: &impl Serialize) -> Result<Bytes, CallError> {
         .map_err(|error| Failure::Unusable(format!("an event cannot be written: {error}")).into())
 }
 
-fn written(topic: &Topic, mut answer: Answer) -> Result<Bytes, CallError> {
-    tag::strip_answer(&mut answer);
-    match answer {
-        Answer::Book(book) => {
-            json(&SymbolBook { symbol: topic.symbol.as_deref().unwrap_or_default(), book })
-        }
-        other => json(&other),
-    }
-}
-
 /// Ticks since the last look; for a topic without one, the last tick.
 async fn look_for_ticks(
     hub: &Hub,
@@ -215,10 +206,7 @@ async fn look_for_ticks(
     let since = match *cursor {
         Some(since) => since,
         None => {
-            let request = Request::SymbolInfoTick { symbol: symbol.to_owned() };
-            let Answer::Tick(last) = ask(hub, request).await? else {
-                return Err(Failure::Unusable("the terminal gave no tick".to_owned()).into());
-            };
+            let last = ask(hub, calls::SymbolInfoTick { symbol: symbol.to_owned() }).await?;
             let second = last.time;
             let ticks = ticks_from(hub, symbol, second, BATCH).await?;
             // The stream begins with the tick that is the last now.
@@ -257,7 +245,7 @@ async fn ticks_from(
 ) -> Result<Rows<Tick>, CallError> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     let (symbol, flags) = (symbol.to_owned(), CopyTicks::All);
-    history::ticks(ask(hub, Request::CopyTicksFrom { symbol, date_from, count, flags }).await?)
+    ask(hub, calls::CopyTicksFrom { symbol, date_from, count, flags }).await
 }
 
 /// How many of these ticks, which begin with the cursor's second, are known.

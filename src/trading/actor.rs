@@ -22,9 +22,8 @@ use super::reconcile::{self, Gate, Reconciler, ReconcilerArgs};
 use super::trade::{State as TradeState, Trade};
 use crate::actor::{Address, Backoff, Depths, Envelope, Role};
 use crate::metrics::{Event, Metrics};
-use crate::mt5::{Answer, OrderCheckResult, Request};
-use crate::pool::{Account, Accounts, CallContext, CallError};
-use crate::terminal::Failure;
+use crate::mt5::{OrderCheckResult, calls};
+use crate::pool::{Account, Accounts, CallContext};
 
 /// Why there is no journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -184,13 +183,7 @@ impl Trading {
         context: &CallContext,
     ) -> Result<OrderCheckResult, Refused> {
         let request = Box::new(build::rehearse(account, order, context).await?);
-        match account.call_raw(Request::OrderCheck { request }, context).await? {
-            Answer::OrderCheck(result) => Ok(*result),
-            _ => {
-                let detail = "the terminal's answer to order_check is of another kind".to_owned();
-                Err(CallError::Failed(Failure::Unusable(detail)).into())
-            }
-        }
+        Ok(*account.call_raw(calls::OrderCheck { request }, context).await?)
     }
 
     /// The trade with an id.

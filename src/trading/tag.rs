@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use crate::mt5::Answer;
+use crate::mt5::ReplyFields;
 
 /// Characters of a tag.
 pub const LENGTH: usize = 9;
@@ -76,21 +76,13 @@ pub fn strip(comment: &str) -> Cow<'_, str> {
     }
 }
 
-/// Takes the tags out of an answer.
-pub fn strip_answer(answer: &mut Answer) {
-    let clean = |comment: &mut String| {
+/// Takes the tags out of a reply.
+pub fn strip_answer(reply: &mut impl ReplyFields) {
+    reply.edit_comments(&mut |comment| {
         if let Some(tag) = find(comment) {
             comment.truncate(comment.len() - tag.len());
         }
-    };
-    match answer {
-        Answer::Orders(orders) => orders.iter_mut().for_each(|order| clean(&mut order.comment)),
-        Answer::Positions(positions) => {
-            positions.iter_mut().for_each(|position| clean(&mut position.comment));
-        }
-        Answer::Deals(deals) => deals.iter_mut().for_each(|deal| clean(&mut deal.comment)),
-        _ => {}
-    }
+    });
 }
 
 #[cfg(test)]

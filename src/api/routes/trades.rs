@@ -23,7 +23,9 @@ use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::openapi::TimeBody;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
-use crate::mt5::{Answer, OrderCheckResult, OrderType, Request, Retcode, TradeRequest};
+use crate::mt5::{
+    Answer, OrderCheckResult, OrderType, ReplyFields, Request, Retcode, TradeRequest,
+};
 use crate::pool::Account;
 use crate::trading::{
     Error, NewOrder, Operation, OrderChange, Origin, Resolution, State, Trade, TradeCommand,
@@ -693,8 +695,8 @@ fn present(account: &Account, present: Option<serde_json::Value>) -> Option<serd
         Answer::Orders(vec![serde_json::from_value(present).ok()?])
     };
     tag::strip_answer(&mut answer);
-    if let Some(to_utc) = account.clock().to_utc() {
-        answer.convert_times(to_utc);
+    if let Some(mut to_utc) = account.clock().to_utc() {
+        answer.convert_times(&mut to_utc);
     }
     serde_json::to_value(answer).ok()?.get_mut(0).map(serde_json::Value::take)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mt5::Method;
+use crate::mt5::{Method, TimeLimit};
 
 /// What the package may overrun its own timeout by before the terminal is ended for it.
 const INITIALIZE_GRACE: Duration = Duration::from_secs(2);
@@ -19,11 +19,11 @@ const INTERNAL_PATIENCE: u32 = 10;
 /// The limits of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Start of the terminal, `initialize` and `login`.
+    /// [`TimeLimit::Init`], and the start of the terminal.
     pub init_timeout: Duration,
-    /// `order_send`.
+    /// [`TimeLimit::Trade`].
     pub trade_timeout: Duration,
-    /// Everything else.
+    /// [`TimeLimit::Call`].
     pub call_timeout: Duration,
 }
 
@@ -45,10 +45,10 @@ pub fn due(
     client_waits_since: Option<Instant>,
     limits: &Limits,
 ) -> (Instant, Duration) {
-    let limit = match oldest.method {
-        Method::Initialize | Method::Login => limits.init_timeout + INITIALIZE_GRACE,
-        Method::OrderSend => limits.trade_timeout,
-        _ => limits.call_timeout,
+    let limit = match oldest.method.rules().limit {
+        TimeLimit::Init => limits.init_timeout + INITIALIZE_GRACE,
+        TimeLimit::Trade => limits.trade_timeout,
+        TimeLimit::Call => limits.call_timeout,
     };
     if !oldest.internal {
         return (oldest.began + limit, limit);

@@ -42,10 +42,8 @@ impl Market {
     pub fn answer(&mut self, request: &Request, now_msc: i64) -> Reply {
         match request {
             Request::Initialize
-            | Request::Login
-            | Request::Shutdown
             | Request::MarketBookAdd { .. }
-            | Request::MarketBookRelease { .. } => Ok(Answer::Done),
+            | Request::MarketBookRelease { .. } => Ok(Answer::Done(())),
             Request::Version => Ok(Answer::Version(Version {
                 version: 500,
                 build: 5_600,
@@ -69,7 +67,7 @@ impl Market {
                 } else {
                     self.hidden.insert(name);
                 }
-                Ok(Answer::Done)
+                Ok(Answer::Done(()))
             }
             Request::SymbolInfoTick { symbol } => {
                 Ok(Answer::Tick(self.used(symbol)?.tick(now_msc)))

@@ -26,7 +26,7 @@ use self::broker::Broker;
 use self::market::Market;
 use super::{Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
 use crate::clock::BootInstant;
-use crate::mt5::{Answer, Error, Method, Request, Retcode};
+use crate::mt5::{Answer, AnswerKind, Error, Method, Request, Retcode};
 
 pub use self::broker::MarginMode;
 pub use self::replay::Replay;
@@ -187,7 +187,7 @@ async fn run(
                 result = Err(error.clone());
             }
             Some(Fault { kind: FaultKind::Hang | FaultKind::Exit, after: false, .. }) => {
-                result = Ok(Answer::Done);
+                result = Ok(Answer::Done(()));
             }
             _ => (market, result) = answer_call(market, request).await,
         }
@@ -245,14 +245,7 @@ fn due_fault<'a>(
 
 /// Whether a call may take more than microseconds.
 fn is_long(method: Method) -> bool {
-    matches!(
-        method,
-        Method::CopyRatesFrom
-            | Method::CopyRatesFromPos
-            | Method::CopyRatesRange
-            | Method::CopyTicksFrom
-            | Method::CopyTicksRange
-    )
+    matches!(method.reply(), AnswerKind::Rates | AnswerKind::Ticks)
 }
 
 type Reply = (Box<Market>, Result<Answer, Error>);

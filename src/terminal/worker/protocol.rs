@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::Options;
 use crate::clock::BootInstant;
-use crate::mt5::{Answer, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version};
+use crate::mt5::{
+    Answer, AnswerKind, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version,
+};
 use crate::terminal::{Answered, Event, Failure};
 
 /// Where a package that works over the network finds its terminal. Passed to
@@ -118,8 +120,6 @@ fn arguments(request: &Request) -> Arguments<'_> {
     use Argument::{Flag, Integer, Real, Text, Trade};
     match request {
         Request::Initialize
-        | Request::Login
-        | Request::Shutdown
         | Request::Version
         | Request::LastError
         | Request::AccountInfo
@@ -312,41 +312,30 @@ pub fn read_answer(frame: &Bytes, expected: Option<(u64, Method)>) -> Result<Fra
 type Decoded = Result<Answer, String>;
 
 fn read_payload(frame: &Bytes, payload: &[u8], method: Method) -> Decoded {
-    match method {
-        Method::Initialize
-        | Method::Login
-        | Method::Shutdown
-        | Method::SymbolSelect
-        | Method::MarketBookAdd
-        | Method::MarketBookRelease => match decode(payload)? {
-            true => Ok(Answer::Done),
+    match method.reply() {
+        AnswerKind::Done => match decode(payload)? {
+            true => Ok(Answer::Done(())),
             false => Err("it is False without an error".to_owned()),
         },
-        Method::SymbolsTotal
-        | Method::OrdersTotal
-        | Method::PositionsTotal
-        | Method::HistoryOrdersTotal
-        | Method::HistoryDealsTotal => decode(payload).map(Answer::Total),
-        Method::OrderCalcMargin | Method::OrderCalcProfit => decode(payload).map(Answer::Amount),
-        Method::Version => record(payload, method).map(|(version, build, release_date)| {
+        AnswerKind::Total => decode(payload).map(Answer::Total),
+        AnswerKind::Amount => decode(payload).map(Answer::Amount),
+        AnswerKind::Version => record(payload, method).map(|(version, build, release_date)| {
             Answer::Version(Version { version, build, release_date })
         }),
-        Method::LastError => record(payload, method).map(Answer::LastError),
-        Method::AccountInfo => record(payload, method).map(Answer::AccountInfo),
-        Method::TerminalInfo => record(payload, method).map(Answer::TerminalInfo),
-        Method::SymbolsGet => list(payload, method).map(Answer::Symbols),
-        Method::SymbolInfo => record(payload, method).map(Answer::SymbolInfo),
-        Method::SymbolInfoTick => record(payload, method).map(Answer::Tick),
-        Method::MarketBookGet => list(payload, method).map(Answer::Book),
-        Method::CopyRatesFrom | Method::CopyRatesFromPos | Method::CopyRatesRange => {
-            rows(frame, payload).map(Answer::Rates)
-        }
-        Method::CopyTicksFrom | Method::CopyTicksRange => rows(frame, payload).map(Answer::Ticks),
-        Method::OrdersGet | Method::HistoryOrdersGet => list(payload, method).map(Answer::Orders),
-        Method::OrderCheck => record(payload, method).map(Answer::OrderCheck),
-        Method::OrderSend => record(payload, method).map(Answer::OrderSend),
-        Method::PositionsGet => list(payload, method).map(Answer::Positions),
-        Method::HistoryDealsGet => list(payload, method).map(Answer::Deals),
+        AnswerKind::LastError => record(payload, method).map(Answer::LastError),
+        AnswerKind::AccountInfo => record(payload, method).map(Answer::AccountInfo),
+        AnswerKind::TerminalInfo => record(payload, method).map(Answer::TerminalInfo),
+        AnswerKind::Symbols => list(payload, method).map(Answer::Symbols),
+        AnswerKind::SymbolInfo => record(payload, method).map(Answer::SymbolInfo),
+        AnswerKind::Tick => record(payload, method).map(Answer::Tick),
+        AnswerKind::Book => list(payload, method).map(Answer::Book),
+        AnswerKind::Rates => rows(frame, payload).map(Answer::Rates),
+        AnswerKind::Ticks => rows(frame, payload).map(Answer::Ticks),
+        AnswerKind::Orders => list(payload, method).map(Answer::Orders),
+        AnswerKind::Positions => list(payload, method).map(Answer::Positions),
+        AnswerKind::Deals => list(payload, method).map(Answer::Deals),
+        AnswerKind::OrderCheck => record(payload, method).map(Answer::OrderCheck),
+        AnswerKind::OrderSend => record(payload, method).map(Answer::OrderSend),
     }
 }
 

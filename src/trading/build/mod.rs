@@ -12,8 +12,8 @@ use super::command::{NewOrder, OrderChange, TradeCommand};
 use super::tag;
 use super::trade::{Before, Operation};
 use crate::mt5::{
-    Answer, ErrorType, Execution, Filling, Order, OrderTime, OrderType, Position, Request,
-    Selection, SymbolInfo, Tick, TradeAction, TradeRequest,
+    ErrorType, Execution, Filling, Mt5Call, Order, OrderTime, OrderType, Position, Selection,
+    SymbolInfo, Tick, TradeAction, TradeRequest, calls,
 };
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
@@ -328,15 +328,12 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    async fn call(&self, request: Request) -> Ready<Answer> {
-        Ok(self.account.call_raw(request, self.context).await?)
+    async fn call<C: Mt5Call>(&self, call: C) -> Ready<C::Reply> {
+        Ok(self.account.call_raw(call, self.context).await?)
     }
 
     async fn symbol(&self, name: &str) -> Ready<SymbolInfo> {
-        match self.call(Request::SymbolInfo { symbol: name.to_owned() }).await? {
-            Answer::SymbolInfo(info) => Ok(*info),
-            _ => Err(unusable("symbol_info")),
-        }
+        Ok(*self.call(calls::SymbolInfo { symbol: name.to_owned() }).await?)
     }
 
     /// The symbol of something that exists. `None`: the terminal does not know it any more, which
@@ -354,38 +351,26 @@ impl Asker<'_> {
     }
 
     async fn tick(&self, name: &str) -> Ready<Tick> {
-        match self.call(Request::SymbolInfoTick { symbol: name.to_owned() }).await? {
-            Answer::Tick(tick) => Ok(tick),
-            _ => Err(unusable("symbol_info_tick")),
-        }
+        self.call(calls::SymbolInfoTick { symbol: name.to_owned() }).await
     }
 
     async fn position(&self, ticket: u64) -> Ready<Position> {
         let selection = Selection::Ticket(ticket);
-        match self.call(Request::PositionsGet { selection }).await? {
-            Answer::Positions(positions) => positions
-                .into_iter()
-                .find(|position| position.ticket == ticket)
-                .ok_or_else(|| Refused::NotFound(format!("there is no open position {ticket}"))),
-            _ => Err(unusable("positions_get")),
-        }
+        let positions = self.call(calls::PositionsGet { selection }).await?;
+        positions
+            .into_iter()
+            .find(|position| position.ticket == ticket)
+            .ok_or_else(|| Refused::NotFound(format!("there is no open position {ticket}")))
     }
 
     async fn order(&self, ticket: u64) -> Ready<Order> {
         let selection = Selection::Ticket(ticket);
-        match self.call(Request::OrdersGet { selection }).await? {
-            Answer::Orders(orders) => orders
-                .into_iter()
-                .find(|order| order.ticket == ticket)
-                .ok_or_else(|| Refused::NotFound(format!("there is no pending order {ticket}"))),
-            _ => Err(unusable("orders_get")),
-        }
+        let orders = self.call(calls::OrdersGet { selection }).await?;
+        orders
+            .into_iter()
+            .find(|order| order.ticket == ticket)
+            .ok_or_else(|| Refused::NotFound(format!("there is no pending order {ticket}")))
     }
-}
-
-fn unusable(method: &str) -> Refused {
-    let detail = format!("the terminal's answer to {method} is of another kind");
-    CallError::Failed(Failure::Unusable(detail)).into()
 }
 
 impl Before {

@@ -1,6 +1,6 @@
 //! What the primary session's terminal shows, asked for in bounded requests.
 
-use crate::mt5::{Answer, Deal, Order, Position, Request, Selection};
+use crate::mt5::{Deal, Order, Position, Selection, calls};
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::trade::{Operation, Trade};
@@ -44,12 +44,9 @@ pub async fn standing(account: &Account, context: &CallContext) -> Result<Standi
     ensure_sound(account, context).await?;
     // In this order nothing is missed that moves on meanwhile: an order becomes a deal and a
     // position, and then history.
-    let orders = orders(account, Request::OrdersGet { selection: Selection::All }, context).await?;
-    let selection = Selection::All;
-    let positions = match account.call_raw(Request::PositionsGet { selection }, context).await? {
-        Answer::Positions(positions) => positions,
-        _ => return Err(unusable("positions_get")),
-    };
+    let (selection, all) = (Selection::All, Selection::All);
+    let orders = account.call_raw(calls::OrdersGet { selection }, context).await?;
+    let positions = account.call_raw(calls::PositionsGet { selection: all }, context).await?;
     Ok(Standing { orders, positions })
 }
 
@@ -59,16 +56,11 @@ pub async fn standing(account: &Account, context: &CallContext) -> Result<Standi
 /// # Errors
 /// If it is not.
 pub async fn ensure_sound(account: &Account, context: &CallContext) -> Result<(), CallError> {
-    match account.call_raw(Request::TerminalInfo, context).await? {
-        Answer::TerminalInfo(info) if info.connected => {}
-        _ => return Err(CallError::NotReady(std::time::Duration::ZERO)),
+    if !account.call_raw(calls::TerminalInfo, context).await?.connected {
+        return Err(CallError::NotReady(std::time::Duration::ZERO));
     }
-    match account.call_raw(Request::AccountInfo, context).await? {
-        Answer::AccountInfo(info) => account
-            .check_identity(&info)
-            .map_err(|detail| CallError::Failed(Failure::OtherAccount(detail))),
-        _ => Err(unusable("account_info")),
-    }
+    let info = account.call_raw(calls::AccountInfo, context).await?;
+    account.check_identity(&info).map_err(|detail| CallError::Failed(Failure::OtherAccount(detail)))
 }
 
 impl Standing {
@@ -87,11 +79,7 @@ impl Standing {
             Selection::All => window(account, trade, context).await?,
             selection => {
                 let (date_from, date_to) = (0, 0);
-                let history =
-                    Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
-                let history = orders(account, history, context).await?;
-                let deals = Request::HistoryDealsGet { date_from, date_to, selection };
-                (history, self::deals(account, deals, context).await?)
+                history(account, (date_from, date_to), selection, context).await?
             }
         };
         let (orders, positions) = (self.orders.clone(), self.positions.clone());
@@ -134,10 +122,7 @@ async fn window(
         date_to = at + (date_to - at) / 4;
     }
     let selection = Selection::All;
-    let history = Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
-    let history = orders(account, history, context).await?;
-    let deals = Request::HistoryDealsGet { date_from, date_to, selection };
-    Ok((history, self::deals(account, deals, context).await?))
+    history(account, (date_from, date_to), selection, context).await
 }
 
 /// Asks for what the account has now and had in the last day, so that its highest tickets are known
@@ -152,10 +137,7 @@ pub async fn baseline(account: &Account, context: &CallContext) -> Result<(), Ca
     standing(account, context).await?;
     if total(account, (date_from, date_to), context).await? <= MOST_ROWS {
         let selection = Selection::All;
-        let history =
-            Request::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
-        orders(account, history, context).await?;
-        deals(account, Request::HistoryDealsGet { date_from, date_to, selection }, context).await?;
+        history(account, (date_from, date_to), selection, context).await?;
     }
     Ok(())
 }
@@ -169,10 +151,7 @@ pub async fn total(
     (date_from, date_to): (i64, i64),
     context: &CallContext,
 ) -> Result<u64, CallError> {
-    match account.call_raw(Request::HistoryDealsTotal { date_from, date_to }, context).await? {
-        Answer::Total(total) => Ok(total),
-        _ => Err(unusable("history_deals_total")),
-    }
+    account.call_raw(calls::HistoryDealsTotal { date_from, date_to }, context).await
 }
 
 /// The deals of one order.
@@ -185,35 +164,21 @@ pub async fn deals_of(
     context: &CallContext,
 ) -> Result<Vec<Deal>, CallError> {
     let selection = Selection::Ticket(order);
-    let request = Request::HistoryDealsGet { date_from: 0, date_to: 0, selection };
-    deals(account, request, context).await
+    let call = calls::HistoryDealsGet { date_from: 0, date_to: 0, selection };
+    account.call_raw(call, context).await
 }
 
-async fn deals(
+/// The orders and deals of the history.
+async fn history(
     account: &Account,
-    request: Request,
+    (date_from, date_to): (i64, i64),
+    selection: Selection,
     context: &CallContext,
-) -> Result<Vec<Deal>, CallError> {
-    match account.call_raw(request, context).await? {
-        Answer::Deals(deals) => Ok(deals),
-        _ => Err(unusable("history_deals_get")),
-    }
-}
-
-async fn orders(
-    account: &Account,
-    request: Request,
-    context: &CallContext,
-) -> Result<Vec<Order>, CallError> {
-    let method = request.method();
-    match account.call_raw(request, context).await? {
-        Answer::Orders(orders) => Ok(orders),
-        _ => Err(unusable(method.name())),
-    }
-}
-
-fn unusable(method: &str) -> CallError {
-    Failure::Unusable(format!("the terminal's answer to {method} is of another kind")).into()
+) -> Result<(Vec<Order>, Vec<Deal>), CallError> {
+    let orders = calls::HistoryOrdersGet { date_from, date_to, selection: selection.clone() };
+    let orders = account.call_raw(orders, context).await?;
+    let deals = calls::HistoryDealsGet { date_from, date_to, selection };
+    Ok((orders, account.call_raw(deals, context).await?))
 }
 
 #[cfg(test)]
