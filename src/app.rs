@@ -56,6 +56,9 @@ pub enum Error {
     /// An actor that the service cannot be without failed again and again.
     #[error("the {} actor failed again and again", .0.name())]
     GivenUp(Role),
+    /// The root actor failed, and with it all others ended.
+    #[error("the gateway actor failed")]
+    RootFailed,
     /// Another gateway uses the journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -121,18 +124,15 @@ impl Service {
         let accounts = Arc::new(accounts);
         let journal = open_journal(&settings.trading, &accounts, &metrics)?;
         let trading = Trading::new(&depths, journal, settings.trading, &accounts, metrics.clone());
-        let (pool, gateway) = (Pool::new(&depths), Gateway::new(&depths));
+        let pool = Pool::new(accounts.clone(), &depths);
+        let gateway = Gateway::new(&depths, metrics.clone(), pool.clone(), trading.clone());
         let (sampled_sender, first_sample) = FirstSample::new();
         let (given_up_sender, given_up) = oneshot::channel();
         let args = root::Args {
             gateway: gateway.clone(),
             catalog: catalog.clone(),
             depths,
-            metrics: metrics.clone(),
-            accounts: accounts.clone(),
-            pool: pool.clone(),
             pool_options: Arc::new(settings.pool),
-            trading: trading.clone(),
             sampler_interval: settings.sampler_interval,
             disks: settings.disks,
             sampled: sampled_sender,
@@ -190,7 +190,9 @@ impl Service {
         let serving = tokio::spawn(api::serve(connections, self.app.clone(), self.stop.clone()));
         tokio::select! {
             signal = signals.next() => info!(signal, grace = ?self.shutdown_grace, "stopping"),
-            Ok(role) = &mut self.given_up => return Err(Error::GivenUp(role)),
+            given_up = &mut self.given_up => {
+                return Err(given_up.map_or(Error::RootFailed, Error::GivenUp));
+            }
         }
         tokio::select! {
             () = self.end(serving) => {}

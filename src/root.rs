@@ -1,74 +1,136 @@
-//! The root actor: supervises the metrics actor, the sampler, the pool and the
-//! trading actor, and gives up when one of them cannot be kept alive.
+//! The root actor: supervises the metrics actor, the sampler, the pool and the trading actor.
+//!
+//! It restarts each of them up to five times within a minute. After that it gives the child up, and
+//! the process ends with 1; without the sampler alone it goes on, because a gateway that does not
+//! measure its machine still serves.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::error;
 
-use crate::actor::{Address, Depths, Envelope, Role};
+use crate::actor::{
+    Address, Children, Depths, Ended, Envelope, Ping, RestartPolicy, Role, Verdict,
+};
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
-use crate::pool::{self, Accounts, Pool, supervisor};
+use crate::pool::{self, Pool, supervisor};
 use crate::sampler::{self, Sampler};
 use crate::trading::{self, Trading, TradingActor};
 
-/// Restarts of one actor within [`WINDOW`] before it is given up.
-const BUDGET: usize = 5;
+/// The first delays are short: while the trading actor is away, trades are refused.
+const RESTARTS: RestartPolicy = RestartPolicy {
+    backoff: Duration::from_millis(10),
+    backoff_max: Duration::from_secs(1),
+    budget: 5,
+    window: Duration::from_secs(60),
+};
 
-/// How long a restart counts.
-const WINDOW: Duration = Duration::from_secs(60);
+/// What the root supervises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Child {
+    /// The metrics actor.
+    Metrics,
+    /// The sampler.
+    Sampler,
+    /// The pool.
+    Pool,
+    /// The trading actor.
+    Trading,
+}
+
+impl Child {
+    /// Every child, in the order of their start.
+    const ALL: [Child; 4] = [Child::Metrics, Child::Sampler, Child::Pool, Child::Trading];
+
+    fn role(self) -> Role {
+        match self {
+            Child::Metrics => Role::Metrics,
+            Child::Sampler => Role::Sampler,
+            Child::Pool => Role::Pool,
+            Child::Trading => Role::Trading,
+        }
+    }
+}
 
 /// What the root is told.
 pub enum Msg {
     /// Answers that it lives.
-    Ping(oneshot::Sender<()>),
+    Ping(Ping),
+    /// Time to start a child again.
+    Start(Child),
+    /// Kill a child, or, without one, fail.
+    #[cfg(test)]
+    Kill(Option<Child>),
 }
 
-/// The way to the root actor. Cheap to clone.
+impl From<Ping> for Msg {
+    fn from(ping: Ping) -> Msg {
+        Msg::Ping(ping)
+    }
+}
+
+/// The way to the root actor and its children. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
     address: Address<Msg>,
+    metrics: Metrics,
+    sampler: Address<sampler::Msg>,
+    sampler_given_up: Arc<AtomicBool>,
+    pool: Pool,
+    trading: Trading,
 }
 
 impl Gateway {
-    /// A way to an actor that is still to be started.
-    pub fn new(depths: &Depths) -> Gateway {
-        Gateway { address: Address::new(Role::Gateway, depths) }
+    /// The way to actors that have yet to be started.
+    pub fn new(depths: &Depths, metrics: Metrics, pool: Pool, trading: Trading) -> Gateway {
+        Gateway {
+            address: Address::new(Role::Gateway, depths),
+            metrics,
+            sampler: Address::new(Role::Sampler, depths),
+            sampler_given_up: Arc::default(),
+            pool,
+            trading,
+        }
     }
 
-    /// Whether the actor answers.
-    pub async fn ping(&self) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.address.send(Msg::Ping(reply)).is_ok() && answer.await.is_ok()
+    /// The root actor and its children, as far as they do not answer within a time. Leaves the
+    /// sampler out once it was given up.
+    pub async fn silent(&self, within: Duration) -> Vec<Role> {
+        let sampler_given_up = self.sampler_given_up.load(Ordering::Relaxed);
+        let pings: [(Role, BoxFuture<'_, bool>); 5] = [
+            (Role::Gateway, self.address.ping().boxed()),
+            (Role::Metrics, self.metrics.ping().boxed()),
+            (Role::Sampler, async { sampler_given_up || self.sampler.ping().await }.boxed()),
+            (Role::Pool, self.pool.ping().boxed()),
+            (Role::Trading, self.trading.ping().boxed()),
+        ];
+        let silent = pings.map(|(role, ping)| async move {
+            let answers = tokio::time::timeout(within, ping).await.unwrap_or(false);
+            (!answers).then_some(role)
+        });
+        join_all(silent).await.into_iter().flatten().collect()
     }
 }
 
-/// The actor.
+/// The root of all actors.
 pub struct Root;
 
 /// What the actor needs.
 pub struct Args {
-    /// Its own address.
+    /// Its own address and those of its children.
     pub gateway: Gateway,
     /// Every family.
     pub catalog: Arc<Catalog>,
     /// How many messages wait.
     pub depths: Depths,
-    /// The metrics actor's address.
-    pub metrics: Metrics,
-    /// The accounts.
-    pub accounts: Arc<Accounts>,
-    /// The pool's address.
-    pub pool: Pool,
     /// How sessions treat their terminals.
     pub pool_options: Arc<pool::Options>,
-    /// The trading actor's address.
-    pub trading: Trading,
     /// From one measurement of the machine to the next.
     pub sampler_interval: Duration,
     /// Mount points to report.
@@ -82,8 +144,7 @@ pub struct Args {
 /// What the actor knows.
 pub struct State {
     args: Args,
-    children: HashMap<ActorId, Role>,
-    restarts: HashMap<Role, Vec<Instant>>,
+    children: Children<Child>,
     given_up: Option<oneshot::Sender<Role>>,
 }
 
@@ -97,47 +158,47 @@ impl Actor for Root {
         myself: ActorRef<Self::Msg>,
         mut args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        args.gateway.address.assign(myself.clone());
-        info!(actor = Role::Gateway.name(), "actor started");
+        args.gateway.address.started(myself.clone());
         let given_up = std::mem::replace(&mut args.given_up, oneshot::channel().0);
-        let mut state = State {
-            args,
-            children: HashMap::new(),
-            restarts: HashMap::new(),
-            given_up: Some(given_up),
-        };
-        for role in [Role::Metrics, Role::Sampler, Role::Pool, Role::Trading] {
-            state.start(role, &myself.get_cell()).await?;
+        let children = Children::new(RESTARTS);
+        let mut state = State { args, children, given_up: Some(given_up) };
+        for child in Child::ALL {
+            // Here a failure ends the process, as it should: the gateway has not started.
+            state.spawn(child, &myself).await.map_err(|ended| ended.reason)?;
         }
         Ok(state)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        _state: &mut State,
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let Msg::Ping(reply) = message.open();
-        let _ = reply.send(());
+        match message.open() {
+            Msg::Ping(ping) => ping.answer(),
+            #[cfg(test)]
+            Msg::Kill(Some(child)) => state.children.kill(&child),
+            #[cfg(test)]
+            Msg::Kill(None) => return Err("injected".into()),
+            Msg::Start(child) => match state.spawn(child, &myself).await {
+                Ok(()) => {
+                    state.args.gateway.metrics.record(Event::ActorRestarted(child.role()));
+                }
+                Err(ended) => state.restart_or_give_up(ended),
+            },
+        }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Self::Msg>,
+        _myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let (actor, reason) = match event {
-            SupervisionEvent::ActorFailed(actor, reason) => (actor, reason.to_string()),
-            SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                (actor, reason.unwrap_or_else(|| "it was stopped".to_owned()))
-            }
-            _ => return Ok(()),
-        };
-        if let Some(role) = state.children.remove(&actor.get_id()) {
-            state.restart(role, &reason, &myself.get_cell()).await;
+        if let Some(ended) = state.children.ended(event) {
+            state.restart_or_give_up(ended);
         }
         Ok(())
     }
@@ -147,71 +208,206 @@ impl Actor for Root {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        state.children.clear();
-        // Otherwise the children would be killed without their own end.
-        myself.stop_children_and_wait(None, None).await;
-        info!(actor = Role::Gateway.name(), "actor stopped");
+        state.children.stop(myself.get_cell()).await;
+        state.args.gateway.address.stopped();
         Ok(())
     }
 }
 
 impl State {
-    async fn start(&mut self, role: Role, myself: &ActorCell) -> Result<(), SpawnErr> {
-        let args = &self.args;
-        let (metrics, depths) = (args.metrics.clone(), args.depths.clone());
-        let child = match role {
-            Role::Metrics => {
-                let catalog = args.catalog.clone();
-                let args = collector::Args::new(catalog, depths, metrics);
-                Actor::spawn_linked(None, Collector, args, myself.clone()).await?.0.get_cell()
+    async fn spawn(
+        &mut self,
+        child: Child,
+        myself: &ActorRef<Envelope<Msg>>,
+    ) -> Result<(), Ended<Child>> {
+        let (args, gateway, myself) = (&self.args, &self.args.gateway, myself.get_cell());
+        let (metrics, depths) = (gateway.metrics.clone(), args.depths.clone());
+        match child {
+            Child::Metrics => {
+                let args = collector::Args::new(args.catalog.clone(), depths, metrics);
+                self.children.spawn(child, Collector, args, myself).await
             }
-            Role::Sampler => {
+            Child::Sampler => {
                 let args = sampler::Args {
                     interval: args.sampler_interval,
                     disks: args.disks.clone(),
                     metrics,
                     sampled: args.sampled.clone(),
-                    depths,
+                    address: gateway.sampler.clone(),
                 };
-                Actor::spawn_linked(None, Sampler, args, myself.clone()).await?.0.get_cell()
+                self.children.spawn(child, Sampler, args, myself).await
             }
-            Role::Trading => {
-                let args = trading::Args { trading: args.trading.clone() };
-                Actor::spawn_linked(None, TradingActor, args, myself.clone()).await?.0.get_cell()
-            }
-            _ => {
+            Child::Pool => {
                 let args = supervisor::Args {
-                    accounts: args.accounts.clone(),
                     options: args.pool_options.clone(),
                     metrics,
-                    pool: args.pool.clone(),
+                    pool: gateway.pool.clone(),
                 };
-                let supervisor = supervisor::Supervisor;
-                Actor::spawn_linked(None, supervisor, args, myself.clone()).await?.0.get_cell()
+                self.children.spawn(child, supervisor::Supervisor, args, myself).await
             }
-        };
-        self.children.insert(child.get_id(), role);
-        Ok(())
+            Child::Trading => {
+                let args = trading::Args { trading: gateway.trading.clone() };
+                self.children.spawn(child, TradingActor, args, myself).await
+            }
+        }
     }
 
-    async fn restart(&mut self, role: Role, reason: &str, myself: &ActorCell) {
-        let now = Instant::now();
-        let restarts = self.restarts.entry(role).or_default();
-        restarts.retain(|at| now.duration_since(*at) < WINDOW);
-        restarts.push(now);
-        if restarts.len() <= BUDGET {
-            error!(actor = role.name(), reason, "actor restarting");
-            match self.start(role, myself).await {
-                Ok(()) => return self.args.metrics.record(Event::ActorRestarted(role)),
-                Err(fault) => error!(actor = role.name(), %fault, "actor did not start"),
+    fn restart_or_give_up(&mut self, ended: Ended<Child>) {
+        let Ended { key: child, reason, verdict } = ended;
+        let role = child.role();
+        let gateway = &self.args.gateway;
+        match verdict {
+            Verdict::Retry(delay) => {
+                error!(actor = role.name(), reason, retry_in = ?delay, "actor restarting");
+                gateway.address.send_after(delay, Msg::Start(child));
+            }
+            Verdict::Spent => {
+                error!(actor = role.name(), reason, "actor given up");
+                if child == Child::Sampler {
+                    gateway.sampler_given_up.store(true, Ordering::Relaxed);
+                    gateway.metrics.record(Event::SamplerGone);
+                } else if let Some(given_up) = self.given_up.take() {
+                    let _ = given_up.send(role);
+                }
             }
         }
-        error!(actor = role.name(), reason, "actor given up");
-        // Without measurements of the machine the service is still one.
-        if role == Role::Sampler {
-            self.args.metrics.record(Event::SamplerGone);
-        } else if let Some(given_up) = self.given_up.take() {
-            let _ = given_up.send(role);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::metrics::{self, StatusLabels};
+    use crate::pool::{Accounts, Savings};
+    use crate::trading::NoJournal;
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    /// A gateway without accounts.
+    struct Harness {
+        gateway: Gateway,
+        catalog: Arc<Catalog>,
+        given_up: oneshot::Receiver<Role>,
+    }
+
+    impl Harness {
+        async fn start() -> Harness {
+            let depths = Depths::default();
+            let measured = metrics::Options {
+                enabled: true,
+                status_labels: StatusLabels::Exact,
+                duration_buckets: vec![1.0],
+                call_buckets: vec![1.0],
+            };
+            let catalog = Arc::new(Catalog::new(&measured, &[]).unwrap());
+            let metrics = Metrics::new(&depths, true);
+            let savings = Savings { share: false, cache: 0 };
+            let accounts = Accounts::new(vec![], savings, &catalog, &metrics, &depths);
+            let accounts = Arc::new(accounts);
+            let directory = std::env::temp_dir();
+            let options = trading::Options {
+                journal: directory.join("none"),
+                retention: SOON,
+                tag: true,
+                not_found_after: SOON,
+            };
+            let journal = Err(NoJournal::NotNeeded);
+            let trading = Trading::new(&depths, journal, options, &accounts, metrics.clone());
+            let pool = Pool::new(accounts, &depths);
+            let gateway = Gateway::new(&depths, metrics, pool, trading);
+            let (sender, given_up) = oneshot::channel();
+            let args = Args {
+                gateway: gateway.clone(),
+                catalog: catalog.clone(),
+                depths,
+                pool_options: Arc::new(pool::Options {
+                    call_timeout: SOON,
+                    trade_timeout: SOON,
+                    probe_interval: SOON,
+                    restart: RESTARTS,
+                    quarantine_retry: SOON,
+                }),
+                sampler_interval: SOON,
+                disks: vec![],
+                sampled: watch::channel(false).0,
+                given_up: sender,
+            };
+            Actor::spawn(None, Root, args).await.unwrap();
+            Harness { gateway, catalog, given_up }
         }
+
+        fn kill(&self, child: Option<Child>) {
+            assert!(self.gateway.address.send(Msg::Kill(child)).is_ok());
+        }
+
+        fn restarts(&self, child: Child) -> u64 {
+            let restarts = &self.catalog.gateway_actor_restarts_total;
+            restarts.with_label_values(&[child.role().name()]).get()
+        }
+
+        /// Waits until a child has been restarted so often, which the metrics count.
+        async fn restarted(&self, child: Child, times: u64) {
+            eventually(|| self.restarts(child) == times).await;
+        }
+    }
+
+    async fn eventually(mut holds: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < until, "it never holds");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_ends_is_restarted_and_answers_again() {
+        let harness = Harness::start().await;
+        for child in Child::ALL {
+            assert!(harness.gateway.silent(SOON).await.is_empty());
+            harness.kill(Some(child));
+            harness.restarted(child, 1).await;
+        }
+        assert!(harness.gateway.silent(SOON).await.is_empty());
+        assert_eq!(Child::ALL.map(|child| harness.restarts(child)), [1; Child::ALL.len()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_ends_more_than_five_times_within_a_minute_is_given_up() {
+        for child in [Child::Metrics, Child::Pool, Child::Trading] {
+            let mut harness = Harness::start().await;
+            for restart in 1..=5 {
+                harness.kill(Some(child));
+                harness.restarted(child, restart).await;
+                assert!(harness.given_up.try_recv().is_err());
+            }
+            harness.kill(Some(child));
+            assert_eq!((&mut harness.given_up).await, Ok(child.role()));
+            assert_eq!(harness.gateway.silent(SOON).await, [child.role()]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gateway_goes_on_without_its_sampler() {
+        let mut harness = Harness::start().await;
+        for restart in 1..=5 {
+            harness.kill(Some(Child::Sampler));
+            harness.restarted(Child::Sampler, restart).await;
+        }
+        harness.kill(Some(Child::Sampler));
+        eventually(|| harness.gateway.sampler_given_up.load(Ordering::Relaxed)).await;
+        assert!(harness.gateway.silent(SOON).await.is_empty());
+        assert!(harness.given_up.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_root_that_fails_ends_the_process() {
+        let harness = Harness::start().await;
+        harness.kill(None);
+        // Which `app` waits for.
+        assert!(harness.given_up.await.is_err());
+        let roles = [Role::Gateway, Role::Metrics, Role::Sampler, Role::Pool, Role::Trading];
+        assert_eq!(harness.gateway.silent(SOON).await, roles);
     }
 }

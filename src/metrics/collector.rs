@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::overview::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
 use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
-use crate::actor::{Address, Depths, Envelope, Role};
+use crate::actor::{Address, Depths, Envelope, Ping, Role};
 use crate::mt5::Method;
 
 /// Numbers renderings across restarts of the actor, so that a report about one which an earlier
@@ -38,7 +38,13 @@ pub enum Msg {
     /// Time for the next point of the history.
     Tick,
     /// Answers that it lives.
-    Ping(oneshot::Sender<()>),
+    Ping(Ping),
+}
+
+impl From<Ping> for Msg {
+    fn from(ping: Ping) -> Msg {
+        Msg::Ping(ping)
+    }
 }
 
 /// The way to the metrics actor. Cheap to clone.
@@ -87,8 +93,7 @@ impl Metrics {
 
     /// Whether the actor answers.
     pub async fn ping(&self) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.address.send(Msg::Ping(reply)).is_ok() && answer.await.is_ok()
+        self.address.ping().await
     }
 }
 
@@ -176,9 +181,7 @@ impl Actor for Collector {
                 state.history.tick(&state.args.catalog);
                 state.args.metrics.address.send_after(overview::INTERVAL, Msg::Tick);
             }
-            Msg::Ping(reply) => {
-                let _ = reply.send(());
-            }
+            Msg::Ping(ping) => ping.answer(),
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::history::{self, HistoryPage};
 use super::labels::{Rejection, SessionState};
 use super::server_time::ServerTime;
 use super::{AccountOptions, Availability, Savings, session};
-use crate::actor::{Address, Depths, Role};
+use crate::actor::{Address, Depths};
 use crate::clock::BootInstant;
 use crate::metrics::{AccountId, Catalog, Event, Metrics};
 use crate::mt5::{
@@ -69,7 +69,10 @@ impl Accounts {
         let accounts = accounts.into_iter().enumerate().map(|(index, options)| {
             let id = AccountId(index);
             let slots = (0..options.sessions)
-                .map(|_| SessionSlot::new(options.queue, catalog.queue(id), depths))
+                .map(|index| {
+                    let address = Address::of_session(&options.name, index, depths);
+                    SessionSlot::new(options.queue, catalog.queue(id), address)
+                })
                 .collect();
             let account = Account {
                 id,
@@ -100,6 +103,11 @@ impl Accounts {
     /// The account of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Account>> {
         self.accounts.get(name)
+    }
+
+    /// The account of this place in the configuration.
+    pub(super) fn by_id(&self, id: AccountId) -> Option<&Arc<Account>> {
+        self.iter().find(|account| account.id == id)
     }
 
     /// Every account, by name.
@@ -769,6 +777,13 @@ impl Account {
         }
     }
 
+    /// Notes that a session has no actor, and so no terminal.
+    pub(super) fn vacate(&self, index: usize, to: SessionState, retry_at: Option<Instant>) {
+        self.set_connected(index, false);
+        self.slots[index].set_busy_since(None, false);
+        self.set_state(index, to, retry_at);
+    }
+
     pub(super) fn state(&self, index: usize) -> SessionState {
         self.slots[index].lock().state
     }
@@ -796,9 +811,9 @@ impl Account {
 }
 
 impl SessionSlot {
-    fn new(queue: usize, depth: Arc<AtomicI64>, depths: &Depths) -> SessionSlot {
+    fn new(queue: usize, depth: Arc<AtomicI64>, address: Address<session::Msg>) -> SessionSlot {
         SessionSlot {
-            address: Address::new(Role::Session, depths),
+            address,
             lease: Lease::default(),
             queue,
             admission: Arc::new(Semaphore::new(queue)),

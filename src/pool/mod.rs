@@ -1,15 +1,13 @@
 //! Who owns terminals, and who may use them.
 //!
 //! The [`supervisor`] actor owns one [`session`] actor for each configured
-//! terminal. The [`directory`] says who is ready and admits calls, so that the
-//! way of a call goes from HTTP straight to a session; [`sharing`] lets equal calls
-//! that wait be one, and [`cache`] keeps bars that have closed. [`restart`] decides when
-//! a terminal that failed is started again. This room knows nothing of HTTP and
+//! terminal. [`Accounts`] says who is ready and admits calls, so that a call goes from
+//! HTTP straight to a session. [`coalescing`] joins equal reads that wait, and
+//! [`bar_cache`] keeps bars that have closed. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
 mod accounts;
 mod availability;
-mod backoff;
 mod bar_cache;
 mod call;
 mod coalescing;
@@ -22,12 +20,12 @@ pub mod supervisor;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::RestartPolicy;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
 pub use self::accounts::{Account, AccountStatus, Accounts, ErrorReport, SessionStatus};
 pub use self::availability::{Availability, Ready};
-pub use self::backoff::Policy;
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, Traded};
 pub use self::labels::{Rejection, RestartReason, SessionState};
@@ -42,8 +40,10 @@ pub struct Options {
     pub trade_timeout: Duration,
     /// How often a terminal is asked whether it is connected.
     pub probe_interval: Duration,
-    /// When a terminal that failed is started again.
-    pub restart: Policy,
+    /// When a terminal or session actor that failed is started again.
+    pub restart: RestartPolicy,
+    /// How long a session is quarantined whose restart budget is spent.
+    pub quarantine_retry: Duration,
 }
 
 /// How reads are saved.

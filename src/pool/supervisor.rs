@@ -4,37 +4,45 @@
 //! `[restart]`, the ones that a session has for its terminal: a session that fails whenever it
 //! starts would otherwise start terminals as fast as the machine can.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::error;
 
 use super::Options;
 use super::accounts::{Account, Accounts};
-use super::backoff::{History, Verdict};
 use super::labels::SessionState;
-use super::session::{self, Session};
-use crate::actor::{Address, Depths, Envelope, Role};
+use super::session::{self, Session, Settled, StopToken};
+use crate::actor::{Address, Children, Depths, Ended, Envelope, Ping, Role, Verdict};
 use crate::metrics::{AccountId, Event, Metrics};
 
 /// What the pool is told.
 pub enum Msg {
     /// Start a session whose actor failed, unless it was started meanwhile.
     Start(SessionKey),
-    /// Replace the terminals of an account, one at a time.
-    Restart(Arc<Account>, oneshot::Sender<bool>),
-    /// The replacements of an account are over.
-    Restarted(Arc<Account>),
-    /// Let every terminal finish and end it; answered when all are gone.
-    Stop(oneshot::Sender<()>),
+    /// Replace the terminals of an account, one at a time. The answer is `false` if that is under
+    /// way already.
+    Restart(AccountId, oneshot::Sender<bool>),
+    /// A session of the account has settled after its replacement, or its actor has failed.
+    Settled(AccountId),
+    /// Let every terminal finish and end it.
+    Stop(StopToken),
     /// Answers that it lives.
-    Ping(oneshot::Sender<()>),
+    Ping(Ping),
+    /// Fail.
+    #[cfg(test)]
+    Fail,
+}
+
+impl From<Ping> for Msg {
+    fn from(ping: Ping) -> Msg {
+        Msg::Ping(ping)
+    }
 }
 
 /// A session: its account, and which of the account's sessions it is.
@@ -44,77 +52,71 @@ pub type SessionKey = (AccountId, usize);
 #[derive(Clone)]
 pub struct Pool {
     address: Address<Msg>,
+    accounts: Arc<Accounts>,
     /// Whether a pool actor has started before, which has reported the sessions' first state.
     announced: Arc<AtomicBool>,
 }
 
 impl Pool {
-    /// A way to an actor that is still to be started.
-    pub fn new(depths: &Depths) -> Pool {
-        Pool { address: Address::new(Role::Pool, depths), announced: Arc::default() }
+    /// The way to an actor that has yet to be started.
+    pub fn new(accounts: Arc<Accounts>, depths: &Depths) -> Pool {
+        Pool { address: Address::new(Role::Pool, depths), accounts, announced: Arc::default() }
     }
 
-    /// Begins to replace the terminals of an account. `false`: that is under way
-    /// already. `None`: the pool is being restarted.
-    pub async fn restart(&self, account: Arc<Account>) -> Option<bool> {
+    /// Begins to replace the terminals of an account. `false`: that is under way already. `None`: the
+    /// pool is being restarted.
+    pub async fn restart(&self, account: &Account) -> Option<bool> {
         let (reply, answer) = oneshot::channel();
-        self.address.send(Msg::Restart(account, reply)).ok()?;
+        self.address.send(Msg::Restart(account.id, reply)).ok()?;
         answer.await.ok()
     }
 
-    /// Lets every terminal finish and ends it.
+    /// Lets every terminal finish, ends it, and waits until it is gone.
     pub async fn stop(&self) {
-        let (reply, stopped) = oneshot::channel();
-        if self.address.send(Msg::Stop(reply)).is_ok() {
-            let _ = stopped.await;
+        let (token, mut sessions) = mpsc::channel(1);
+        if self.address.send(Msg::Stop(token)).is_err() {
+            return;
+        }
+        // Ends when the last session has dropped its token.
+        let _ = sessions.recv().await;
+        for account in self.accounts.iter() {
+            for slot in &account.slots {
+                let _gone = slot.lease.lock().await;
+            }
         }
     }
 
     /// Whether the actor answers.
     pub async fn ping(&self) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.address.send(Msg::Ping(reply)).is_ok() && answer.await.is_ok()
+        self.address.ping().await
     }
 }
 
-/// The actor.
+/// Supervises the sessions.
 pub struct Supervisor;
 
 /// What the actor needs.
 pub struct Args {
-    /// The accounts.
-    pub accounts: Arc<Accounts>,
+    /// Its own address, and the accounts.
+    pub pool: Pool,
     /// How sessions treat their terminals.
     pub options: Arc<Options>,
     /// Where to report.
     pub metrics: Metrics,
-    /// Its own address.
-    pub pool: Pool,
 }
 
 /// What the actor knows.
 pub struct State {
     args: Args,
-    sessions: HashMap<ActorId, Running>,
-    /// Sessions without an actor, until their next start.
-    delayed: HashMap<SessionKey, Delayed>,
-    /// Failures of actors, not of terminals, which the sessions count themselves.
-    failures: HashMap<SessionKey, History>,
-    restarting: Vec<Arc<Account>>,
+    /// Of this actor alone.
+    address: Address<Msg>,
+    /// Their failures are those of actors, not of terminals, which the sessions count themselves.
+    sessions: Children<SessionKey>,
+    /// Sessions whose actor failed, each with the timer of its next start.
+    delayed: HashMap<SessionKey, AbortHandle>,
+    /// Accounts whose terminals are being replaced, with the sessions whose turn has yet to come.
+    restarting: HashMap<AccountId, VecDeque<usize>>,
     stopping: bool,
-}
-
-/// A session that has an actor.
-struct Running {
-    args: session::Args,
-    since: Instant,
-}
-
-/// A session whose actor failed.
-struct Delayed {
-    args: session::Args,
-    /// Its next start, unless somebody is faster.
-    start: AbortHandle,
 }
 
 impl Actor for Supervisor {
@@ -127,14 +129,13 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        args.pool.address.assign(myself.clone());
-        info!(actor = Role::Pool.name(), "actor started");
+        args.pool.address.started(myself);
         Ok(State {
+            address: args.pool.address.pinned(),
+            sessions: Children::new(args.options.restart.clone()),
             args,
-            sessions: HashMap::new(),
             delayed: HashMap::new(),
-            failures: HashMap::new(),
-            restarting: vec![],
+            restarting: HashMap::new(),
             stopping: false,
         })
     }
@@ -144,21 +145,19 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let accounts = state.args.accounts.clone();
+        let accounts = state.args.pool.accounts.clone();
         let announced = state.args.pool.announced.swap(true, Ordering::Relaxed);
         for account in accounts.iter() {
             if announced {
                 // The sessions of the pool that failed ended with it, in whatever state.
                 for index in 0..account.slots.len() {
-                    vacate(account, index, SessionState::Starting, None);
+                    account.vacate(index, SessionState::Starting, None);
                 }
             } else {
                 account.announce();
             }
             for index in 0..account.slots.len() {
-                let options = state.args.options.clone();
-                let args = session::Args { account: account.clone(), index, options };
-                state.start(&myself, args).await;
+                state.start(&myself, account, index).await;
             }
         }
         Ok(())
@@ -173,27 +172,17 @@ impl Actor for Supervisor {
         match message.open() {
             Msg::Start(key) => state.start_again(&myself, key).await,
             Msg::Restart(account, reply) => {
-                let under_way = state.restarting.iter().any(|other| Arc::ptr_eq(other, &account));
-                if !under_way && !state.stopping {
-                    let started = state.start_delayed(&myself, &account).await;
-                    state.restarting.push(account.clone());
-                    tokio::spawn(restart_each(account, started, state.args.pool.clone()));
+                let begins = !state.restarting.contains_key(&account);
+                if begins && !state.stopping {
+                    state.begin_restart(&myself, account).await;
                 }
-                let _ = reply.send(!under_way);
+                let _ = reply.send(begins);
             }
-            Msg::Restarted(account) => {
-                state.restarting.retain(|other| !Arc::ptr_eq(other, &account));
-            }
-            Msg::Stop(reply) => {
-                state.stopping = true;
-                for (_, delayed) in state.delayed.drain() {
-                    delayed.start.abort();
-                }
-                tokio::spawn(stop_all(state.args.accounts.clone(), reply));
-            }
-            Msg::Ping(reply) => {
-                let _ = reply.send(());
-            }
+            Msg::Settled(account) => state.replace_next(account),
+            Msg::Stop(token) => state.stop(&token),
+            Msg::Ping(ping) => ping.answer(),
+            #[cfg(test)]
+            Msg::Fail => return Err("injected".into()),
         }
         Ok(())
     }
@@ -204,18 +193,10 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let (actor, reason) = match event {
-            SupervisionEvent::ActorFailed(actor, reason) => (actor, reason.to_string()),
-            SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                (actor, reason.unwrap_or_else(|| "it was stopped".to_owned()))
-            }
-            _ => return Ok(()),
-        };
-        let Some(Running { args, since }) = state.sessions.remove(&actor.get_id()) else {
-            return Ok(());
-        };
-        if !state.stopping {
-            state.fail(args, since.elapsed(), &reason);
+        if let Some(ended) = state.sessions.ended(event)
+            && !state.stopping
+        {
+            state.start_later(ended);
         }
         Ok(())
     }
@@ -223,25 +204,29 @@ impl Actor for Supervisor {
     async fn post_stop(
         &self,
         myself: ActorRef<Self::Msg>,
-        _state: &mut State,
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        // Otherwise the children would be killed without their own end.
-        myself.stop_children_and_wait(None, None).await;
-        info!(actor = Role::Pool.name(), "actor stopped");
+        state.sessions.stop(myself.get_cell()).await;
+        state.address.stopped();
         Ok(())
     }
 }
 
 impl State {
     /// Starts a session. `false`: its actor did not start, which is tried again later.
-    async fn start(&mut self, myself: &ActorRef<Envelope<Msg>>, args: session::Args) -> bool {
-        match Actor::spawn_linked(None, Session, args.clone(), myself.get_cell()).await {
-            Ok((actor, _)) => {
-                self.sessions.insert(actor.get_id(), Running { args, since: Instant::now() });
-                true
-            }
-            Err(fault) => {
-                self.fail(args, Duration::ZERO, &format!("the actor did not start: {fault}"));
+    async fn start(
+        &mut self,
+        myself: &ActorRef<Envelope<Msg>>,
+        account: &Arc<Account>,
+        index: usize,
+    ) -> bool {
+        let (account, options) = (account.clone(), self.args.options.clone());
+        let key = (account.id, index);
+        let args = session::Args { account, index, options };
+        match self.sessions.spawn(key, Session, args, myself.get_cell()).await {
+            Ok(()) => true,
+            Err(ended) => {
+                self.start_later(ended);
                 false
             }
         }
@@ -249,43 +234,33 @@ impl State {
 
     /// Starts a session whose actor failed, unless that has been done.
     async fn start_again(&mut self, myself: &ActorRef<Envelope<Msg>>, key: SessionKey) {
-        let Some(Delayed { args, start }) = self.delayed.remove(&key) else {
+        let Some(timer) = self.delayed.remove(&key) else {
             return;
         };
-        start.abort();
-        if self.start(myself, args).await {
+        timer.abort();
+        let (id, index) = key;
+        let Some(account) = self.account(id) else {
+            return;
+        };
+        if self.start(myself, &account, index).await {
             self.args.metrics.record(Event::ActorRestarted(Role::Session));
         }
     }
 
-    /// Starts an account's sessions that wait for their next start, and tells which.
-    async fn start_delayed(
-        &mut self,
-        myself: &ActorRef<Envelope<Msg>>,
-        account: &Account,
-    ) -> Vec<usize> {
-        let keys = self.delayed.keys().filter(|(id, _)| *id == account.id);
-        let keys: Vec<SessionKey> = keys.copied().collect();
-        for key in &keys {
-            self.start_again(myself, *key).await;
-        }
-        keys.into_iter().map(|(_, index)| index).collect()
-    }
-
-    /// Notes that a session's actor failed after it had run for a time, and schedules its next
-    /// start. Until then the session takes no calls.
-    fn fail(&mut self, args: session::Args, ran: Duration, reason: &str) {
-        let (account, session) = (&args.account, args.index);
-        let key = (account.id, session);
-        let policy = &self.args.options.restart;
-        let history = self.failures.entry(key).or_insert_with(|| History::new(policy.clone()));
-        if ran >= policy.window {
-            history.ready();
-        }
-        let verdict = history.failed(Instant::now(), false, rand::random_range(0.0..=1.0));
+    /// Schedules the next start of a session whose actor failed. Until then the session takes no
+    /// calls.
+    fn start_later(&mut self, ended: Ended<SessionKey>) {
+        let Ended { key, reason, verdict } = ended;
+        let (id, session) = key;
+        let Some(account) = self.account(id) else {
+            return;
+        };
         let (to, delay, message) = match verdict {
             Verdict::Retry(delay) => (SessionState::BackingOff, delay, "actor restarting"),
-            Verdict::Quarantine(delay) => (SessionState::Quarantined, delay, "actor quarantined"),
+            Verdict::Spent => {
+                let delay = self.args.options.quarantine_retry;
+                (SessionState::Quarantined, delay, "actor quarantined")
+            }
         };
         error!(
             actor = Role::Session.name(),
@@ -296,54 +271,73 @@ impl State {
             "{message}"
         );
         account.note_error(session, format!("the session's actor failed: {reason}"));
-        vacate(account, session, to, Some(Instant::now() + delay));
-        let start = self.args.pool.address.send_after(delay, Msg::Start(key));
-        self.delayed.insert(key, Delayed { args, start });
+        account.vacate(session, to, Some(Instant::now() + delay));
+        self.delayed.insert(key, self.address.send_after(delay, Msg::Start(key)));
     }
-}
 
-/// Notes that a session has no actor, and so no terminal.
-fn vacate(account: &Account, index: usize, to: SessionState, retry_at: Option<Instant>) {
-    account.set_connected(index, false);
-    account.slots[index].set_busy_since(None, false);
-    account.set_state(index, to, retry_at);
-}
+    /// Begins to replace an account's terminals, one at a time, so that the others serve meanwhile.
+    /// Sessions without an actor start at once instead.
+    async fn begin_restart(&mut self, myself: &ActorRef<Envelope<Msg>>, id: AccountId) {
+        let Some(account) = self.account(id) else {
+            return;
+        };
+        let delayed = self.delayed.keys().filter(|(account, _)| *account == id);
+        let delayed: Vec<SessionKey> = delayed.copied().collect();
+        for key in &delayed {
+            self.start_again(myself, *key).await;
+        }
+        let running = (0..account.slots.len()).filter(|index| !delayed.contains(&(id, *index)));
+        self.restarting.insert(id, running.collect());
+        self.replace_next(id);
+    }
 
-/// Replaces an account's terminals so that the others serve meanwhile, except those of sessions
-/// that were started just now.
-async fn restart_each(account: Arc<Account>, started: Vec<usize>, pool: Pool) {
-    for (index, slot) in account.slots.iter().enumerate() {
-        let (done, settled) = oneshot::channel();
-        let skipped = started.contains(&index);
-        if !skipped && slot.address.send(session::Msg::Restart(done)).is_ok() {
-            // An error means that the session itself was restarted.
-            let _ = settled.await;
+    /// Replaces the terminal of the session whose turn it is.
+    fn replace_next(&mut self, id: AccountId) {
+        let next = self.restarting.get_mut(&id).and_then(VecDeque::pop_front);
+        let (Some(index), Some(account)) = (next, self.account(id)) else {
+            self.restarting.remove(&id);
+            return;
+        };
+        let address = self.address.clone();
+        let settled = Settled::new(move || {
+            // A pool that has failed replaces nothing any more.
+            let _ = address.send(Msg::Settled(id));
+        });
+        // A session without an actor gives the message back, which settles it.
+        drop(account.slots[index].address.send(session::Msg::Restart(settled)));
+    }
+
+    /// Stops every session, each of which holds the token until it has ended.
+    fn stop(&mut self, token: &StopToken) {
+        self.stopping = true;
+        for (_, timer) in self.delayed.drain() {
+            timer.abort();
+        }
+        for slot in self.args.pool.accounts.iter().flat_map(|account| &account.slots) {
+            // A session without an actor has ended.
+            drop(slot.address.send(session::Msg::Stop(token.clone())));
         }
     }
-    let _ = pool.address.send(Msg::Restarted(account));
-}
 
-async fn stop_all(accounts: Arc<Accounts>, reply: oneshot::Sender<()>) {
-    let slots = accounts.iter().flat_map(|account| &account.slots);
-    let stops = slots.filter_map(|slot| {
-        let (done, gone) = oneshot::channel();
-        slot.address.send(session::Msg::Stop(done)).ok().map(|()| gone)
-    });
-    futures_util::future::join_all(stops.collect::<Vec<_>>()).await;
-    let _ = reply.send(());
+    fn account(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.args.pool.accounts.by_id(id).cloned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
 
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::actor::RestartPolicy;
+    use crate::clock::BootInstant;
     use crate::metrics::{self, Catalog, Collector, LabelSets, StatusLabels, collector};
-    use crate::mt5::ServerClock;
-    use crate::pool::{AccountOptions, Policy, Savings};
+    use crate::mt5::{Request, ServerClock, TradeRequest};
+    use crate::pool::{AccountOptions, CallContext, CallError, Savings, TradeError};
     use crate::terminal::simulator::{self, MarginMode};
     use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 
@@ -385,7 +379,11 @@ mod tests {
 
     impl Harness {
         /// Nothing but the metrics actor is started.
-        async fn new(panics: usize, restart: Policy) -> Harness {
+        async fn new(panics: usize, options: Options) -> Harness {
+            Harness::with_latency(panics, options, Duration::ZERO).await
+        }
+
+        async fn with_latency(panics: usize, options: Options, latency: Duration) -> Harness {
             let measured = metrics::Options {
                 enabled: true,
                 status_labels: StatusLabels::Exact,
@@ -407,7 +405,7 @@ mod tests {
                 margin_mode: MarginMode::Hedging,
                 commission: 0.0,
                 bars: BTreeMap::new(),
-                latency: Duration::ZERO,
+                latency,
                 faults: BTreeMap::new(),
             });
             let launcher = Arc::new(Faulty { panics, launches: AtomicUsize::new(0), simulator });
@@ -425,25 +423,19 @@ mod tests {
             };
             let savings = Savings { share: false, cache: 0 };
             let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);
-            let options = Options {
-                call_timeout: Duration::from_secs(5),
-                trade_timeout: Duration::from_secs(5),
-                probe_interval: Duration::from_secs(5),
-                restart,
-            };
+            let accounts = Arc::new(accounts);
             Harness {
                 launcher,
                 catalog,
                 metrics,
-                accounts: Arc::new(accounts),
+                pool: Pool::new(accounts.clone(), &depths),
+                accounts,
                 options: Arc::new(options),
-                pool: Pool::new(&depths),
             }
         }
 
         async fn start_pool(&self) -> (ActorRef<Envelope<Msg>>, JoinHandle<()>) {
             let args = Args {
-                accounts: self.accounts.clone(),
                 options: self.options.clone(),
                 metrics: self.metrics.clone(),
                 pool: self.pool.clone(),
@@ -483,20 +475,32 @@ mod tests {
         }
     }
 
-    fn policy() -> Policy {
-        Policy {
-            backoff: Duration::from_millis(1),
-            backoff_max: Duration::from_secs(60),
-            budget: 1,
-            window: Duration::from_secs(300),
+    fn pool_fails(pool: &ActorRef<Envelope<Msg>>) -> bool {
+        let address = Address::new(Role::Pool, &Depths::default());
+        address.assign(pool.clone());
+        address.send(Msg::Fail).is_ok()
+    }
+
+    fn options() -> Options {
+        Options {
+            call_timeout: Duration::from_secs(5),
+            trade_timeout: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(5),
+            restart: RestartPolicy {
+                backoff: Duration::from_millis(1),
+                backoff_max: Duration::from_secs(60),
+                budget: 1,
+                window: Duration::from_secs(300),
+            },
             quarantine_retry: Duration::from_secs(3600),
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_session_actor_that_fails_is_started_again_after_a_delay() {
         let backoff = Duration::from_secs(2);
-        let harness = Harness::new(1, Policy { backoff, ..policy() }).await;
+        let restart = RestartPolicy { backoff, ..options().restart };
+        let harness = Harness::new(1, Options { restart, ..options() }).await;
         let began = Instant::now();
         harness.start_pool().await;
         harness.is_in(SessionState::BackingOff).await;
@@ -512,10 +516,10 @@ mod tests {
         harness.counts_restarts(1).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn past_the_budget_a_session_actor_is_started_once_in_a_long_while() {
         let quarantine_retry = Duration::from_secs(1);
-        let harness = Harness::new(2, Policy { quarantine_retry, ..policy() }).await;
+        let harness = Harness::new(2, Options { quarantine_retry, ..options() }).await;
         let began = Instant::now();
         harness.start_pool().await;
         harness.is_in(SessionState::Quarantined).await;
@@ -526,24 +530,75 @@ mod tests {
         harness.counts_restarts(2).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_restart_of_the_account_starts_a_quarantined_session_at_once() {
-        let harness = Harness::new(2, policy()).await;
+        let harness = Harness::new(2, options()).await;
         harness.start_pool().await;
         harness.is_in(SessionState::Quarantined).await;
-        assert_eq!(harness.pool.restart(harness.account().clone()).await, Some(true));
+        assert_eq!(harness.pool.restart(harness.account()).await, Some(true));
         harness.is_in(SessionState::Ready).await;
         assert_eq!(harness.launches(), 3);
         harness.counts_restarts(2).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_session_actor_that_fails_answers_its_callers_and_gives_their_permits_back() {
+        let latency = Duration::from_millis(500);
+        let harness = Harness::with_latency(0, options(), latency).await;
+        harness.start_pool().await;
+        harness.is_in(SessionState::Ready).await;
+        let account = harness.account();
+        let read = |patience: u64| {
+            let deadline = Instant::now() + Duration::from_secs(patience);
+            let context = CallContext::new("test".into(), deadline);
+            let account = account.clone();
+            async move { account.call(Request::Version, &context).await }
+        };
+        // The session looks at the account for half a second, and then sends for another half.
+        let trade =
+            account.trade(TradeRequest::default(), BootInstant::now() + Duration::from_secs(3_600));
+        let fail = async {
+            tokio::time::sleep(latency * 3 / 2).await;
+            let address = &account.slots[0].address;
+            assert!(address.send(session::Msg::Fail).is_ok());
+        };
+        let (traded, waiting, ()) = tokio::join!(trade, read(60), fail);
+        let lost = "its session was restarted".to_owned();
+        assert_eq!(traded, Err(TradeError::Unanswered(lost.clone())));
+        assert_eq!(waiting.unwrap_err(), CallError::Died(lost));
+        harness.counts_restarts(1).await;
+        harness.is_in(SessionState::Ready).await;
+        assert_eq!(account.status().sessions[0].queue_depth, 0);
+        assert_eq!(harness.catalog.queue_depths()["demo"], 0.0);
+        assert!(read(60).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_that_stops_waits_until_every_terminal_is_gone() {
+        let harness = Harness::with_latency(0, options(), Duration::from_millis(500)).await;
+        harness.start_pool().await;
+        harness.is_in(SessionState::Ready).await;
+        let account = harness.account();
+        let context = CallContext::new("test".into(), Instant::now() + Duration::from_secs(60));
+        let read = account.call(Request::Version, &context);
+        let stop = async {
+            tokio::task::yield_now().await;
+            harness.pool.stop().await;
+            assert!(account.slots[0].lease.try_lock().is_ok());
+        };
+        let (answer, ()) = tokio::join!(read, stop);
+        assert!(answer.is_ok(), "a call that was under way is finished: {answer:?}");
+        assert_eq!(harness.launches(), 1, "no session is started again");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_pool_that_is_started_again_owns_every_session() {
-        let harness = Harness::new(0, policy()).await;
+        let harness = Harness::new(0, options()).await;
         let (pool, ended) = harness.start_pool().await;
         harness.is_in(SessionState::Ready).await;
-        pool.kill();
+        assert!(pool_fails(&pool), "it takes messages");
         ended.await.unwrap();
+        assert_eq!(harness.pool.restart(harness.account()).await, None);
         harness.start_pool().await;
         eventually("the second terminal is started", || harness.launches() == 2).await;
         harness.is_in(SessionState::Ready).await;

@@ -21,7 +21,7 @@ pub use self::sensor::{Group, Sensor, sensors};
 
 use self::round::{Change, Round};
 use self::sensor::Reading;
-use crate::actor::{Address, Depths, Envelope, Role};
+use crate::actor::{Address, Envelope, Ping, Role};
 use crate::metrics::{Event, Metrics, Sample};
 
 /// How long a source may take.
@@ -42,6 +42,14 @@ pub enum Msg {
     Measured(Box<Measured>),
     /// [`LIMIT`] has passed for the sample of this number.
     TimeUp(u64),
+    /// Answers that it lives.
+    Ping(Ping),
+}
+
+impl From<Ping> for Msg {
+    fn from(ping: Ping) -> Msg {
+        Msg::Ping(ping)
+    }
 }
 
 /// A source that was measured, and with what result.
@@ -65,13 +73,14 @@ pub struct Args {
     pub metrics: Metrics,
     /// Set once the first sample is in.
     pub sampled: watch::Sender<bool>,
-    /// For its own address.
-    pub depths: Depths,
+    /// Its own address.
+    pub address: Address<Msg>,
 }
 
 /// What the actor knows.
 pub struct State {
     args: Args,
+    /// Of this actor alone.
     address: Address<Msg>,
     sources: Vec<Source>,
     round: Round<(Reading, Duration)>,
@@ -116,8 +125,9 @@ impl Actor for Sampler {
         myself: ActorRef<Self::Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let address = Address::new(Role::Sampler, &args.depths);
-        address.assign(myself);
+        args.address.assign(myself);
+        // What an earlier sampler is still measuring belongs to none of this one's samples.
+        let address = args.address.pinned();
         let _ = address.send(Msg::Tick);
         info!(actor = Role::Sampler.name(), interval = ?args.interval, "actor started");
         let sources: Vec<Source> = sensors(&args.disks).into_iter().map(Source::new).collect();
@@ -139,6 +149,7 @@ impl Actor for Sampler {
                     state.finish();
                 }
             }
+            Msg::Ping(ping) => ping.answer(),
         }
         Ok(())
     }

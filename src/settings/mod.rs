@@ -24,6 +24,7 @@ use jiff::Timestamp;
 
 use self::layers::Layers;
 use self::reader::{Effective, Reader, Setting};
+use crate::actor::RestartPolicy;
 use crate::api::{self, Keys};
 use crate::metrics::{self, StatusLabels};
 use crate::pool::{self, AccountOptions};
@@ -165,13 +166,13 @@ impl Settings {
             );
         }
 
-        let restart = pool::Policy {
+        let restart = RestartPolicy {
             backoff: positive(reader, "restart.backoff", Duration::from_millis(500), DAY),
             backoff_max: positive(reader, "restart.backoff_max", seconds(30), DAY),
             budget: number(reader, "restart.budget", 10, 1..=1_000_000),
             window: positive(reader, "restart.window", seconds(300), YEAR),
-            quarantine_retry: positive(reader, "restart.quarantine_retry", seconds(300), DAY),
         };
+        let quarantine_retry = positive(reader, "restart.quarantine_retry", seconds(300), DAY);
         if restart.backoff > restart.backoff_max {
             reader.fault(
                 "restart.backoff",
@@ -303,7 +304,13 @@ impl Settings {
                 scrape_burst: NonZeroU32::new(scrape_burst).unwrap_or(NonZeroU32::MIN),
             },
             keys: Keys::new(keys),
-            pool: pool::Options { call_timeout, trade_timeout, probe_interval, restart },
+            pool: pool::Options {
+                call_timeout,
+                trade_timeout,
+                probe_interval,
+                restart,
+                quarantine_retry,
+            },
             reads,
             streams,
             trading,

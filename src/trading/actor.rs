@@ -20,7 +20,7 @@ use super::execution::{self, Error, Origin, Submission, Told, Waiting, audit};
 use super::journal::{Journal, Keeper, KeeperArgs, Settled, Wanted};
 use super::reconcile::{self, Gate, Reconciler, ReconcilerArgs};
 use super::trade::{State as TradeState, Trade};
-use crate::actor::{Address, Backoff, Depths, Envelope, Role};
+use crate::actor::{Address, Backoff, Depths, Envelope, Ping, Role};
 use crate::metrics::{Event, Metrics};
 use crate::mt5::{OrderCheckResult, calls};
 use crate::pool::{Account, Accounts, CallContext};
@@ -44,6 +44,14 @@ pub enum Msg {
     Told(Box<Trade>),
     /// Time to start a child again.
     Start(Child),
+    /// Answers that it lives.
+    Ping(Ping),
+}
+
+impl From<Ping> for Msg {
+    fn from(ping: Ping) -> Msg {
+        Msg::Ping(ping)
+    }
 }
 
 /// What the actor supervises.
@@ -123,6 +131,11 @@ impl Trading {
             depths: depths.clone(),
             shared: Arc::new(shared),
         }
+    }
+
+    /// Whether the actor answers.
+    pub async fn ping(&self) -> bool {
+        self.address.ping().await
     }
 
     /// Carries a command through and tells what became of it; waits until the
@@ -377,6 +390,7 @@ impl Actor for TradingActor {
                     }
                 });
             }
+            Msg::Ping(ping) => ping.answer(),
             Msg::Start(child) => {
                 if let Err(fault) = state.start(child.clone(), &myself.get_cell()).await {
                     state.start_later(child, &fault.to_string());

@@ -79,29 +79,32 @@ fn a_terminal_that_dies_fails_only_the_call_it_died_on() {
 #[test]
 fn reads_behind_a_death_move_to_another_session() {
     let gateway = Gateway::ready(&format!(
-        "[restart]\nbackoff = '20s'\nbackoff_max = '20s'\n{}",
-        simulator(
-            "demo",
-            2,
-            "latency = '150ms'\nfaults.symbols_total = { kind = 'exit', every = 3 }"
-        ),
+        "[server]\nprobe_interval = '1h'\n[restart]\nbackoff = '20s'\nbackoff_max = '20s'\n{}",
+        simulator("demo", 2, "latency = '1s'\nfaults.version = { kind = 'exit' }"),
     ));
-    // Every third of these ends its terminal while others are queued behind it.
-    let paths: Vec<String> = (0..12)
-        .map(|index| match index % 2 {
-            0 => "/api/v1/accounts/demo/symbols/total".to_owned(),
-            _ => "/api/v1/accounts/demo/symbols/EURUSD/tick".to_owned(),
-        })
-        .collect();
-    let replies: Vec<Reply> = std::thread::scope(|scope| {
-        let calls: Vec<_> = paths.iter().map(|path| scope.spawn(|| gateway.get(path))).collect();
-        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    // All of these belong to the primary session, which dies on the first one.
+    let behind = ["account", "positions", "orders"];
+    let waiting = |calls: f64| {
+        gateway.eventually("the calls are under way", || {
+            let depth = gateway.metric(r#"mt5_session_queue_depth{account="demo"}"#);
+            (depth == calls).then_some(())
+        });
+    };
+    std::thread::scope(|scope| {
+        let dies = scope.spawn(|| gateway.get("/api/v1/accounts/demo/version"));
+        waiting(1.0);
+        let moved = behind.map(|path| {
+            let gateway = &gateway;
+            scope.spawn(move || gateway.get(&format!("/api/v1/accounts/demo/{path}")))
+        });
+        waiting(4.0);
+        assert_eq!(dies.join().unwrap().problem(), (502, "terminal-died".to_owned()));
+        for reply in moved {
+            let reply = reply.join().unwrap();
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
     });
-    let died = replies.iter().filter(|reply| reply.status == 502).count();
-    assert!((1..=2).contains(&died), "{died}");
-    for reply in replies {
-        assert!(matches!(reply.status, 200 | 502 | 503), "{reply:?}");
-    }
+    assert_eq!(restarts(&gateway, "demo", "exit"), 1.0);
 }
 
 #[test]
@@ -235,24 +238,30 @@ fn on_sigterm_calls_finish_and_new_ones_are_refused() {
 #[test]
 fn a_busy_session_is_passed_over_until_the_others_are_full() {
     let gateway = Gateway::ready(
-        "[accounts.demo]\nlogin = 1\nserver = 'S'\nsessions = 2\nqueue = 2\n\
-         [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '400ms'",
+        "reads.share = false\nserver.probe_interval = '1h'\n\
+         [accounts.demo]\nlogin = 1\nserver = 'S'\nsessions = 2\nqueue = 2\n\
+         [accounts.demo.terminal]\nkind = 'simulator'\nlatency = '2s'",
     );
-    let tick = "/api/v1/accounts/demo/symbols/EURUSD/tick";
+    // Of the primary session, which the first call belongs to, and of the other one.
+    let depths = || {
+        let sessions = gateway.get("/api/v1/accounts/demo").json()["sessions"].clone();
+        let primary = usize::from(sessions[1]["primary"] == true);
+        [primary, 1 - primary].map(|index| sessions[index]["queue_depth"].as_u64().unwrap())
+    };
+    let reach = |expected| {
+        gateway.eventually("the calls are spread", || (depths() == expected).then_some(()));
+    };
     std::thread::scope(|scope| {
-        // One session is on a call for so long that it is passed over.
         scope.spawn(|| assert_eq!(gateway.get("/api/v1/accounts/demo/version").status, 200));
-        gateway.eventually("the call is under way", || {
-            let depth = gateway.metric("mt5_session_queue_depth{account=\"demo\"}");
-            (depth == 1.0).then_some(())
-        });
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        // Three more than the other one has room for.
-        for _ in 0..3 {
+        reach([1, 0]);
+        // The session is passed over once it has been on the call for a tenth of a second.
+        std::thread::sleep(Duration::from_millis(150));
+        for expected in [[1, 1], [1, 2], [2, 2]] {
             scope.spawn(|| {
-                let reply = gateway.get(tick);
+                let reply = gateway.get("/api/v1/accounts/demo/symbols/EURUSD/tick");
                 assert_eq!(reply.status, 200, "{}", reply.text());
             });
+            reach(expected);
         }
     });
 }

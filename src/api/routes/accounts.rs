@@ -63,7 +63,7 @@ pub struct RestartBegun {
 pub async fn restart(call: AuthorizedRequest, account: String, _: Body) -> Outcome {
     let account = call.account(&account)?;
     Parameters::parse(call.context.query())?.finish()?;
-    match call.app.pool.restart(account.clone()).await {
+    match call.app.pool.restart(account).await {
         Some(true) => {
             info!(
                 target: "mt5_gateway::pool",

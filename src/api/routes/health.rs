@@ -13,11 +13,12 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::{Outcome, Table};
+use crate::actor::Role;
 use crate::api::context::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
 use crate::metrics::{RenderError, Rendered};
 
-/// How long the root actors may take to answer that they live.
+/// How long the root actor and its children may take to answer that they live.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Prometheus refuses a scrape without exactly this kind of type.
@@ -71,26 +72,13 @@ pub struct ReadySessions {
     responses((status = 200, description = "They do", body = Health))
 )]
 pub async fn livez(call: AuthorizedRequest, (): ()) -> Outcome {
-    let app = &call.app;
-    let pings = futures_util::future::join3(
-        answers(app.gateway.ping()),
-        answers(app.metrics.ping()),
-        answers(app.pool.ping()),
-    );
-    let (gateway, metrics, pool) = pings.await;
-    let silent: Vec<&str> = [("gateway", gateway), ("metrics", metrics), ("pool", pool)]
-        .into_iter()
-        .filter_map(|(actor, answers)| (!answers).then_some(actor))
-        .collect();
+    let silent = call.app.gateway.silent(PING_TIMEOUT).await;
     if silent.is_empty() {
         return crate::api::reply::json(&call, &Health { status: STATUS_OK });
     }
+    let silent: Vec<&str> = silent.into_iter().map(Role::name).collect();
     let detail = format!("actors that do not answer: {}", silent.join(", "));
     Err(Problem::new(ProblemType::NotReady, detail).retry_after(PING_TIMEOUT))
-}
-
-async fn answers(ping: impl Future<Output = bool>) -> bool {
-    tokio::time::timeout(PING_TIMEOUT, ping).await.unwrap_or(false)
 }
 
 /// Whether at least one account has a ready session.

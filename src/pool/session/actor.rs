@@ -11,21 +11,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::backoff::{Backoff, NextStart};
 use super::login::Login;
 use super::queue::Queue;
 use super::watchdog::{self, Limits, Oldest};
-use crate::actor::{Address, Envelope, Role};
+use super::{Settled, StopToken};
+use crate::actor::{Address, Envelope};
 use crate::clock::BootInstant;
 use crate::metrics::{EndedCall, Event};
 use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
 use crate::pool::Options;
 use crate::pool::accounts::{Account, SessionSlot};
-use crate::pool::backoff::{History, Verdict};
 use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, Traded};
 use crate::pool::labels::{CallOutcome, RestartReason, SessionState};
 use crate::terminal::{self, Answered, Ending, Failure, Terminal};
@@ -58,10 +58,14 @@ pub enum Msg {
     Expire,
     /// Time to see whether another session should take the trades that wait here.
     HandOver,
-    /// Replace the terminal; answered when the new one is ready or has failed.
-    Restart(oneshot::Sender<()>),
-    /// Let the terminal finish and end it; answered when it is gone.
-    Stop(oneshot::Sender<()>),
+    /// Replace the terminal. Dropped when the new one is ready or has failed.
+    Restart(Settled),
+    /// Let the terminal finish and end. Dropped when the actor has ended; the terminal is gone when
+    /// its lease is free.
+    Stop(StopToken),
+    /// Fail.
+    #[cfg(test)]
+    Fail,
 }
 
 /// The actor.
@@ -86,8 +90,9 @@ fn next_generation() -> u64 {
 /// What the actor knows.
 pub struct State {
     args: Args,
+    /// Of this actor alone, so that nothing that an earlier one began is taken for this one's.
     address: Address<Msg>,
-    history: History,
+    backoff: Backoff,
     /// Changes with every start and end, so that what belongs to an earlier terminal is recognised.
     generation: u64,
     terminal: Option<Box<dyn Terminal>>,
@@ -106,11 +111,11 @@ pub struct State {
     /// The next probe, so that there is never more than one to come.
     next_probe: Option<AbortHandle>,
     /// Somebody waits for the replacement of the terminal.
-    restart: Option<oneshot::Sender<()>>,
+    restart: Option<Settled>,
     /// The running terminal answers what it has and is then replaced.
     replacing: bool,
     /// Somebody waits for the end.
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<StopToken>,
 }
 
 struct InFlight {
@@ -164,19 +169,14 @@ impl Actor for Session {
         myself: ActorRef<Self::Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let address = args.account.slots[args.index].address.clone();
-        address.assign(myself);
+        let address = &args.account.slots[args.index].address;
+        address.started(myself);
+        let address = address.pinned();
         let generation = next_generation();
         let _ = address.send(Msg::Launch(generation));
-        info!(
-            actor = Role::Session.name(),
-            account = args.account.name,
-            session = args.index,
-            "actor started"
-        );
         let now = Instant::now();
         Ok(State {
-            history: History::new(args.options.restart.clone()),
+            backoff: Backoff::new(&args.options),
             args,
             address,
             generation,
@@ -214,9 +214,11 @@ impl Actor for Session {
             Msg::Expire => state.withdraw_late_trades(),
             Msg::HandOver => state.hand_trades_over(),
             Msg::Terminal(..) | Msg::Launch(_) | Msg::CheckLimit(_) | Msg::Probe(_) => {}
-            Msg::Restart(done) => state.begin_restart(done),
-            Msg::Stop(done) => {
-                state.stop = Some(done);
+            #[cfg(test)]
+            Msg::Fail => return Err("injected".into()),
+            Msg::Restart(settled) => state.begin_restart(settled),
+            Msg::Stop(token) => {
+                state.stop = Some(token);
                 state.set_state(SessionState::Starting, None);
                 state.pump();
             }
@@ -233,12 +235,7 @@ impl Actor for Session {
         _myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        info!(
-            actor = Role::Session.name(),
-            account = state.args.account.name,
-            session = state.args.index,
-            "actor stopped"
-        );
+        state.address.stopped();
         Ok(())
     }
 }
@@ -289,7 +286,7 @@ impl State {
         if let Some(request) = self.login.next() {
             self.submit_own(request);
         } else if !self.is_ready() && !self.replacing && self.stop.is_none() {
-            self.history.ready();
+            self.backoff.ready();
             self.set_state(SessionState::Ready, None);
             let account = &self.args.account;
             info!(account = account.name, session = self.args.index, "session ready");
@@ -299,9 +296,7 @@ impl State {
 
     /// Tells whoever waits for the replacement that it is over.
     fn restarted(&mut self) {
-        if let Some(done) = self.restart.take() {
-            let _ = done.send(());
-        }
+        drop(self.restart.take());
     }
 
     fn report_login(&mut self, success: bool, detail: &str) {
@@ -782,10 +777,10 @@ impl State {
         }
         account.note_error(session, detail.clone());
         let chance = rand::random_range(0.0..=1.0);
-        let verdict = self.history.failed(Instant::now(), refused_login, chance);
-        let (state, delay) = match verdict {
-            Verdict::Retry(delay) => (SessionState::BackingOff, delay),
-            Verdict::Quarantine(delay) => (SessionState::Quarantined, delay),
+        let next_start = self.backoff.fail(Instant::now(), refused_login, chance);
+        let (state, delay) = match next_start {
+            NextStart::BackingOff(delay) => (SessionState::BackingOff, delay),
+            NextStart::Quarantined(delay) => (SessionState::Quarantined, delay),
         };
         match state {
             SessionState::Quarantined => {
@@ -876,12 +871,12 @@ impl State {
         }
     }
 
-    fn begin_restart(&mut self, done: oneshot::Sender<()>) {
+    fn begin_restart(&mut self, settled: Settled) {
         if self.stop.is_some() {
             return;
         }
         self.restarted();
-        self.restart = Some(done);
+        self.restart = Some(settled);
         self.replacing = true;
         self.set_state(SessionState::Starting, None);
         self.refuse_trades();
@@ -914,17 +909,10 @@ impl State {
         self.launch();
     }
 
-    /// Lets the terminal go in peace; whoever stops us learns when it is gone.
+    /// Lets the terminal go in peace.
     fn end(&mut self) {
         if let Some(terminal) = self.drop_terminal() {
             terminal.close();
-        }
-        let lease = self.args.account.slots[self.args.index].lease.clone();
-        if let Some(done) = self.stop.take() {
-            tokio::spawn(async move {
-                let _gone = lease.lock().await;
-                let _ = done.send(());
-            });
         }
     }
 }
