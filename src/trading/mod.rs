@@ -12,19 +12,25 @@ mod actor;
 mod build;
 mod command;
 mod execution;
+mod handle;
 mod journal;
+mod ledger;
 mod reconcile;
+mod reply;
 pub mod tag;
 mod trade;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::actor::{Args, NoJournal, Resolution, Trading, TradingActor};
+pub use self::actor::{Args, TradingActor};
 pub use self::build::Refused;
 pub use self::command::{NewOrder, OrderChange, TradeCommand};
-pub use self::execution::{Cause, Error, NotSent, Origin, Spent, TradeReply};
+pub use self::execution::Origin;
+pub use self::handle::{Resolution, Trading};
 pub use self::journal::{Journal, JournalError, Owner, Wanted};
+pub use self::ledger::NoJournal;
+pub use self::reply::{Cause, Error, NotSent, Spent, TradeReply};
 pub use self::trade::{Operation, State, Trade, TradeResult};
 
 /// How trades are kept.

@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 
 use self::decide::{Finding, decide};
 use self::gate::{History, Primary};
-use super::actor::Shared;
 use super::journal::Journal;
+use super::ledger::Shared;
 use super::now_msc;
 use super::trade::{State, Trade, TradeResult};
 use crate::actor::{Address, Envelope, Role};

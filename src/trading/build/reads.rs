@@ -1,0 +1,58 @@
+//! What preparing a trade reads from the terminal.
+
+use super::{Ready, Refused};
+use crate::mt5::{ErrorType, Mt5Call, Order, Position, Selection, SymbolInfo, Tick, calls};
+use crate::pool::{Account, CallContext, CallError};
+use crate::terminal::Failure;
+
+/// The terminal that reads come from. Times are the server's.
+pub struct Asker<'a> {
+    pub account: &'a Account,
+    pub context: &'a CallContext,
+}
+
+impl Asker<'_> {
+    async fn call<C: Mt5Call>(&self, call: C) -> Ready<C::Reply> {
+        Ok(self.account.call_raw(call, self.context).await?)
+    }
+
+    pub async fn symbol(&self, name: &str) -> Ready<SymbolInfo> {
+        Ok(*self.call(calls::SymbolInfo { symbol: name.to_owned() }).await?)
+    }
+
+    /// The symbol of something that exists. `None`: the terminal does not know it any more, which
+    /// says nothing about the position or the order.
+    pub async fn known_symbol(&self, name: &str) -> Ready<Option<SymbolInfo>> {
+        match self.symbol(name).await {
+            Ok(symbol) => Ok(Some(symbol)),
+            Err(Refused::Call(CallError::Failed(Failure::Mt5(error))))
+                if matches!(error.error_type(), ErrorType::NotFound | ErrorType::Fail) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn tick(&self, name: &str) -> Ready<Tick> {
+        self.call(calls::SymbolInfoTick { symbol: name.to_owned() }).await
+    }
+
+    pub async fn position(&self, ticket: u64) -> Ready<Position> {
+        let selection = Selection::Ticket(ticket);
+        let positions = self.call(calls::PositionsGet { selection }).await?;
+        positions
+            .into_iter()
+            .find(|position| position.ticket == ticket)
+            .ok_or_else(|| Refused::NotFound(format!("there is no open position {ticket}")))
+    }
+
+    pub async fn order(&self, ticket: u64) -> Ready<Order> {
+        let selection = Selection::Ticket(ticket);
+        let orders = self.call(calls::OrdersGet { selection }).await?;
+        orders
+            .into_iter()
+            .find(|order| order.ticket == ticket)
+            .ok_or_else(|| Refused::NotFound(format!("there is no pending order {ticket}")))
+    }
+}

@@ -1,0 +1,318 @@
+//! The protocol of one trade: key, preparation, intent, sending, result.
+//!
+//! It runs on a task of its own, so that nothing that a client does changes what becomes of a trade.
+//! From the arrival of its request until the moment in which the terminal calls `order_send` it has
+//! one budget of time; what is not sent by then is withdrawn.
+
+mod outcome;
+mod submission;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::outcome::{Outcome, explained, outcome};
+use super::build::{self, Prepared, Refused};
+use super::journal::Journal;
+use super::ledger::{Shared, audit};
+use super::reconcile;
+use super::reply::{Cause, Error, NotSent, Spent, Told, TradeReply};
+use super::trade::{Operation, State, Trade};
+use crate::clock::BootInstant;
+use crate::metrics::Event;
+use crate::mt5::{Retcode, TradeRequest};
+use crate::pool::{CallContext, CallError, TradeError, Traded};
+
+pub use self::submission::{Origin, Submission, Waiting};
+
+/// How often a trade is looked at again that the broker accepted and whose client still waits.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How much longer than a hung session keeps its place its answer is waited for.
+const PREPARATION_SLACK: f64 = 1.2;
+
+/// How long the name of the position is waited for that a netted deal changed.
+const NAME_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Carries a command through and gives what its client is told.
+pub async fn run(shared: &Shared, submission: &Submission) -> Told {
+    let told = Execution { shared, submission, spent: Spent::default() }.run().await;
+    // A client that left would repeat its request: what it was not told is kept for that.
+    if let (false, Err(error)) = (submission.waiting.answer(), &told) {
+        record_unsent(shared, submission, error).await;
+    }
+    told
+}
+
+/// Settles a trade whose task panicked: without an intent in the journal nothing was sent; with one the
+/// reconciler finds out.
+pub async fn abandoned(shared: &Shared, submission: &Submission) {
+    let Ok(journal) = shared.journal() else {
+        return;
+    };
+    let known = journal.by_id(&submission.account.name, &submission.trade_id).await;
+    if matches!(known, Ok(None)) {
+        let detail = Some("it was not sent: its task failed".to_owned());
+        let trade = Trade { state: State::NotSent, detail, ..submission.trade() };
+        shared.finish(&submission.account, trade, &submission.request_id).await;
+    }
+}
+
+/// Writes down that a trade was not sent, for a client that was told only that its outcome is
+/// unknown, or nothing.
+async fn record_unsent(shared: &Shared, submission: &Submission, error: &Error) {
+    let why = match error {
+        Error::Refused(_) | Error::Reconciling | Error::Disabled(_) | Error::NoJournal(_) => {
+            error.to_string()
+        }
+        // Of these the journal has the trade itself, or another one with its key.
+        Error::NotSent(_)
+        | Error::UnderWay
+        | Error::KeyReused
+        | Error::OutcomeUnknown { .. }
+        | Error::NotResolvable(_) => return,
+    };
+    let trade = Trade {
+        state: State::NotSent,
+        detail: Some(format!("it was not sent: {why}")),
+        ..submission.trade()
+    };
+    shared.finish(&submission.account, trade, &submission.request_id).await;
+}
+
+struct Execution<'a> {
+    shared: &'a Shared,
+    submission: &'a Submission,
+    spent: Spent,
+}
+
+impl Execution<'_> {
+    async fn run(mut self) -> Told {
+        let Submission { account, origin, request_id, .. } = self.submission;
+        let (shared, send_by) = (self.shared, self.submission.send_by());
+        let disabled = || Error::Disabled(account.name.clone());
+        let journal =
+            shared.journal().map_err(|error| if account.trade { error } else { disabled() })?;
+        if let Some(key) = &origin.key
+            && let Some(told) = self.replay(journal, key).await?
+        {
+            return told;
+        }
+        if !account.trade {
+            return Err(disabled());
+        }
+        if !shared.is_reconciled(&account.name) {
+            return Err(Error::Reconciling);
+        }
+        let _live = shared.enter(self.submission.trade());
+
+        let prepared = match self.prepare(journal).await {
+            Err(Error::Refused(Refused::Call(CallError::DeadlinePassed))) => {
+                self.spent.preparation = elapsed(origin.arrived);
+                return Err(self.too_late(self.submission.trade()).await);
+            }
+            prepared => prepared?,
+        };
+        self.spent.preparation = elapsed(origin.arrived);
+        let request = prepared.request.clone();
+        let stop_rules = prepared.stop_rules.clone();
+        let trade = prepared.into_trade(self.submission.trade(), account);
+
+        let begun = BootInstant::now();
+        let inserted = tokio::time::timeout(send_by.left(), journal.insert(trade.clone())).await;
+        self.spent.journal = elapsed(begun);
+        match inserted {
+            Ok(Ok(())) => {}
+            // Whether the row is on disk is not known, but that nothing was sent is.
+            Ok(Err(error)) => {
+                let cause = Cause::Journal(error.to_string());
+                return Err(self.not_sent(trade, cause).await);
+            }
+            Err(_) => return Err(self.too_late(trade).await),
+        }
+        audit(&trade, "intent", request_id);
+
+        let begun = BootInstant::now();
+        let traded = self.send(journal, request, send_by).await;
+        self.spent.waiting = elapsed(begun);
+        if let Ok(result) = &traded {
+            let retcode = Retcode::from_code(result.retcode);
+            shared.metrics.record(Event::TradeResult { account: account.id, retcode });
+        }
+        let trade = match outcome(trade, traded, account.mode()) {
+            Outcome::TooLate(trade) => return Err(self.too_late(*trade).await),
+            Outcome::NotSent(trade, error) => {
+                return Err(self.not_sent(*trade, Cause::Call(error)).await);
+            }
+            Outcome::Known(trade) => explained(*trade, stop_rules.as_ref()),
+        };
+        let trade = shared.finish(account, trade, request_id).await;
+        let trade = self.name_position(journal, trade).await;
+        let trade = self.follow(journal, trade).await;
+        Ok(TradeReply { trade, replayed: false })
+    }
+
+    /// Sends the request on the primary session, and on its successor if it gave the request back.
+    async fn send(&self, journal: &Journal, request: TradeRequest, send_by: BootInstant) -> Traded {
+        let account = &self.submission.account;
+        loop {
+            let traded = account.trade(request.clone(), send_by).await;
+            if traded != Err(TradeError::Moved) {
+                return traded;
+            }
+            if send_by.has_passed() {
+                return Err(TradeError::Withdrawn);
+            }
+            // The new primary has to know what the journal knows.
+            let gate = self.shared.gate(&account.name);
+            let context = self.submission.context();
+            let known = gate.ensure_complete(account, journal, &context).await;
+            if let Err(error) = known {
+                return Err(match error {
+                    CallError::DeadlinePassed => TradeError::Withdrawn,
+                    error => TradeError::NotSent(error),
+                });
+            }
+        }
+    }
+
+    /// What an earlier request with the key came to. `None`: the key is free.
+    async fn replay(&self, journal: &Journal, key: &str) -> Result<Option<Told>, Error> {
+        let Submission { account, fingerprint, .. } = self.submission;
+        let found = journal.by_key(&account.identity(), &account.name, key).await?;
+        let Some(trade) = found else {
+            return Ok(None);
+        };
+        if trade.state == State::NotSent && trade.told {
+            return Ok(None);
+        }
+        if trade.fingerprint != *fingerprint {
+            return Err(Error::KeyReused);
+        }
+        if self.shared.is_live(&trade.trade_id) {
+            return Err(Error::UnderWay);
+        }
+        if trade.state != State::NotSent {
+            return Ok(Some(Ok(TradeReply { trade, replayed: true })));
+        }
+        // Its client does not know yet that it was not sent. A repetition is a question; only after
+        // the answer is a further one an order.
+        let reason = trade.detail.clone().unwrap_or_else(|| "it was not sent".to_owned());
+        let not_sent =
+            NotSent { trade, reason, cause: None, spent: None, retry_after: Some(Duration::ZERO) };
+        Ok(Some(Err(Error::NotSent(Box::new(not_sent)))))
+    }
+
+    /// Reads what the request needs. Where another session could take over from a primary that hangs,
+    /// its answer is waited for so long only; the second try is made on whoever is the primary then.
+    async fn prepare(&self, journal: &Journal) -> Result<Prepared, Error> {
+        let account = &self.submission.account;
+        let mut context = self.submission.context();
+        if account.has_several_sessions() {
+            let soon = Instant::now() + account.hand_over_after().mul_f64(PREPARATION_SLACK);
+            let whole = std::mem::replace(&mut context.deadline, soon);
+            if soon < whole {
+                match self.prepare_once(journal, &context).await {
+                    Err(Error::Refused(Refused::Call(CallError::DeadlinePassed))) => {}
+                    prepared => return prepared,
+                }
+            }
+            context.deadline = whole;
+        }
+        self.prepare_once(journal, &context).await
+    }
+
+    async fn prepare_once(
+        &self,
+        journal: &Journal,
+        context: &CallContext,
+    ) -> Result<Prepared, Error> {
+        let Submission { account, command, .. } = self.submission;
+        let gate = self.shared.gate(&account.name);
+        gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
+        let tag = self.shared.options.tag;
+        Ok(build::prepare(account, command, context, tag).await?)
+    }
+
+    /// Withdraws a trade whose last moment has come.
+    async fn too_late(&self, trade: Trade) -> Error {
+        let Spent { preparation, journal, waiting } = self.spent;
+        let [preparation, journal, waiting] =
+            [preparation, journal, waiting].map(|spent| spent.as_secs_f64());
+        let within = self.submission.origin.send_within;
+        let reason = format!(
+            "it could not be sent within {within:?} of its arrival and was withdrawn: preparation took \
+             {preparation:.1} s, the journal {journal:.1} s, waiting for the terminal {waiting:.1} s"
+        );
+        let trade = self.withdraw(trade, &reason).await;
+        let retry_after = Some(self.submission.account.ready_in());
+        let spent = Some(self.spent);
+        Error::NotSent(Box::new(NotSent { trade, reason, cause: None, spent, retry_after }))
+    }
+
+    /// Withdraws a trade that could not be sent although there was time.
+    async fn not_sent(&self, trade: Trade, cause: Cause) -> Error {
+        let reason = match &cause {
+            Cause::Call(error) => format!("it was not sent: {error}"),
+            Cause::Journal(detail) => format!("nothing is traded without a journal: {detail}"),
+        };
+        let trade = self.withdraw(trade, &reason).await;
+        let (cause, spent) = (Some(cause), Some(self.spent));
+        Error::NotSent(Box::new(NotSent { trade, reason, cause, spent, retry_after: None }))
+    }
+
+    async fn withdraw(&self, trade: Trade, reason: &str) -> Trade {
+        let trade = Trade { state: State::NotSent, detail: Some(reason.to_owned()), ..trade };
+        let Submission { account, request_id, .. } = self.submission;
+        self.shared.finish(account, trade, request_id).await
+    }
+
+    /// Adds the position that a deal opened or changed, where the answer does not say it.
+    async fn name_position(&self, journal: &Journal, mut trade: Trade) -> Trade {
+        let account = &self.submission.account;
+        let (Some(request), Some(result)) = (&trade.request, &mut trade.result) else {
+            return trade;
+        };
+        if trade.state != State::Executed || result.position != 0 {
+            return trade;
+        }
+        let closes = request.position != 0;
+        result.position = if closes {
+            request.position
+        } else if trade.operation != Operation::Place || result.deal == 0 {
+            0
+        } else if account.is_hedging() {
+            result.order
+        } else {
+            let context = CallContext::internal("position", NAME_TIMEOUT);
+            reconcile::position_of(account, result.order, &context).await.unwrap_or_default()
+        };
+        if result.position != 0 {
+            let _ = journal.settle(trade.clone()).await;
+        }
+        trade
+    }
+
+    /// Waits for what becomes of an order that the broker has accepted, as long as the client does.
+    async fn follow(&self, journal: &Journal, mut trade: Trade) -> Trade {
+        let Submission { account, waiting, deadline, .. } = self.submission;
+        while trade.state == State::Unknown
+            && trade.accepted_order != 0
+            && !waiting.has_left()
+            && Instant::now() < *deadline
+        {
+            // From here on the reconciler is the one that decides.
+            self.shared.leave(&trade.trade_id);
+            self.shared.watch(&account.name, &trade.trade_id, FOLLOW_INTERVAL).await;
+            match journal.by_id(&account.name, &trade.trade_id).await {
+                Ok(Some(present)) => trade = present,
+                _ => return trade,
+            }
+        }
+        trade
+    }
+}
+
+fn elapsed(since: BootInstant) -> Duration {
+    BootInstant::now().saturating_duration_since(since)
+}

@@ -1,0 +1,97 @@
+//! What a client is told about its trade.
+
+use std::time::Duration;
+
+use super::build::Refused;
+use super::journal::JournalError;
+use super::trade::Trade;
+use crate::pool::CallError;
+
+/// Why a trade has no state to show.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// It was refused before it was written down.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It was withdrawn before it was sent.
+    #[error("{0}")]
+    NotSent(Box<NotSent>),
+    /// The account may not trade.
+    #[error("the account may not trade: set `accounts.{0}.trade = true` to allow it")]
+    Disabled(String),
+    /// The journal cannot be used, so nothing is sent.
+    #[error("nothing is traded without a journal: {0}")]
+    NoJournal(String),
+    /// Trades from before the start are still being looked for.
+    #[error("trades from before the gateway's start are still being looked for")]
+    Reconciling,
+    /// A trade with this key is under way.
+    #[error("a trade with this Idempotency-Key is under way")]
+    UnderWay,
+    /// The key was used for something else.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// The deadline passed while the trade was under way.
+    #[error("the deadline passed while the trade was under way")]
+    OutcomeUnknown {
+        /// Under which its state can be asked for.
+        trade_id: String,
+    },
+    /// An operator's word does not go with what is known.
+    #[error("{0}")]
+    NotResolvable(String),
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Error {
+        Error::NoJournal(error.to_string())
+    }
+}
+
+/// A trade that was withdrawn before it was sent, on its way to its client.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotSent {
+    /// The trade.
+    pub trade: Trade,
+    /// Why, for the client.
+    pub reason: String,
+    /// Why it was not sent, if its time was not over.
+    pub cause: Option<Cause>,
+    /// Where its time went; `None`: another request with the same key made it.
+    pub spent: Option<Spent>,
+    /// When it may go better; `None`: waiting does not help.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why a trade was not sent although there was time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cause {
+    /// No terminal took it.
+    Call(CallError),
+    /// Its intent could not be written.
+    Journal(String),
+}
+
+/// How a trade's time was spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Before its request was complete and checked: the body, the key, reads of the terminal.
+    pub preparation: Duration,
+    /// Until its intent was on disk.
+    pub journal: Duration,
+    /// For the terminal.
+    pub waiting: Duration,
+}
+
+/// A trade as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TradeReply {
+    /// The trade.
+    pub trade: Trade,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+/// What a client is told.
+pub type Told = Result<TradeReply, Error>;
