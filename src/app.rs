@@ -36,7 +36,7 @@ pub const LABEL_SETS: LabelSets = LabelSets {
     session_states: <SessionState as VariantNames>::VARIANTS,
     restart_reasons: RestartReason::VARIANTS,
     rejections: Rejection::VARIANTS,
-    trade_outcomes: trading::State::OUTCOMES,
+    trade_outcomes: trading::TradeState::OUTCOMES,
     stream_events: streams::Kind::NAMES,
     sampler_groups: sampler::Group::NAMES,
 };
@@ -122,7 +122,7 @@ impl Service {
         let accounts =
             Accounts::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
         let accounts = Arc::new(accounts);
-        let journal = open_journal(&settings.trading, &accounts, &metrics)?;
+        let journal = open_journal(&settings.trading, &accounts, &metrics, &depths)?;
         let trading = Trading::new(&depths, journal, settings.trading, &accounts, metrics.clone());
         let pool = Pool::new(accounts.clone(), &depths);
         let gateway = Gateway::new(&depths, metrics.clone(), pool.clone(), trading.clone());
@@ -229,6 +229,7 @@ fn open_journal(
     options: &trading::Options,
     accounts: &Accounts,
     metrics: &Metrics,
+    depths: &Depths,
 ) -> Result<Result<Journal, NoJournal>, JournalError> {
     let trades = accounts.iter().any(|account| account.trade);
     if !trades && !options.journal.exists() {
@@ -242,7 +243,7 @@ fn open_journal(
             server: account.server.clone(),
         })
         .collect();
-    match Journal::open(&options.journal, &owners, metrics.clone()) {
+    match Journal::open(&options.journal, &owners, metrics.clone(), depths) {
         Ok(journal) => Ok(Ok(journal)),
         Err(in_use @ JournalError::InUse(_)) => Err(in_use),
         Err(unusable) => {

@@ -21,7 +21,7 @@ use crate::actor::{
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Pool, supervisor};
 use crate::sampler::{self, Sampler};
-use crate::trading::{self, Trading, TradingActor};
+use crate::trading::{Trading, TradingActor};
 
 /// The first delays are short: while the trading actor is away, trades are refused.
 const RESTARTS: RestartPolicy = RestartPolicy {
@@ -246,7 +246,7 @@ impl State {
                 self.children.spawn(child, supervisor::Supervisor, args, myself).await
             }
             Child::Trading => {
-                let args = trading::Args { trading: gateway.trading.clone() };
+                let args = gateway.trading.actor_args();
                 self.children.spawn(child, TradingActor, args, myself).await
             }
         }
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
     use crate::metrics::{self, StatusLabels};
     use crate::pool::{Accounts, Savings};
-    use crate::trading::NoJournal;
+    use crate::trading::{self, NoJournal};
 
     const SOON: Duration = Duration::from_secs(1);
 
@@ -301,7 +301,8 @@ mod tests {
                 duration_buckets: vec![1.0],
                 call_buckets: vec![1.0],
             };
-            let catalog = Arc::new(Catalog::new(&measured, &[]).unwrap());
+            let catalog =
+                Arc::new(Catalog::new(&measured, &[], &metrics::LabelSets::default()).unwrap());
             let metrics = Metrics::new(&depths, true);
             let savings = Savings { share: false, cache: 0 };
             let accounts = Accounts::new(vec![], savings, &catalog, &metrics, &depths);

@@ -78,26 +78,6 @@ impl RestartBudget {
     }
 }
 
-/// The delays before restarts of one child of the trading actor.
-#[derive(Debug)]
-pub struct Backoff(RestartBudget);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff(RestartBudget::new(RestartPolicy::UNLIMITED))
-    }
-}
-
-impl Backoff {
-    /// The delay after a failure at this moment.
-    pub fn next(&mut self, now: Instant) -> Duration {
-        match self.0.fail(now, 1.0) {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

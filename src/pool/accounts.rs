@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::bar_cache::{self, BarCache};
 use super::call::{
-    CallContext, CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, Traded,
+    CallContext, CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
 };
 use super::coalescing::{Coalescer, Waiter};
 use super::history::{self, HistoryPage};
@@ -635,7 +635,7 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no result, and whether the terminal may have taken it.
-    pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> Traded {
+    pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> TradeOutcome {
         let not_ready = || TradeError::NotSent(self.not_ready());
         let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
         let Some(permit) = self.slots[primary].admit_trade() else {

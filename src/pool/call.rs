@@ -156,7 +156,7 @@ pub enum TradeError {
 }
 
 /// What a trade comes back with.
-pub type Traded = Result<OrderSendResult, TradeError>;
+pub type TradeOutcome = Result<OrderSendResult, TradeError>;
 
 /// A trade that a session was given. Once it is written to a terminal it is never abandoned, never
 /// moved, and never sent twice.
@@ -169,7 +169,7 @@ pub struct QueuedTrade {
     /// Whether `order_send` was given to the terminal.
     pub written: bool,
     /// `None` once it has ended.
-    open: Option<(QueuePermit, oneshot::Sender<Traded>)>,
+    open: Option<(QueuePermit, oneshot::Sender<TradeOutcome>)>,
 }
 
 impl QueuedTrade {
@@ -179,17 +179,17 @@ impl QueuedTrade {
         send_by: BootInstant,
         arrived: Instant,
         permit: QueuePermit,
-        reply: oneshot::Sender<Traded>,
+        reply: oneshot::Sender<TradeOutcome>,
     ) -> QueuedTrade {
         QueuedTrade { request, send_by, arrived, written: false, open: Some((permit, reply)) }
     }
 
     /// Ends the trade.
-    pub fn finish(mut self, traded: Traded) {
+    pub fn finish(mut self, traded: TradeOutcome) {
         self.end(traded);
     }
 
-    fn end(&mut self, traded: Traded) {
+    fn end(&mut self, traded: TradeOutcome) {
         if let Some((permit, reply)) = self.open.take() {
             drop(permit);
             let _ = reply.send(traded);

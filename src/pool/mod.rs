@@ -27,7 +27,7 @@ use crate::terminal::Launch;
 pub use self::accounts::{Account, AccountStatus, Accounts, ErrorReport, SessionStatus};
 pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
-pub use self::call::{CallContext, CallError, TradeError, Traded};
+pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
 pub use self::supervisor::Pool;
 

@@ -1,37 +1,34 @@
-//! The way to the trading actor, and to the journal.
+//! The handle through which the API trades and asks what became of trades.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio::sync::oneshot;
 use tracing::error;
 
 use super::Options;
-use super::actor::Msg;
+use super::actor::{Args, Msg};
 use super::build::{self, Refused};
 use super::command::{NewOrder, TradeCommand};
-use super::execution::{Origin, Submission, Waiting};
-use super::journal::{Journal, Wanted};
-use super::ledger::{AccountTrading, NoJournal, Shared, locked};
-use super::reconcile::{self, Gate};
-use super::reply::{Error, Told};
-use super::trade::{State as TradeState, Trade};
+use super::execution::{ClientWait, Origin, Submission};
+use super::journal::{Journal, TradeFilter};
+use super::ledger::{Ledger, NoJournal};
+use super::reconcile;
+use super::reply::{Error, TradeReply};
+use super::trade::{Trade, TradeState};
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::mt5::{OrderCheckResult, calls};
 use crate::pool::{Account, Accounts, CallContext};
 
-/// The way to the trading actor, and to the journal. Cheap to clone.
+/// A handle on the trading actor and on the journal. Cheap to clone.
 #[derive(Clone)]
 pub struct Trading {
-    pub(super) address: Address<Msg>,
-    pub(super) depths: Depths,
-    pub(super) shared: Arc<Shared>,
+    address: Address<Msg>,
+    ledger: Arc<Ledger>,
 }
 
 impl Trading {
-    /// A way to an actor that is still to be started. `journal`: why there is
-    /// none, if there is none.
+    /// A handle on an actor that is still to be started. `journal`: why there is none, if there is none.
     pub fn new(
         depths: &Depths,
         journal: Result<Journal, NoJournal>,
@@ -39,29 +36,13 @@ impl Trading {
         accounts: &Accounts,
         metrics: Metrics,
     ) -> Trading {
-        let accounts = accounts.iter().map(|account| {
-            let trading = AccountTrading {
-                account: account.clone(),
-                gate: Gate::default(),
-                settled: Notify::new(),
-                reconciler: Address::new(Role::Reconciler, depths),
-            };
-            (account.name.clone(), trading)
-        });
-        let shared = Shared {
-            options,
-            metrics,
-            journal,
-            tasks: TaskTracker::new(),
-            keys: Mutex::default(),
-            live: Mutex::default(),
-            accounts: accounts.collect(),
-        };
-        Trading {
-            address: Address::new(Role::Trading, depths),
-            depths: depths.clone(),
-            shared: Arc::new(shared),
-        }
+        let ledger = Ledger::new(depths, journal, options, accounts, metrics);
+        Trading { address: Address::new(Role::Trading, depths), ledger: Arc::new(ledger) }
+    }
+
+    /// What the actor is started with.
+    pub fn actor_args(&self) -> Args {
+        Args { address: self.address.clone(), ledger: self.ledger.clone() }
     }
 
     /// Whether the actor answers.
@@ -69,8 +50,8 @@ impl Trading {
         self.address.ping().await
     }
 
-    /// Carries a command through and tells what became of it; waits until the
-    /// context's deadline, and not for whatever comes after.
+    /// Carries a command through and tells what became of it. Waits until the context's deadline, which
+    /// ends the wait and not the trade.
     ///
     /// # Errors
     /// Why there is no state to show.
@@ -80,11 +61,11 @@ impl Trading {
         command: TradeCommand,
         origin: Origin,
         context: &CallContext,
-    ) -> Told {
-        let (reply, mut told) = oneshot::channel();
-        let waiting = Arc::new(Waiting::default());
+    ) -> Result<TradeReply, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        let client = Arc::new(ClientWait::default());
         // A client that hangs up drops this future: it was told nothing.
-        let _leaves = Leaves(waiting.clone());
+        let _guard = HangUpGuard(client.clone());
         let trade_id = uuid::Uuid::now_v7().simple().to_string();
         let submission = Submission {
             account: account.clone(),
@@ -94,26 +75,31 @@ impl Trading {
             trade_id: trade_id.clone(),
             request_id: context.request_id.clone(),
             deadline: context.deadline,
-            waiting: waiting.clone(),
-            reply,
+            client: client.clone(),
         };
-        if self.address.send(Msg::Submit(Box::new(submission))).is_err() {
-            return Err(Error::NoJournal("the trading actor is being restarted".to_owned()));
+        let restarting = || Error::NoJournal("the trading actor is being restarted".to_owned());
+        if self.address.send(Msg::Submit(Box::new(submission), reply)).is_err() {
+            return Err(restarting());
         }
-        let waited = tokio::time::timeout_at(context.deadline, &mut told).await;
-        // An answer that was settled first is on its way.
-        let answered = match waited {
-            Ok(told) => told.ok(),
-            Err(_) if waiting.leave() => None,
-            Err(_) => told.await.ok(),
+        let answered = match tokio::time::timeout_at(context.deadline, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if client.leave() => return Err(Error::OutcomeUnknown { trade_id }),
+            // The execution decided to answer first: the answer is on its way.
+            Err(_) => answer.await,
         };
-        answered.unwrap_or(Err(Error::OutcomeUnknown { trade_id }))
+        match answered {
+            Ok(reply) => reply,
+            // The actor failed before it took the submission, so that nothing was sent.
+            Err(_) if !client.was_admitted() => Err(restarting()),
+            Err(_) => Err(Error::OutcomeUnknown { trade_id }),
+        }
     }
 
     /// Notes that a client has been told that its trade was not sent, which frees its key.
     pub fn confirm_told(&self, trade: Trade) {
-        // Lost while the actor is being restarted: then it is told once more.
-        let _ = self.address.send(Msg::Told(Box::new(trade)));
+        if let Ok(journal) = self.ledger.journal() {
+            journal.note_told(trade.trade_id);
+        }
     }
 
     /// Asks the broker what a new order would do, and sends nothing.
@@ -135,33 +121,33 @@ impl Trading {
     /// # Errors
     /// If the journal cannot be read.
     pub async fn find(&self, account: &str, trade_id: &str) -> Result<Option<Trade>, Error> {
-        if self.shared.was_never_needed() {
+        if self.ledger.was_never_needed() {
             return Ok(None);
         }
-        let begun = locked(&self.shared.live).get(trade_id).cloned();
+        let begun = self.ledger.executions.deciding(trade_id);
         let begun = begun.filter(|trade| trade.account == account);
-        Ok(self.shared.journal()?.by_id(account, trade_id).await?.or(begun))
+        Ok(self.ledger.journal()?.by_id(account, trade_id).await?.or(begun))
     }
 
     /// Trades of an account, the newest first.
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn list(&self, account: &str, wanted: Wanted) -> Result<Vec<Trade>, Error> {
-        if self.shared.was_never_needed() {
+    pub async fn list(&self, account: &str, filter: TradeFilter) -> Result<Vec<Trade>, Error> {
+        if self.ledger.was_never_needed() {
             return Ok(vec![]);
         }
-        let listed = self.shared.journal()?.list(account, wanted.clone()).await?;
+        let listed = self.ledger.journal()?.list(account, filter.clone()).await?;
         // Those that are still being prepared are not in the journal yet.
-        let mut begun: Vec<Trade> = locked(&self.shared.live).values().cloned().collect();
+        let mut begun = self.ledger.executions.all_deciding();
         begun.retain(|trade| {
             trade.account == account
-                && wanted.takes(trade)
+                && filter.passes(trade)
                 && !listed.iter().any(|listed| listed.trade_id == trade.trade_id)
         });
         begun.sort_by(|a, b| b.trade_id.cmp(&a.trade_id));
         begun.extend(listed);
-        begun.truncate(wanted.limit as usize);
+        begun.truncate(filter.limit as usize);
         Ok(begun)
     }
 
@@ -177,11 +163,11 @@ impl Trading {
         resolution: Resolution,
         request_id: &str,
     ) -> Result<Option<Trade>, Error> {
-        let shared = &self.shared;
+        let ledger = &self.ledger;
         let Some(trade) = self.find(&account.name, trade_id).await? else {
             return Ok(None);
         };
-        if trade.state != TradeState::Unknown || shared.is_live(trade_id) {
+        if trade.state != TradeState::Unknown || ledger.executions.is_deciding(trade_id) {
             let state = trade.state.name();
             let detail = format!("trade {trade_id} is {state}: only an unknown one can be settled");
             return Err(Error::NotResolvable(detail));
@@ -193,18 +179,18 @@ impl Trading {
             );
             return Err(Error::NotResolvable(detail));
         }
-        let sight = reconcile::look_once(account, &trade).await.map_err(Refused::from)?;
+        let inspection = reconcile::inspect(account, &trade).await.map_err(Refused::from)?;
         let Resolution { order, reason, operator } = resolution;
         let resolved = match order {
             Some(order) => {
                 let request = trade.request.clone().unwrap_or_default();
-                let result = sight.result_of(order, &request).ok_or_else(|| {
+                let result = inspection.result_of(order, &request).ok_or_else(|| {
                     Error::NotResolvable(format!(
                         "the terminal shows no order {order} of {} lots of {} that was placed or filled",
                         request.volume, request.symbol
                     ))
                 })?;
-                let journal = shared.journal()?;
+                let journal = ledger.journal()?;
                 let owned = journal.owned(&account.name, vec![order], trade_id).await?;
                 if let Some(other) = owned.get(&order) {
                     let detail = format!("order {order} is the one of trade {other}");
@@ -212,7 +198,7 @@ impl Trading {
                 }
                 Trade { state: TradeState::Executed, result: Some(result), ..trade }
             }
-            None if sight.own => {
+            None if inspection.own => {
                 let detail = format!(
                     "the terminal shows an order of trade {trade_id} by its ticket or tag, or the \
                      change itself: it cannot be called not found"
@@ -227,14 +213,15 @@ impl Trading {
             resolved_by: Some(operator),
             ..resolved
         };
-        Ok(Some(shared.finish(account, resolved, request_id).await))
+        Ok(Some(ledger.finish(account, resolved, request_id).await))
     }
 
     /// Waits until every trade that is under way has ended, and writes what still waits to be written.
     pub async fn drain(&self) {
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
-        if let Ok(journal) = self.shared.journal() {
+        // Once the actor has answered, it has admitted every command that was sent before.
+        self.ping().await;
+        self.ledger.executions.wait_until_idle().await;
+        if let Ok(journal) = self.ledger.journal() {
             let left = journal.flush().await;
             if left > 0 {
                 error!(trades = left, "states of trades could not be written and are lost");
@@ -254,10 +241,10 @@ pub struct Resolution {
     pub operator: String,
 }
 
-/// A client that stops waiting when this is dropped.
-struct Leaves(Arc<Waiting>);
+/// Notes that a client has left when this is dropped.
+struct HangUpGuard(Arc<ClientWait>);
 
-impl Drop for Leaves {
+impl Drop for HangUpGuard {
     fn drop(&mut self) {
         let _ = self.0.leave();
     }

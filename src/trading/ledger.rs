@@ -1,22 +1,22 @@
-//! What executions, reconcilers and the trading actor share: the journal, who has to learn what became of
-//! a trade, and which trades are under way.
+//! What executions, reconcilers and the trading actor share: the journal, the executions under way, and
+//! who else has to learn what became of a trade. It outlives each of them.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::Options;
-use super::journal::{Journal, Settled};
+use super::executions::Executions;
+use super::journal::{Journal, JournalError, Settlement};
 use super::reconcile::{self, Gate};
 use super::reply::Error;
-use super::trade::{State as TradeState, Trade};
-use crate::actor::Address;
+use super::trade::{Trade, TradeState};
+use crate::actor::{Address, Depths, Role};
 use crate::metrics::{Event, Metrics};
-use crate::pool::Account;
+use crate::pool::{Account, Accounts};
 
 /// Why there is no journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,60 +29,52 @@ pub enum NoJournal {
     Unusable(String),
 }
 
-/// What executions, reconcilers and the actor share. It outlives each of them, so that a key that is
-/// under way stays so when the actor is restarted.
-pub struct Shared {
+pub struct Ledger {
     pub options: Options,
     pub metrics: Metrics,
-    pub journal: Result<Journal, NoJournal>,
-    pub tasks: TaskTracker,
-    /// Keys of which a trade is under way, with the fingerprint of its command.
-    pub keys: Mutex<HashMap<(String, String), [u8; 32]>>,
-    /// Trades whose task decides, as they began.
-    pub live: Mutex<HashMap<String, Trade>>,
-    pub accounts: BTreeMap<String, AccountTrading>,
+    pub executions: Executions,
+    journal: Result<Journal, NoJournal>,
+    accounts: BTreeMap<String, AccountLedger>,
+    #[cfg(test)]
+    pub faults: super::faults::Faults,
 }
 
-/// What the room knows of one account.
-pub struct AccountTrading {
-    pub account: Arc<Account>,
-    pub gate: Gate,
-    /// Told when a trade was settled.
-    pub settled: Notify,
-    pub reconciler: Address<reconcile::Msg>,
+struct AccountLedger {
+    account: Arc<Account>,
+    gate: Gate,
+    /// Notified when a trade was settled.
+    settled: Notify,
+    reconciler: Address<reconcile::Msg>,
 }
 
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A key that is under way, until this is dropped.
-pub struct Reserved {
-    pub shared: Arc<Shared>,
-    pub place: Option<(String, String)>,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            locked(&self.shared.keys).remove(&place);
+impl Ledger {
+    pub fn new(
+        depths: &Depths,
+        journal: Result<Journal, NoJournal>,
+        options: Options,
+        accounts: &Accounts,
+        metrics: Metrics,
+    ) -> Ledger {
+        let accounts = accounts.iter().map(|account| {
+            let ledger = AccountLedger {
+                account: account.clone(),
+                gate: Gate::default(),
+                settled: Notify::new(),
+                reconciler: Address::of_account(Role::Reconciler, &account.name, depths),
+            };
+            (account.name.clone(), ledger)
+        });
+        Ledger {
+            options,
+            metrics,
+            executions: Executions::default(),
+            journal,
+            accounts: accounts.collect(),
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
         }
     }
-}
 
-/// A trade whose task decides, until this is dropped.
-pub struct Live<'a> {
-    shared: &'a Shared,
-    trade_id: String,
-}
-
-impl Drop for Live<'_> {
-    fn drop(&mut self) {
-        self.shared.leave(&self.trade_id);
-    }
-}
-
-impl Shared {
     /// The journal.
     ///
     /// # Errors
@@ -91,107 +83,114 @@ impl Shared {
         self.journal.as_ref().map_err(|reason| Error::NoJournal(reason.to_string()))
     }
 
-    /// Whether nothing was ever traded, so that there is nothing to know.
+    /// Whether no account ever traded, so that there is nothing to know.
     pub fn was_never_needed(&self) -> bool {
         matches!(self.journal, Err(NoJournal::NotNeeded))
     }
 
-    /// Notes that a trade's task decides about it.
-    pub fn enter(&self, trade: Trade) -> Live<'_> {
-        let trade_id = trade.trade_id.clone();
-        locked(&self.live).insert(trade_id.clone(), trade);
-        Live { shared: self, trade_id }
-    }
-
-    /// Notes that a trade's task does not decide about it any more.
-    pub fn leave(&self, trade_id: &str) {
-        locked(&self.live).remove(trade_id);
-    }
-
-    /// Whether a trade's task decides about it.
-    pub fn is_live(&self, trade_id: &str) -> bool {
-        locked(&self.live).contains_key(trade_id)
-    }
-
-    /// Whether an account's trades from before the start were looked for.
-    pub fn is_reconciled(&self, account: &str) -> bool {
-        self.accounts.get(account).is_some_and(|trading| trading.gate.is_reconciled())
+    /// The accounts and the addresses of their reconcilers.
+    pub fn reconcilers(&self) -> impl Iterator<Item = (&Arc<Account>, &Address<reconcile::Msg>)> {
+        self.accounts.values().map(|ledger| (&ledger.account, &ledger.reconciler))
     }
 
     /// The gate of an account.
     ///
     /// # Panics
-    /// If there is no such account, which nobody has who comes here.
+    /// If there is no such account, which no caller has.
     pub fn gate(&self, account: &str) -> &Gate {
         &self.accounts[account].gate
     }
 
-    /// Lets an account's trades in.
-    pub fn open_gate(&self, account: &str) {
-        self.gate(account).open();
+    /// Wakes the reconciler of an account, because somebody waits for a trade.
+    pub fn wake_reconciler(&self, account: &str, trade_id: &str) {
+        if let Some(ledger) = self.accounts.get(account) {
+            let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.to_owned()));
+        }
     }
 
-    /// Waits until a trade of an account was settled, or for so long; the reconciler looks for one
-    /// meanwhile.
-    pub async fn watch(&self, account: &str, trade_id: &str, longest: Duration) {
-        if let Some(trading) = self.accounts.get(account) {
-            let settled = trading.settled.notified();
-            let _ = trading.reconciler.send(reconcile::Msg::Wake(trade_id.to_owned()));
-            let _ = tokio::time::timeout(longest, settled).await;
+    /// Lets the reconciler look for a trade, and waits until a trade of the account was settled, at
+    /// most for `timeout`.
+    pub async fn wait_for_settlement(&self, account: &str, trade_id: &str, timeout: Duration) {
+        if let Some(ledger) = self.accounts.get(account) {
+            let settled = ledger.settled.notified();
+            self.wake_reconciler(account, trade_id);
+            let _ = tokio::time::timeout(timeout, settled).await;
         }
     }
 
     /// Writes down what became of a trade, counts its end, and tells everybody who waits. Gives the
     /// trade as it stands then.
     pub async fn finish(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
-        let outcome = trade.state.outcome();
-        let (wanted, id) = (trade.state, trade.trade_id.clone());
-        let trade = self.settle(account, trade, request_id).await;
-        if let Some(outcome) = outcome
-            && (trade.state, &trade.trade_id) == (wanted, &id)
-        {
-            self.metrics.record(Event::TradeEnded { account: account.id, outcome });
-        }
-        trade
-    }
-
-    /// Writes down what became of a trade whose end was counted before.
-    pub async fn settle(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
         let Ok(journal) = self.journal() else {
             return trade;
         };
-        let trade = match journal.settle(trade.clone()).await {
-            Ok(Settled::Kept(present)) => *present,
-            Ok(Settled::Taken(trade)) => *trade,
-            // The journal settles it as soon as it can.
+        let settled = journal.settle(account.id, trade.clone()).await;
+        self.count_end(account, &trade, &settled);
+        self.announce(account, trade, settled, request_id)
+    }
+
+    /// Like [`finish`](Self::finish), for a trade that certainly was not sent unless the journal knows it.
+    pub async fn finish_unless_known(
+        &self,
+        account: &Account,
+        trade: Trade,
+        request_id: &str,
+    ) -> Trade {
+        let Ok(journal) = self.journal() else {
+            return trade;
+        };
+        let settled = journal.settle_unless_known(account.id, trade.clone()).await;
+        self.count_end(account, &trade, &settled);
+        self.announce(account, trade, settled, request_id)
+    }
+
+    /// Writes down what became of a trade whose end was counted before.
+    pub async fn correct(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
+        let Ok(journal) = self.journal() else {
+            return trade;
+        };
+        let settled = journal.settle(account.id, trade.clone()).await;
+        self.announce(account, trade, settled, request_id)
+    }
+
+    fn count_end(
+        &self,
+        account: &Account,
+        trade: &Trade,
+        settled: &Result<Settlement, JournalError>,
+    ) {
+        let Some(outcome) = trade.state.outcome() else {
+            return;
+        };
+        // A journal that did not answer in time settles it later.
+        if !matches!(settled, Ok(Settlement::Ignored(_))) {
+            self.metrics.record(Event::TradeEnded { account: account.id, outcome });
+        }
+    }
+
+    fn announce(
+        &self,
+        account: &Account,
+        trade: Trade,
+        settled: Result<Settlement, JournalError>,
+        request_id: &str,
+    ) -> Trade {
+        let trade = match settled {
+            Ok(Settlement::Applied(trade) | Settlement::Ignored(trade)) => *trade,
             Err(_) => trade,
         };
         audit(&trade, trade.state.name(), request_id);
-        self.count_unknown(account).await;
-        if let Some(trading) = self.accounts.get(&account.name) {
-            trading.settled.notify_waiters();
-            if trade.state == TradeState::Unknown {
-                let _ = trading.reconciler.send(reconcile::Msg::Wake(trade.trade_id.clone()));
-            }
+        if let Some(ledger) = self.accounts.get(&account.name) {
+            ledger.settled.notify_waiters();
+        }
+        if trade.state == TradeState::Unknown {
+            self.wake_reconciler(&account.name, &trade.trade_id);
         }
         trade
     }
-
-    /// Tells the metrics how many of an account's trades are unknown.
-    pub async fn count_unknown(&self, account: &Account) {
-        let Ok(journal) = self.journal() else {
-            return;
-        };
-        if let Ok(unknown) = journal.unknown(&account.name).await {
-            let oldest = unknown.oldest_msc.map_or(0.0, |msc| msc as f64 / 1000.0);
-            let (account, count) = (account.id, unknown.count);
-            self.metrics.record(Event::TradesUnknown { account, count, oldest });
-        }
-    }
 }
 
-/// One line for each thing that happens to a trade. Comments may be private and
-/// are not among the fields.
+/// Logs what happened to a trade. Comments may be private and are not among the fields.
 pub fn audit(trade: &Trade, event: &str, request_id: &str) {
     let request = trade.request.as_ref();
     let result = trade.result.as_ref();

@@ -12,6 +12,9 @@ mod actor;
 mod build;
 mod command;
 mod execution;
+mod executions;
+#[cfg(test)]
+mod faults;
 mod handle;
 mod journal;
 mod ledger;
@@ -28,10 +31,10 @@ pub use self::build::Refused;
 pub use self::command::{NewOrder, OrderChange, TradeCommand};
 pub use self::execution::Origin;
 pub use self::handle::{Resolution, Trading};
-pub use self::journal::{Journal, JournalError, Owner, Wanted};
+pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
 pub use self::ledger::NoJournal;
-pub use self::reply::{Cause, Error, NotSent, Spent, TradeReply};
-pub use self::trade::{Operation, State, Trade, TradeResult};
+pub use self::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
+pub use self::trade::{Operation, Trade, TradeResult, TradeState};
 
 /// How trades are kept.
 #[derive(Debug, Clone)]

@@ -57,16 +57,16 @@ pub struct NotSent {
     /// Why, for the client.
     pub reason: String,
     /// Why it was not sent, if its time was not over.
-    pub cause: Option<Cause>,
+    pub cause: Option<NotSentCause>,
     /// Where its time went; `None`: another request with the same key made it.
-    pub spent: Option<Spent>,
+    pub spent: Option<TimeSpent>,
     /// When it may go better; `None`: waiting does not help.
     pub retry_after: Option<Duration>,
 }
 
 /// Why a trade was not sent although there was time.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cause {
+pub enum NotSentCause {
     /// No terminal took it.
     Call(CallError),
     /// Its intent could not be written.
@@ -75,7 +75,7 @@ pub enum Cause {
 
 /// How a trade's time was spent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spent {
+pub struct TimeSpent {
     /// Before its request was complete and checked: the body, the key, reads of the terminal.
     pub preparation: Duration,
     /// Until its intent was on disk.
@@ -92,6 +92,3 @@ pub struct TradeReply {
     /// Whether an earlier request with the same key made it.
     pub replayed: bool,
 }
-
-/// What a client is told.
-pub type Told = Result<TradeReply, Error>;

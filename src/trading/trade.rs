@@ -1,58 +1,61 @@
 //! A trade as the journal keeps it.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use super::tag;
 use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $type {
-            $($(#[$variant_doc])* $variant,)*
-        }
-
-        impl $type {
-            /// Every one.
-            pub const ALL: &'static [$type] = &[$($type::$variant,)*];
-
-            /// Its name in the journal and in answers.
-            pub const fn name(self) -> &'static str {
-                match self { $($type::$variant => $name,)* }
-            }
-
-            /// The one with this name.
-            pub fn from_name(name: &str) -> Option<$type> {
-                $type::ALL.iter().copied().find(|one| one.name() == name)
-            }
-        }
-    };
+/// What is known about a trade's fate.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+#[schema(as = State)]
+pub enum TradeState {
+    /// It is on disk and on its way.
+    Sending,
+    /// The broker carried it out.
+    Executed,
+    /// The broker refused it.
+    Refused,
+    /// Nobody knows yet.
+    Unknown,
+    /// It is known not to have happened.
+    NotFound,
+    /// It was withdrawn before it was sent.
+    NotSent,
+    /// It was to change something that has changed otherwise since, so that nobody can tell.
+    Superseded,
 }
 
-words! {
-    /// What is known about a trade's fate.
-    State {
-        /// It is on disk and on its way.
-        Sending = "sending",
-        /// The broker carried it out.
-        Executed = "executed",
-        /// The broker refused it.
-        Refused = "refused",
-        /// Nobody knows yet.
-        Unknown = "unknown",
-        /// It is known not to have happened.
-        NotFound = "not-found",
-        /// It was withdrawn before it was sent.
-        NotSent = "not-sent",
-        /// It was to change something that has changed otherwise since, so that nobody can tell.
-        Superseded = "superseded",
+impl TradeState {
+    /// Every one, in declaration order.
+    pub const ALL: &'static [TradeState] = TradeState::VARIANTS;
+
+    /// Its name in the journal and in answers.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
-}
 
-impl State {
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<TradeState> {
+        name.parse().ok()
+    }
+
     /// The outcomes that are counted, label `outcome` of `mt5_trades_total`.
     pub const OUTCOMES: &'static [&'static str] =
         &["executed", "refused", "not_found", "not_sent", "superseded"];
@@ -60,47 +63,79 @@ impl State {
     /// The outcome that is counted. `None` while the trade is not decided.
     pub const fn outcome(self) -> Option<&'static str> {
         match self {
-            State::Executed => Some("executed"),
-            State::Refused => Some("refused"),
-            State::NotFound => Some("not_found"),
-            State::NotSent => Some("not_sent"),
-            State::Superseded => Some("superseded"),
-            State::Sending | State::Unknown => None,
+            TradeState::Executed => Some("executed"),
+            TradeState::Refused => Some("refused"),
+            TradeState::NotFound => Some("not_found"),
+            TradeState::NotSent => Some("not_sent"),
+            TradeState::Superseded => Some("superseded"),
+            TradeState::Sending | TradeState::Unknown => None,
         }
     }
 
     /// Whether it is decided.
     pub const fn is_final(self) -> bool {
-        !matches!(self, State::Sending | State::Unknown)
+        !matches!(self, TradeState::Sending | TradeState::Unknown)
     }
 
     /// Whether a trade in this state may come to another. What is decided stays so, but for a trade
     /// that was not found and turns out to have been executed.
-    pub const fn may_become(self, to: State) -> bool {
+    pub const fn may_become(self, to: TradeState) -> bool {
         match self {
-            State::Sending => !matches!(to, State::Sending),
-            State::Unknown => !matches!(to, State::Sending | State::NotSent),
-            State::NotFound => matches!(to, State::Executed),
-            State::Executed | State::Refused | State::NotSent | State::Superseded => false,
+            TradeState::Sending => !matches!(to, TradeState::Sending),
+            TradeState::Unknown => !matches!(to, TradeState::Sending | TradeState::NotSent),
+            TradeState::NotFound => matches!(to, TradeState::Executed),
+            TradeState::Executed
+            | TradeState::Refused
+            | TradeState::NotSent
+            | TradeState::Superseded => false,
         }
     }
 }
 
-words! {
-    /// What a trade does.
-    Operation {
-        /// Places an order, pending or at the market.
-        Place = "place",
-        /// Closes two positions by each other.
-        CloseBy = "close-by",
-        /// Closes a position, or a part of it.
-        Close = "close",
-        /// Changes a position's stops.
-        ModifyPosition = "modify-position",
-        /// Changes a pending order.
-        ModifyOrder = "modify-order",
-        /// Cancels a pending order.
-        Cancel = "cancel",
+/// What a trade does.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Operation {
+    /// Places an order, pending or at the market.
+    Place,
+    /// Closes two positions by each other.
+    CloseBy,
+    /// Closes a position, or a part of it.
+    Close,
+    /// Changes a position's stops.
+    ModifyPosition,
+    /// Changes a pending order.
+    ModifyOrder,
+    /// Cancels a pending order.
+    Cancel,
+}
+
+impl Operation {
+    /// Every one, in declaration order.
+    pub const ALL: &'static [Operation] = Operation::VARIANTS;
+
+    /// Its name in the journal and in answers.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Operation> {
+        name.parse().ok()
     }
 }
 
@@ -250,7 +285,7 @@ pub struct Trade {
     /// By which it is recognised at the broker.
     pub tag: Option<String>,
     /// What is known about its fate.
-    pub state: State,
+    pub state: TradeState,
     /// When its intent was written, unix milliseconds.
     pub created_msc: i64,
     /// When its state changed last, unix milliseconds.
@@ -314,7 +349,7 @@ impl Trade {
             idempotency_key: None,
             fingerprint: [0; 32],
             tag: None,
-            state: State::Sending,
+            state: TradeState::Sending,
             created_msc: now_msc,
             updated_msc: now_msc,
             server_time: 0,
@@ -346,9 +381,9 @@ mod tests {
 
     #[test]
     fn each_final_state_has_an_outcome_that_is_counted() {
-        let outcomes = State::ALL.iter().filter_map(|state| state.outcome());
-        assert!(outcomes.eq(State::OUTCOMES.iter().copied()));
-        for state in State::ALL {
+        let outcomes = TradeState::ALL.iter().filter_map(|state| state.outcome());
+        assert!(outcomes.eq(TradeState::OUTCOMES.iter().copied()));
+        for state in TradeState::ALL {
             assert_eq!(state.outcome().is_some(), state.is_final(), "{state:?}");
         }
     }
@@ -368,10 +403,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_the_journal_leads_back_to_its_variant() {
+        let names =
+            ["sending", "executed", "refused", "unknown", "not-found", "not-sent", "superseded"];
+        assert!(TradeState::ALL.iter().map(|state| state.name()).eq(names));
+        for state in TradeState::ALL {
+            assert_eq!(TradeState::from_name(state.name()), Some(*state));
+        }
+        let names = ["place", "close-by", "close", "modify-position", "modify-order", "cancel"];
+        assert!(Operation::ALL.iter().map(|operation| operation.name()).eq(names));
+        for operation in Operation::ALL {
+            assert_eq!(Operation::from_name(operation.name()), Some(*operation));
+        }
+        assert_eq!(TradeState::from_name("Sending"), None);
+    }
+
+    #[test]
     fn what_is_decided_stays_decided() {
-        for from in State::ALL {
-            for to in State::ALL {
-                let late = (*from, *to) == (State::NotFound, State::Executed);
+        for from in TradeState::ALL {
+            for to in TradeState::ALL {
+                let late = (*from, *to) == (TradeState::NotFound, TradeState::Executed);
                 assert!(!from.is_final() || !from.may_become(*to) || late, "{from:?} {to:?}");
             }
         }

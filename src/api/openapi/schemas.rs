@@ -18,7 +18,7 @@ use crate::mt5::{
     CopyTicks, ErrorType, Filling, OrderTime, OrderType, Retcode, Timeframe, TradeRequest,
 };
 use crate::streams;
-use crate::trading::State;
+use crate::trading::TradeState as State;
 
 /// A problem, as every error is answered (RFC 9457).
 #[derive(ToSchema)]

@@ -10,7 +10,7 @@ use super::{Problem, ProblemType};
 use crate::mt5::{self, ErrorType};
 use crate::pool::CallError;
 use crate::terminal::Failure;
-use crate::trading::{self, Cause, NotSent, Refused};
+use crate::trading::{self, NotSent, NotSentCause, Refused};
 
 impl From<mt5::Error> for Problem {
     fn from(error: mt5::Error) -> Problem {
@@ -124,12 +124,12 @@ impl From<NotSent> for Problem {
         };
         let problem = match cause {
             // Why no terminal took it says more than that none did.
-            Some(Cause::Call(error)) => match Problem::from(error) {
+            Some(NotSentCause::Call(error)) => match Problem::from(error) {
                 // To a client of a trade 504 means that its outcome is not known.
                 timeout if timeout.status() == StatusCode::GATEWAY_TIMEOUT => too_late(),
                 other => other,
             },
-            Some(Cause::Journal(_)) => {
+            Some(NotSentCause::Journal(_)) => {
                 let soon = Duration::from_secs(1);
                 Problem::new(ProblemType::JournalUnavailable, reason.clone()).retry_after(soon)
             }

@@ -28,8 +28,8 @@ use crate::mt5::{
 };
 use crate::pool::Account;
 use crate::trading::{
-    Error, NewOrder, Operation, OrderChange, Origin, Resolution, State, Trade, TradeCommand,
-    TradeReply, TradeResult, Wanted, tag,
+    Error, NewOrder, Operation, OrderChange, Origin, Resolution, Trade, TradeCommand, TradeFilter,
+    TradeReply, TradeResult, TradeState as State, tag,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -773,8 +773,8 @@ pub async fn trades(call: AuthorizedRequest, account: String) -> Outcome {
     let api_key = parameters.optional("api_key")?;
     let limit = parameters.optional("limit")?.map_or(LIMIT, |Limit(limit)| limit);
     parameters.finish()?;
-    let wanted = Wanted { state, key, api_key, limit };
-    let found = call.app.trading.list(&account, wanted).await?;
+    let filter = TradeFilter { state, key, api_key, limit };
+    let found = call.app.trading.list(&account, filter).await?;
     let records = found.into_iter().map(|trade| TradeRecord::of(configured, trade));
     let records: Vec<TradeRecord> = records.collect();
     json(&call, &records)

@@ -26,7 +26,7 @@ use crate::metrics::{EndedCall, Event};
 use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
 use crate::pool::Options;
 use crate::pool::accounts::{Account, SessionSlot};
-use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, Traded};
+use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeError, TradeOutcome};
 use crate::pool::labels::{CallOutcome, RestartReason, SessionState};
 use crate::terminal::{self, Answered, Ending, Failure, Terminal};
 
@@ -917,7 +917,7 @@ impl State {
     }
 }
 
-fn sent(result: Result<Answer, Failure>) -> Traded {
+fn sent(result: Result<Answer, Failure>) -> TradeOutcome {
     match result {
         Ok(Answer::OrderSend(result)) => Ok(*result),
         Err(Failure::Withdrawn) => Err(TradeError::Withdrawn),

@@ -1,34 +1,35 @@
-//! The trading actor: admits trades, one at a time for each key, and supervises the journal's keeper and
-//! the reconcilers. Each trade is a task; one that panics is settled by what the journal knows of it.
+//! The trading actor: admits trades, one at a time for each key, and observes their executions.
+//!
+//! Each trade is carried out by a task of its own, so that a slow terminal or disk never keeps the mailbox
+//! waiting. The actor learns of each end, answers the client, and settles a trade whose execution panicked.
+//! It supervises the journal and the reconcilers. Executions do not end with the actor: what they and their
+//! clients need is in [`Executions`](super::executions::Executions), where its successor finds it.
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use futures_util::FutureExt;
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
-use tokio::time::Instant;
-use tracing::{error, info};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::error;
 
 use super::execution::{self, Submission};
-use super::handle::Trading;
-use super::journal::{Keeper, KeeperArgs};
-use super::ledger::{Reserved, locked};
+use super::executions::{End, Reply};
+use super::journal::JournalActor;
+use super::ledger::Ledger;
 use super::reconcile::{Reconciler, ReconcilerArgs};
-use super::reply::Error;
-use super::trade::Trade;
-use crate::actor::{Backoff, Envelope, Ping, Role};
+use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role, Verdict};
 use crate::metrics::Event;
 
-/// What the actor is told.
 pub enum Msg {
     /// Carry a command through.
-    Submit(Box<Submission>),
-    /// A client has been told that its trade was not sent.
-    Told(Box<Trade>),
-    /// Time to start a child again.
+    Submit(Box<Submission>, Reply),
+    /// An execution has ended; [`Executions`](super::executions::Executions) knows which.
+    ExecutionEnded,
+    /// Start a child again.
     Start(Child),
     /// Answers that it lives.
     Ping(Ping),
+    /// Fail the actor.
+    #[cfg(test)]
+    Fail,
 }
 
 impl From<Ping> for Msg {
@@ -40,26 +41,25 @@ impl From<Ping> for Msg {
 /// What the actor supervises.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Child {
-    /// The journal's keeper.
-    Keeper,
+    Journal,
     /// The reconciler of an account.
     Reconciler(String),
 }
 
-/// The actor.
+/// Admits trades and observes their executions.
 pub struct TradingActor;
 
-/// What the actor needs.
+/// What the actor is started with, from [`Trading::actor_args`](super::Trading::actor_args).
 pub struct Args {
-    /// Its own address.
-    pub trading: Trading,
+    /// The actor's own address.
+    pub(super) address: Address<Msg>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
-/// What the actor knows.
 pub struct State {
-    trading: Trading,
-    children: HashMap<ActorId, Child>,
-    failures: HashMap<Child, Backoff>,
+    address: Address<Msg>,
+    ledger: Arc<Ledger>,
+    children: Children<Child>,
 }
 
 impl Actor for TradingActor {
@@ -70,19 +70,20 @@ impl Actor for TradingActor {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        args: Args,
+        Args { address, ledger }: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let trading = args.trading;
-        trading.address.assign(myself.clone());
-        info!(actor = Role::Trading.name(), "actor started");
-        let mut state = State { trading, children: HashMap::new(), failures: HashMap::new() };
-        if state.trading.shared.journal.is_ok() {
-            let names: Vec<String> = state.trading.shared.accounts.keys().cloned().collect();
-            let reconcilers = names.into_iter().map(Child::Reconciler);
-            for child in [Child::Keeper].into_iter().chain(reconcilers) {
-                state.start(child, &myself.get_cell()).await?;
+        address.started(myself.clone());
+        let children = Children::new(RestartPolicy::UNLIMITED);
+        let mut state = State { address, ledger, children };
+        if state.ledger.journal().is_ok() {
+            let ledger = state.ledger.clone();
+            let accounts = ledger.reconcilers().map(|(account, _)| account.name.clone());
+            for child in [Child::Journal].into_iter().chain(accounts.map(Child::Reconciler)) {
+                state.start(child, &myself.get_cell()).await;
             }
         }
+        // Executions that ended while there was no actor.
+        state.end_executions();
         Ok(state)
     }
 
@@ -93,23 +94,17 @@ impl Actor for TradingActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message.open() {
-            Msg::Submit(submission) => state.submit(*submission),
-            Msg::Told(trade) => {
-                let shared = state.trading.shared.clone();
-                let tasks = shared.tasks.clone();
-                // A slow disk must not keep other trades out.
-                tasks.spawn(async move {
-                    if let Ok(journal) = shared.journal() {
-                        journal.note_told(*trade).await;
-                    }
-                });
-            }
-            Msg::Ping(ping) => ping.answer(),
+            Msg::Submit(submission, reply) => state.submit(*submission, reply),
+            Msg::ExecutionEnded => state.end_executions(),
             Msg::Start(child) => {
-                if let Err(fault) = state.start(child.clone(), &myself.get_cell()).await {
-                    state.start_later(child, &fault.to_string());
+                let role = child.role();
+                if state.start(child, &myself.get_cell()).await {
+                    state.ledger.metrics.record(Event::ActorRestarted(role));
                 }
             }
+            Msg::Ping(ping) => ping.answer(),
+            #[cfg(test)]
+            Msg::Fail => return Err("on purpose".into()),
         }
         Ok(())
     }
@@ -120,17 +115,8 @@ impl Actor for TradingActor {
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let (actor, reason) = match event {
-            SupervisionEvent::ActorFailed(actor, reason) => (actor, reason.to_string()),
-            SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                (actor, reason.unwrap_or_else(|| "it was stopped".to_owned()))
-            }
-            _ => return Ok(()),
-        };
-        if let Some(child) = state.children.remove(&actor.get_id()) {
-            let role = child.role();
-            state.start_later(child, &reason);
-            state.trading.shared.metrics.record(Event::ActorRestarted(role));
+        if let Some(ended) = state.children.ended(event) {
+            state.restart(ended);
         }
         Ok(())
     }
@@ -140,10 +126,8 @@ impl Actor for TradingActor {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        state.children.clear();
-        // Otherwise the children would be killed without their own end.
-        myself.stop_children_and_wait(None, None).await;
-        info!(actor = Role::Trading.name(), "actor stopped");
+        state.children.stop(myself.get_cell()).await;
+        state.address.stopped();
         Ok(())
     }
 }
@@ -151,91 +135,104 @@ impl Actor for TradingActor {
 impl Child {
     fn role(&self) -> Role {
         match self {
-            Child::Keeper => Role::Journal,
+            Child::Journal => Role::Journal,
             Child::Reconciler(_) => Role::Reconciler,
         }
     }
 
     fn account(&self) -> Option<&str> {
         match self {
-            Child::Keeper => None,
+            Child::Journal => None,
             Child::Reconciler(account) => Some(account),
         }
     }
 }
 
 impl State {
-    async fn start(&mut self, child: Child, myself: &ActorCell) -> Result<(), SpawnErr> {
-        let shared = &self.trading.shared;
-        let cell = match &child {
-            Child::Keeper => {
-                let Ok(journal) = shared.journal() else {
-                    return Ok(());
+    fn submit(&self, submission: Submission, reply: Reply) {
+        if let Err((error, reply)) = self.ledger.executions.admit(&submission, reply) {
+            submission.client.answer();
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let (ledger, submission) = (self.ledger.clone(), Arc::new(submission));
+        let execution = tokio::spawn({
+            let (ledger, submission) = (ledger.clone(), submission.clone());
+            async move { execution::run(&ledger, &submission).await }
+        });
+        // Reaches a successor of this actor, too.
+        let address = self.address.clone();
+        tokio::spawn(async move {
+            let reply = execution.await.ok();
+            ledger.executions.ended(End { submission, reply });
+            // An actor that is being restarted looks for ends by itself.
+            let _ = address.send(Msg::ExecutionEnded);
+        });
+    }
+
+    /// Answers the clients of executions that have ended, and settles those that panicked.
+    fn end_executions(&self) {
+        while let Some(End { submission, reply }) = self.ledger.executions.next_end() {
+            if reply.is_some() {
+                self.ledger.executions.remove(&submission.trade_id, reply);
+                continue;
+            }
+            let (account, trade_id) = (&submission.account.name, &submission.trade_id);
+            error!(account, trade_id, "trade's execution panicked");
+            let ledger = self.ledger.clone();
+            // A slow disk must not keep other trades out.
+            tokio::spawn(async move {
+                execution::settle_panicked(&ledger, &submission).await;
+                ledger.executions.remove(&submission.trade_id, None);
+            });
+        }
+    }
+
+    /// Starts a child, or does so later. Gives whether it started.
+    async fn start(&mut self, child: Child, myself: &ActorCell) -> bool {
+        let ledger = self.ledger.clone();
+        let started = match &child {
+            Child::Journal => {
+                let Ok(journal) = ledger.journal() else {
+                    return false;
                 };
-                let args = KeeperArgs {
-                    journal: journal.clone(),
-                    retention: shared.options.retention,
-                    depths: self.trading.depths.clone(),
-                };
-                Actor::spawn_linked(None, Keeper, args, myself.clone()).await?.0.get_cell()
+                let args = journal.actor_args(ledger.options.retention);
+                self.children.spawn(child, JournalActor, args, myself.clone()).await
             }
             Child::Reconciler(name) => {
-                let Some(trading) = shared.accounts.get(name) else {
-                    return Ok(());
+                let mut reconcilers = ledger.reconcilers();
+                let Some((account, address)) =
+                    reconcilers.find(|(account, _)| account.name == *name)
+                else {
+                    return false;
                 };
                 let args = ReconcilerArgs {
-                    account: trading.account.clone(),
-                    address: trading.reconciler.clone(),
-                    shared: shared.clone(),
+                    account: account.clone(),
+                    address: address.clone(),
+                    ledger: ledger.clone(),
                 };
-                Actor::spawn_linked(None, Reconciler, args, myself.clone()).await?.0.get_cell()
+                self.children.spawn(child, Reconciler, args, myself.clone()).await
             }
         };
-        self.children.insert(cell.get_id(), child);
-        Ok(())
+        match started {
+            Ok(()) => true,
+            Err(ended) => {
+                self.restart(ended);
+                false
+            }
+        }
     }
 
-    fn start_later(&mut self, child: Child, reason: &str) {
-        let failures = self.failures.entry(child.clone()).or_default();
-        let delay = failures.next(Instant::now());
+    /// Without its children the actor refuses trades, and with them it goes on: it never gives them up.
+    fn restart(&self, Ended { key: child, reason, verdict }: Ended<Child>) {
+        let delay = match verdict {
+            Verdict::Retry(delay) => delay,
+            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+        };
         let (actor, account) = (child.role().name(), child.account());
         error!(actor, account, reason, retry_in = ?delay, "actor restarting");
-        self.trading.address.send_after(delay, Msg::Start(child));
-    }
-
-    fn submit(&mut self, submission: Submission) {
-        let shared = self.trading.shared.clone();
-        let key = submission.origin.key.clone();
-        let place = key.map(|key| (submission.account.name.clone(), key));
-        if let Some(place) = &place {
-            let mut keys = locked(&shared.keys);
-            if let Some(other) = keys.get(place) {
-                let same = *other == submission.fingerprint;
-                let error = if same { Error::UnderWay } else { Error::KeyReused };
-                submission.waiting.answer();
-                let _ = submission.reply.send(Err(error));
-                return;
-            }
-            keys.insert(place.clone(), submission.fingerprint);
-        }
-        let reserved = Reserved { shared: shared.clone(), place };
-        let tasks = shared.tasks.clone();
-        tasks.spawn(async move {
-            let execution = AssertUnwindSafe(execution::run(&shared, &submission));
-            let told = execution.catch_unwind().await;
-            // Whoever asks again after this answer finds the key free.
-            drop(reserved);
-            match told {
-                // A client that left needs no answer; the journal has it.
-                Ok(told) => drop(submission.reply.send(told)),
-                Err(_) => {
-                    let (account, trade_id) = (&submission.account.name, &submission.trade_id);
-                    error!(account, trade_id, "trade's task panicked");
-                    execution::abandoned(&shared, &submission).await;
-                    shared.leave(&submission.trade_id);
-                }
-            }
-        });
+        // Not to a successor of this actor, which starts its children by itself.
+        self.address.pinned().send_after(delay, Msg::Start(child));
     }
 }
 

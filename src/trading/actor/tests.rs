@@ -1,45 +1,66 @@
+//! The trading actor, the journal, the reconciler and executions are made to fail at the moments that
+//! matter, on a simulated account.
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::*;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
-use crate::metrics::{self, Catalog, LabelSets, Metrics, StatusLabels};
-use crate::mt5::ServerClock;
-use crate::pool::{Account, AccountOptions, Accounts, CallContext, Savings};
+use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
+use crate::mt5::{OrderType, Selection, ServerClock, calls};
+use crate::pool::{
+    self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, supervisor,
+};
 use crate::terminal::simulator::{Launcher, MarginMode, Options as Simulated};
-use crate::trading::Options;
-use crate::trading::command::TradeCommand;
-use crate::trading::execution::Origin;
-use crate::trading::journal::Journal;
-use crate::trading::reply::Told;
-use std::sync::Arc;
-use std::time::Duration;
+use crate::trading::command::{NewOrder, TradeCommand};
+use crate::trading::execution::{Moment, Origin};
+use crate::trading::journal::{Journal, TradeFilter};
+use crate::trading::reply::{Error, NotSentCause, TradeReply};
+use crate::trading::trade::{Trade, TradeState};
+use crate::trading::{Options, Trading};
 
-const SOON: Duration = Duration::from_secs(10);
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Harness {
     trading: Trading,
     account: Arc<Account>,
+    metrics: Metrics,
+    catalog: Arc<Catalog>,
     _directory: tempfile::TempDir,
 }
 
 impl Harness {
-    /// An account whose sessions were never started, and a journal.
-    fn new() -> Harness {
+    /// A simulated account that takes trades, and a journal.
+    async fn start() -> Harness {
+        let harness = Harness::new().await;
+        harness.run_actor().await;
+        harness.wait_until_open().await;
+        harness
+    }
+
+    async fn new() -> Harness {
         let (depths, names) = (Depths::default(), [("demo".to_owned(), 1)]);
         let measured = metrics::Options {
-            enabled: false,
+            enabled: true,
             status_labels: StatusLabels::Exact,
             duration_buckets: vec![1.0],
             call_buckets: vec![1.0],
         };
-        let catalog = Catalog::new(&measured, &names, &LabelSets::default()).unwrap();
-        let metrics = Metrics::new(&depths, false);
+        let catalog = Arc::new(Catalog::new(&measured, &names, &LabelSets::default()).unwrap());
+        let metrics = Metrics::new(&depths, true);
+        let args = collector::Args::new(catalog.clone(), depths.clone(), metrics.clone());
+        Actor::spawn(None, Collector, args).await.unwrap();
         let launcher = Launcher::new(Simulated {
             login: 1,
             server: "S".to_owned(),
             seed: 1,
-            balance: 1_000.0,
+            balance: 10_000.0,
             margin_mode: MarginMode::Hedging,
             commission: 0.0,
             bars: BTreeMap::new(),
@@ -51,10 +72,10 @@ impl Harness {
             login: 1,
             server: "S".to_owned(),
             sessions: 1,
-            queue: 1,
+            queue: 10,
             trade: true,
-            send_within: Duration::from_secs(5),
-            send_within_close: Duration::from_secs(30),
+            send_within: PATIENCE,
+            send_within_close: PATIENCE,
             clock: ServerClock::RAW,
             launcher: Arc::new(launcher),
         };
@@ -63,33 +84,179 @@ impl Harness {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             journal: directory.path().join("journal"),
-            retention: SOON,
+            retention: PATIENCE,
             tag: true,
-            not_found_after: SOON,
+            not_found_after: Duration::from_millis(100),
         };
-        let journal = Journal::open(&options.journal, &[], metrics.clone()).unwrap();
-        let trading = Trading::new(&depths, Ok(journal), options, &accounts, metrics);
+        let journal = Journal::open(&options.journal, &[], metrics.clone(), &depths).unwrap();
+        let trading = Trading::new(&depths, Ok(journal), options, &accounts, metrics.clone());
         let account = accounts.get("demo").unwrap().clone();
-        Harness { trading, account, _directory: directory }
+        let pool = supervisor::Args {
+            options: Arc::new(pool::Options {
+                call_timeout: PATIENCE,
+                trade_timeout: PATIENCE,
+                probe_interval: PATIENCE,
+                restart: RestartPolicy::UNLIMITED,
+                quarantine_retry: PATIENCE,
+            }),
+            metrics: metrics.clone(),
+            pool: Pool::new(Arc::new(accounts), &depths),
+        };
+        Actor::spawn(None, supervisor::Supervisor, pool).await.unwrap();
+        Harness { trading, account, metrics, catalog, _directory: directory }
     }
 
-    async fn start(&self) -> ActorRef<Envelope<Msg>> {
-        let args = Args { trading: self.trading.clone() };
-        Actor::spawn(None, TradingActor, args).await.unwrap().0
+    async fn run_actor(&self) -> ActorRef<Envelope<Msg>> {
+        Actor::spawn(None, TradingActor, self.trading.actor_args()).await.unwrap().0
     }
 
-    async fn cancel(&self, key: &str, ticket: u64) -> Told {
+    fn ledger(&self) -> Arc<Ledger> {
+        self.trading.actor_args().ledger
+    }
+
+    fn journal(&self) -> Journal {
+        self.ledger().journal().unwrap().clone()
+    }
+
+    async fn wait_until_open(&self) {
+        let ledger = self.ledger();
+        until(|| self.account.is_ready() && ledger.gate("demo").is_complete(&self.account)).await;
+        until(|| ledger.gate("demo").is_reconciled()).await;
+    }
+
+    /// Buys, on a task of its own.
+    fn buy(&self, key: &str, volume: f64) -> Client {
+        Client(tokio::spawn(self.order(key, volume)))
+    }
+
+    fn order(
+        &self,
+        key: &str,
+        volume: f64,
+    ) -> impl Future<Output = Result<TradeReply, Error>> + use<> {
+        let order = NewOrder {
+            symbol: "EURUSD".to_owned(),
+            kind: OrderType::Buy,
+            volume,
+            price: None,
+            stoplimit: None,
+            sl: None,
+            tp: None,
+            deviation: 20,
+            magic: 0,
+            comment: String::new(),
+            type_filling: None,
+            type_time: None,
+            expiration: None,
+            position: None,
+        };
         let origin = Origin {
             key: Some(key.to_owned()),
             arrived: BootInstant::now(),
-            send_within: SOON,
+            send_within: PATIENCE,
             api_key: None,
             client: None,
         };
-        let context = CallContext::new("test".into(), Instant::now() + SOON);
-        let command = TradeCommand::Cancel { ticket };
-        self.trading.execute(&self.account, command, origin, &context).await
+        let (trading, account) = (self.trading.clone(), self.account.clone());
+        async move {
+            let context = CallContext::new("test".into(), Instant::now() + PATIENCE);
+            trading.execute(&account, TradeCommand::Place(order), origin, &context).await
+        }
     }
+
+    /// Lets something happen at the next execution that reaches a moment.
+    fn at(&self, moment: Moment, happens: impl FnOnce(&Harness) + Send + 'static, fails: bool) {
+        let harness = Harness {
+            trading: self.trading.clone(),
+            account: self.account.clone(),
+            metrics: self.metrics.clone(),
+            catalog: self.catalog.clone(),
+            _directory: tempfile::tempdir().unwrap(),
+        };
+        self.ledger().faults.at(moment, move || {
+            async move {
+                happens(&harness);
+                assert!(!fails, "on purpose");
+            }
+            .boxed()
+        });
+    }
+
+    /// Stops the next execution that reaches a moment until the second channel is sent to.
+    fn stop_at(&self, moment: Moment) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((reached, wait_for_it), (resume, resumed)) = (oneshot::channel(), oneshot::channel());
+        self.ledger().faults.at(moment, move || {
+            async move {
+                let _ = reached.send(());
+                let _ = resumed.await;
+            }
+            .boxed()
+        });
+        (wait_for_it, resume)
+    }
+
+    fn fail_actor(&self) {
+        assert!(self.trading.actor_args().address.send(Msg::Fail).is_ok());
+    }
+
+    fn fail_reconciler(&self) {
+        let ledger = self.ledger();
+        let (_, reconciler) = ledger.reconcilers().next().unwrap();
+        let _ = reconciler.send(crate::trading::reconcile::Msg::Fail);
+    }
+
+    /// How many positions the broker shows: how often an order was sent.
+    async fn positions(&self) -> usize {
+        let context = CallContext::new("test".into(), Instant::now() + PATIENCE);
+        let call = calls::PositionsGet { selection: Selection::All };
+        self.account.call_raw(call, &context).await.unwrap().len()
+    }
+
+    /// The only trade, once it is in a state.
+    async fn wait_for(&self, state: TradeState) -> Trade {
+        let begun = Instant::now();
+        loop {
+            let filter = TradeFilter { limit: 10, ..TradeFilter::default() };
+            let trades = self.trading.list("demo", filter).await.unwrap_or_default();
+            match &trades[..] {
+                [trade] if trade.state == state => return trade.clone(),
+                _ => assert!(begun.elapsed() < PATIENCE, "no {state:?}: {trades:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn restarts(&self, role: Role) -> u64 {
+        assert!(self.metrics.ping().await);
+        self.catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).get()
+    }
+
+    async fn unknown(&self) -> i64 {
+        assert!(self.metrics.ping().await);
+        self.catalog.mt5_trades_unknown.with_label_values(&["demo"]).get()
+    }
+}
+
+struct Client(tokio::task::JoinHandle<Result<TradeReply, Error>>);
+
+impl Client {
+    async fn reply(self) -> Result<TradeReply, Error> {
+        tokio::time::timeout(PATIENCE, self.0).await.unwrap().unwrap()
+    }
+
+    async fn state(self) -> (TradeState, bool) {
+        let reply = self.reply().await.unwrap();
+        (reply.trade.state, reply.replayed)
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds).await.unwrap();
 }
 
 fn children(actor: &ActorRef<Envelope<Msg>>) -> BTreeSet<String> {
@@ -98,36 +265,177 @@ fn children(actor: &ActorRef<Envelope<Msg>>) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_child_that_fails_is_started_again() {
-    let harness = Harness::new();
-    let actor = harness.start().await;
+    let harness = Harness::new().await;
+    let actor = harness.run_actor().await;
     let before = children(&actor);
-    assert_eq!(before.len(), 2, "the journal's keeper and one reconciler");
+    assert_eq!(before.len(), 2, "the journal and one reconciler");
     for child in actor.get_cell().get_children() {
         child.kill();
     }
-    let restarted = async {
-        loop {
-            let now = children(&actor);
-            if now.len() == 2 && now.is_disjoint(&before) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(SOON, restarted).await.unwrap();
+    until(|| {
+        let now = children(&actor);
+        now.len() == 2 && now.is_disjoint(&before)
+    })
+    .await;
+    assert_eq!(harness.restarts(Role::Journal).await, 1);
+    assert_eq!(harness.restarts(Role::Reconciler).await, 1);
     actor.stop_and_wait(None, None).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_key_stays_under_way_when_the_actor_is_restarted() {
-    let harness = Harness::new();
-    let command = TradeCommand::Cancel { ticket: 7 };
-    let place = ("demo".to_owned(), "k".to_owned());
-    locked(&harness.trading.shared.keys).insert(place, command.fingerprint());
+    let harness = Harness::start().await;
+    let (reached, resume) = harness.stop_at(Moment::IntentWritten);
+    let first = harness.buy("k", 0.1);
+    reached.await.unwrap();
     for _ in 0..2 {
-        let actor = harness.start().await;
-        assert_eq!(harness.cancel("k", 7).await, Err(Error::UnderWay));
-        assert_eq!(harness.cancel("k", 8).await, Err(Error::KeyReused));
-        actor.stop_and_wait(None, None).await.unwrap();
+        harness.fail_actor();
+        harness.run_actor().await;
+        assert_eq!(harness.buy("k", 0.1).reply().await, Err(Error::UnderWay));
+        assert_eq!(harness.buy("k", 0.2).reply().await, Err(Error::KeyReused));
     }
+    resume.send(()).unwrap();
+    assert_eq!(first.state().await, (TradeState::Executed, false));
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, true));
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn an_execution_that_ends_while_there_is_no_actor_is_answered_by_the_next_one() {
+    let harness = Harness::start().await;
+    for (moment, key) in [(Moment::IntentWritten, "a"), (Moment::Answered, "b")] {
+        let (reached, resume) = harness.stop_at(moment);
+        let client = harness.buy(key, 0.1);
+        reached.await.unwrap();
+        harness.fail_actor();
+        until(|| harness.trading.actor_args().address.send(Msg::ExecutionEnded).is_err()).await;
+        assert!(matches!(harness.buy("other", 0.1).reply().await, Err(Error::NoJournal(_))));
+        resume.send(()).unwrap();
+        // The journal is gone with the actor, too: the outcome waits for both.
+        harness.run_actor().await;
+        let (state, _) = client.state().await;
+        assert!(matches!(state, TradeState::Executed), "{moment:?}: {state:?}");
+        harness.wait_until_open().await;
+    }
+    assert_eq!(harness.positions().await, 2);
+    assert_eq!(harness.unknown().await, 0);
+}
+
+#[tokio::test]
+async fn a_submission_that_the_actor_loses_was_not_sent_and_says_so() {
+    let harness = Harness::start().await;
+    // Both messages are in the mailbox before the actor runs.
+    harness.fail_actor();
+    let mut lost = std::pin::pin!(harness.order("k", 0.1));
+    assert!(futures_util::poll!(&mut lost).is_pending());
+    let lost = lost.await;
+    assert!(matches!(lost, Err(Error::NoJournal(_))), "{lost:?}");
+    harness.run_actor().await;
+    harness.wait_until_open().await;
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn an_execution_that_panics_before_its_intent_has_sent_nothing() {
+    let harness = Harness::start().await;
+    harness.at(Moment::Prepared, |_| {}, true);
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
+    harness.wait_for(TradeState::NotSent).await;
+    // The client does not know yet: a repetition is a question.
+    match harness.buy("k", 0.1).reply().await {
+        Err(Error::NotSent(not_sent)) => harness.trading.confirm_told(not_sent.trade),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(harness.positions().await, 0);
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn an_execution_that_panics_before_it_sends_is_found_not_to_have_happened() {
+    let harness = Harness::start().await;
+    harness.at(Moment::IntentWritten, |_| {}, true);
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
+    harness.wait_for(TradeState::NotFound).await;
+    assert_eq!(harness.unknown().await, 0);
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::NotFound, true));
+    assert_eq!(harness.positions().await, 0);
+}
+
+#[tokio::test]
+async fn an_execution_that_panics_after_the_answer_is_found_to_be_executed() {
+    let harness = Harness::start().await;
+    harness.at(Moment::Answered, |_| {}, true);
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
+    harness.wait_for(TradeState::Executed).await;
+    assert_eq!(harness.unknown().await, 0);
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, true));
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn a_journal_that_fails_before_the_intent_refuses_the_trade() {
+    let harness = Harness::start().await;
+    harness.at(Moment::Prepared, |harness| harness.journal().fail_actor(), false);
+    match harness.buy("k", 0.1).reply().await {
+        Err(Error::NotSent(not_sent)) => {
+            assert!(matches!(not_sent.cause, Some(NotSentCause::Journal(_))), "{not_sent:?}");
+            harness.trading.confirm_told(not_sent.trade);
+        }
+        other => panic!("{other:?}"),
+    }
+    harness.wait_for(TradeState::NotSent).await;
+    assert_eq!(harness.positions().await, 0);
+    assert_eq!(harness.restarts(Role::Journal).await, 1);
+    assert_eq!(harness.buy("other", 0.1).state().await, (TradeState::Executed, false));
+}
+
+#[tokio::test]
+async fn a_journal_that_fails_while_a_trade_is_under_way_loses_nothing() {
+    let failures: [fn(&Harness); 2] =
+        [|harness| harness.journal().fail_actor(), |harness| harness.journal().fail_thread()];
+    for moment in [Moment::IntentWritten, Moment::Answered] {
+        for fail in failures {
+            let harness = Harness::start().await;
+            harness.at(moment, fail, false);
+            let reply = harness.buy("k", 0.1).reply().await.unwrap();
+            assert_eq!(reply.trade.state, TradeState::Executed);
+            let kept = harness.wait_for(TradeState::Executed).await;
+            assert_eq!(kept.trade_id, reply.trade.trade_id);
+            assert_eq!(harness.restarts(Role::Journal).await, 1);
+            assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, true));
+            assert_eq!(harness.positions().await, 1);
+            assert_eq!(harness.unknown().await, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reconciler_that_fails_comes_back_and_finds_out() {
+    let harness = Harness::start().await;
+    harness.at(Moment::Answered, Harness::fail_reconciler, true);
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
+    harness.wait_for(TradeState::Executed).await;
+    assert_eq!(harness.restarts(Role::Reconciler).await, 1);
+    assert_eq!(harness.unknown().await, 0);
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn drain_waits_for_what_is_under_way_and_writes_it() {
+    let harness = Harness::start().await;
+    let (reached, resume) = harness.stop_at(Moment::Answered);
+    let client = harness.buy("k", 0.1);
+    reached.await.unwrap();
+    let mut drained = std::pin::pin!(harness.trading.drain());
+    assert!(futures_util::poll!(&mut drained).is_pending());
+    resume.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, drained).await.unwrap();
+    assert_eq!(client.state().await, (TradeState::Executed, false));
+    assert!(harness.trading.ping().await);
 }

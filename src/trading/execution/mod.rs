@@ -14,16 +14,16 @@ use tokio::time::Instant;
 use self::outcome::{Outcome, explained, outcome};
 use super::build::{self, Prepared, Refused};
 use super::journal::Journal;
-use super::ledger::{Shared, audit};
+use super::ledger::{Ledger, audit};
 use super::reconcile;
-use super::reply::{Cause, Error, NotSent, Spent, Told, TradeReply};
-use super::trade::{Operation, State, Trade};
+use super::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
+use super::trade::{Operation, Trade, TradeState};
 use crate::clock::BootInstant;
 use crate::metrics::Event;
 use crate::mt5::{Retcode, TradeRequest};
-use crate::pool::{CallContext, CallError, TradeError, Traded};
+use crate::pool::{CallContext, CallError, TradeError, TradeOutcome};
 
-pub use self::submission::{Origin, Submission, Waiting};
+pub use self::submission::{ClientWait, Origin, Submission};
 
 /// How often a trade is looked at again that the broker accepted and whose client still waits.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,64 +35,57 @@ const PREPARATION_SLACK: f64 = 1.2;
 const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Carries a command through and gives what its client is told.
-pub async fn run(shared: &Shared, submission: &Submission) -> Told {
-    let told = Execution { shared, submission, spent: Spent::default() }.run().await;
-    // A client that left would repeat its request: what it was not told is kept for that.
-    if let (false, Err(error)) = (submission.waiting.answer(), &told) {
-        record_unsent(shared, submission, error).await;
+pub async fn run(ledger: &Ledger, submission: &Submission) -> Result<TradeReply, Error> {
+    let reply = Execution { ledger, submission, spent: TimeSpent::default() }.run().await;
+    // A client that left will repeat its request, which then finds what it was not told.
+    if let (false, Err(error)) = (submission.client.answer(), &reply) {
+        record_unsent(ledger, submission, error).await;
     }
-    told
+    reply
 }
 
-/// Settles a trade whose task panicked: without an intent in the journal nothing was sent; with one the
+/// Settles a trade whose execution panicked: it was not sent unless its intent is on disk, and then the
 /// reconciler finds out.
-pub async fn abandoned(shared: &Shared, submission: &Submission) {
-    let Ok(journal) = shared.journal() else {
-        return;
-    };
-    let known = journal.by_id(&submission.account.name, &submission.trade_id).await;
-    if matches!(known, Ok(None)) {
-        let detail = Some("it was not sent: its task failed".to_owned());
-        let trade = Trade { state: State::NotSent, detail, ..submission.trade() };
-        shared.finish(&submission.account, trade, &submission.request_id).await;
-    }
+pub async fn settle_panicked(ledger: &Ledger, submission: &Submission) {
+    let detail = "it was not sent: its execution failed".to_owned();
+    finish_unsent(ledger, submission, detail).await;
+    ledger.wake_reconciler(&submission.account.name, &submission.trade_id);
 }
 
 /// Writes down that a trade was not sent, for a client that was told only that its outcome is
 /// unknown, or nothing.
-async fn record_unsent(shared: &Shared, submission: &Submission, error: &Error) {
-    let why = match error {
+async fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
+    match error {
         Error::Refused(_) | Error::Reconciling | Error::Disabled(_) | Error::NoJournal(_) => {
-            error.to_string()
+            finish_unsent(ledger, submission, format!("it was not sent: {error}")).await;
         }
         // Of these the journal has the trade itself, or another one with its key.
         Error::NotSent(_)
         | Error::UnderWay
         | Error::KeyReused
         | Error::OutcomeUnknown { .. }
-        | Error::NotResolvable(_) => return,
-    };
-    let trade = Trade {
-        state: State::NotSent,
-        detail: Some(format!("it was not sent: {why}")),
-        ..submission.trade()
-    };
-    shared.finish(&submission.account, trade, &submission.request_id).await;
+        | Error::NotResolvable(_) => {}
+    }
+}
+
+async fn finish_unsent(ledger: &Ledger, submission: &Submission, detail: String) {
+    let trade = Trade { state: TradeState::NotSent, detail: Some(detail), ..submission.trade() };
+    ledger.finish_unless_known(&submission.account, trade, &submission.request_id).await;
 }
 
 struct Execution<'a> {
-    shared: &'a Shared,
+    ledger: &'a Ledger,
     submission: &'a Submission,
-    spent: Spent,
+    spent: TimeSpent,
 }
 
 impl Execution<'_> {
-    async fn run(mut self) -> Told {
+    async fn run(mut self) -> Result<TradeReply, Error> {
         let Submission { account, origin, request_id, .. } = self.submission;
-        let (shared, send_by) = (self.shared, self.submission.send_by());
+        let (ledger, send_by) = (self.ledger, self.submission.send_by());
         let disabled = || Error::Disabled(account.name.clone());
         let journal =
-            shared.journal().map_err(|error| if account.trade { error } else { disabled() })?;
+            ledger.journal().map_err(|error| if account.trade { error } else { disabled() })?;
         if let Some(key) = &origin.key
             && let Some(told) = self.replay(journal, key).await?
         {
@@ -101,10 +94,10 @@ impl Execution<'_> {
         if !account.trade {
             return Err(disabled());
         }
-        if !shared.is_reconciled(&account.name) {
+        if !ledger.gate(&account.name).is_reconciled() {
             return Err(Error::Reconciling);
         }
-        let _live = shared.enter(self.submission.trade());
+        let _deciding = ledger.executions.decide(self.submission.trade());
 
         let prepared = match self.prepare(journal).await {
             Err(Error::Refused(Refused::Call(CallError::DeadlinePassed))) => {
@@ -118,6 +111,7 @@ impl Execution<'_> {
         let stop_rules = prepared.stop_rules.clone();
         let trade = prepared.into_trade(self.submission.trade(), account);
 
+        self.reached(Moment::Prepared).await;
         let begun = BootInstant::now();
         let inserted = tokio::time::timeout(send_by.left(), journal.insert(trade.clone())).await;
         self.spent.journal = elapsed(begun);
@@ -125,35 +119,42 @@ impl Execution<'_> {
             Ok(Ok(())) => {}
             // Whether the row is on disk is not known, but that nothing was sent is.
             Ok(Err(error)) => {
-                let cause = Cause::Journal(error.to_string());
+                let cause = NotSentCause::Journal(error.to_string());
                 return Err(self.not_sent(trade, cause).await);
             }
             Err(_) => return Err(self.too_late(trade).await),
         }
         audit(&trade, "intent", request_id);
+        self.reached(Moment::IntentWritten).await;
 
         let begun = BootInstant::now();
         let traded = self.send(journal, request, send_by).await;
         self.spent.waiting = elapsed(begun);
+        self.reached(Moment::Answered).await;
         if let Ok(result) = &traded {
             let retcode = Retcode::from_code(result.retcode);
-            shared.metrics.record(Event::TradeResult { account: account.id, retcode });
+            ledger.metrics.record(Event::TradeResult { account: account.id, retcode });
         }
         let trade = match outcome(trade, traded, account.mode()) {
             Outcome::TooLate(trade) => return Err(self.too_late(*trade).await),
             Outcome::NotSent(trade, error) => {
-                return Err(self.not_sent(*trade, Cause::Call(error)).await);
+                return Err(self.not_sent(*trade, NotSentCause::Call(error)).await);
             }
             Outcome::Known(trade) => explained(*trade, stop_rules.as_ref()),
         };
-        let trade = shared.finish(account, trade, request_id).await;
+        let trade = ledger.finish(account, trade, request_id).await;
         let trade = self.name_position(journal, trade).await;
         let trade = self.follow(journal, trade).await;
         Ok(TradeReply { trade, replayed: false })
     }
 
     /// Sends the request on the primary session, and on its successor if it gave the request back.
-    async fn send(&self, journal: &Journal, request: TradeRequest, send_by: BootInstant) -> Traded {
+    async fn send(
+        &self,
+        journal: &Journal,
+        request: TradeRequest,
+        send_by: BootInstant,
+    ) -> TradeOutcome {
         let account = &self.submission.account;
         loop {
             let traded = account.trade(request.clone(), send_by).await;
@@ -164,7 +165,7 @@ impl Execution<'_> {
                 return Err(TradeError::Withdrawn);
             }
             // The new primary has to know what the journal knows.
-            let gate = self.shared.gate(&account.name);
+            let gate = self.ledger.gate(&account.name);
             let context = self.submission.context();
             let known = gate.ensure_complete(account, journal, &context).await;
             if let Err(error) = known {
@@ -177,22 +178,26 @@ impl Execution<'_> {
     }
 
     /// What an earlier request with the key came to. `None`: the key is free.
-    async fn replay(&self, journal: &Journal, key: &str) -> Result<Option<Told>, Error> {
+    async fn replay(
+        &self,
+        journal: &Journal,
+        key: &str,
+    ) -> Result<Option<Result<TradeReply, Error>>, Error> {
         let Submission { account, fingerprint, .. } = self.submission;
         let found = journal.by_key(&account.identity(), &account.name, key).await?;
         let Some(trade) = found else {
             return Ok(None);
         };
-        if trade.state == State::NotSent && trade.told {
+        if trade.state == TradeState::NotSent && trade.told {
             return Ok(None);
         }
         if trade.fingerprint != *fingerprint {
             return Err(Error::KeyReused);
         }
-        if self.shared.is_live(&trade.trade_id) {
+        if self.ledger.executions.is_deciding(&trade.trade_id) {
             return Err(Error::UnderWay);
         }
-        if trade.state != State::NotSent {
+        if trade.state != TradeState::NotSent {
             return Ok(Some(Ok(TradeReply { trade, replayed: true })));
         }
         // Its client does not know yet that it was not sent. A repetition is a question; only after
@@ -228,15 +233,15 @@ impl Execution<'_> {
         context: &CallContext,
     ) -> Result<Prepared, Error> {
         let Submission { account, command, .. } = self.submission;
-        let gate = self.shared.gate(&account.name);
+        let gate = self.ledger.gate(&account.name);
         gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
-        let tag = self.shared.options.tag;
+        let tag = self.ledger.options.tag;
         Ok(build::prepare(account, command, context, tag).await?)
     }
 
     /// Withdraws a trade whose last moment has come.
     async fn too_late(&self, trade: Trade) -> Error {
-        let Spent { preparation, journal, waiting } = self.spent;
+        let TimeSpent { preparation, journal, waiting } = self.spent;
         let [preparation, journal, waiting] =
             [preparation, journal, waiting].map(|spent| spent.as_secs_f64());
         let within = self.submission.origin.send_within;
@@ -251,10 +256,12 @@ impl Execution<'_> {
     }
 
     /// Withdraws a trade that could not be sent although there was time.
-    async fn not_sent(&self, trade: Trade, cause: Cause) -> Error {
+    async fn not_sent(&self, trade: Trade, cause: NotSentCause) -> Error {
         let reason = match &cause {
-            Cause::Call(error) => format!("it was not sent: {error}"),
-            Cause::Journal(detail) => format!("nothing is traded without a journal: {detail}"),
+            NotSentCause::Call(error) => format!("it was not sent: {error}"),
+            NotSentCause::Journal(detail) => {
+                format!("nothing is traded without a journal: {detail}")
+            }
         };
         let trade = self.withdraw(trade, &reason).await;
         let (cause, spent) = (Some(cause), Some(self.spent));
@@ -262,9 +269,9 @@ impl Execution<'_> {
     }
 
     async fn withdraw(&self, trade: Trade, reason: &str) -> Trade {
-        let trade = Trade { state: State::NotSent, detail: Some(reason.to_owned()), ..trade };
+        let trade = Trade { state: TradeState::NotSent, detail: Some(reason.to_owned()), ..trade };
         let Submission { account, request_id, .. } = self.submission;
-        self.shared.finish(account, trade, request_id).await
+        self.ledger.finish(account, trade, request_id).await
     }
 
     /// Adds the position that a deal opened or changed, where the answer does not say it.
@@ -273,7 +280,7 @@ impl Execution<'_> {
         let (Some(request), Some(result)) = (&trade.request, &mut trade.result) else {
             return trade;
         };
-        if trade.state != State::Executed || result.position != 0 {
+        if trade.state != TradeState::Executed || result.position != 0 {
             return trade;
         }
         let closes = request.position != 0;
@@ -288,22 +295,30 @@ impl Execution<'_> {
             reconcile::position_of(account, result.order, &context).await.unwrap_or_default()
         };
         if result.position != 0 {
-            let _ = journal.settle(trade.clone()).await;
+            let _ = journal.settle(account.id, trade.clone()).await;
         }
         trade
     }
 
+    /// Gives tests the opportunity to fail the execution at a moment.
+    async fn reached(&self, moment: Moment) {
+        #[cfg(test)]
+        self.ledger.faults.reached(moment).await;
+        #[cfg(not(test))]
+        let _ = moment;
+    }
+
     /// Waits for what becomes of an order that the broker has accepted, as long as the client does.
     async fn follow(&self, journal: &Journal, mut trade: Trade) -> Trade {
-        let Submission { account, waiting, deadline, .. } = self.submission;
-        while trade.state == State::Unknown
+        let Submission { account, client, deadline, .. } = self.submission;
+        while trade.state == TradeState::Unknown
             && trade.accepted_order != 0
-            && !waiting.has_left()
+            && !client.has_left()
             && Instant::now() < *deadline
         {
             // From here on the reconciler is the one that decides.
-            self.shared.leave(&trade.trade_id);
-            self.shared.watch(&account.name, &trade.trade_id, FOLLOW_INTERVAL).await;
+            self.ledger.executions.leave(&trade.trade_id);
+            self.ledger.wait_for_settlement(&account.name, &trade.trade_id, FOLLOW_INTERVAL).await;
             match journal.by_id(&account.name, &trade.trade_id).await {
                 Ok(Some(present)) => trade = present,
                 _ => return trade,
@@ -311,6 +326,17 @@ impl Execution<'_> {
         }
         trade
     }
+}
+
+/// A moment of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing is on disk.
+    Prepared,
+    /// The intent is on disk, and no terminal has the trade.
+    IntentWritten,
+    /// The broker has answered, and the journal does not know.
+    Answered,
 }
 
 fn elapsed(since: BootInstant) -> Duration {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::mt5::{ErrorType, OrderSendResult, Retcode, TradeAction, Verdict};
-use crate::pool::{CallError, TradeError, Traded};
+use crate::pool::{CallError, TradeError, TradeOutcome};
 use crate::terminal::{Failure, Mode};
 use crate::trading::build::StopRules;
-use crate::trading::trade::{State, Trade, TradeResult};
+use crate::trading::trade::{Trade, TradeResult, TradeState};
 
 /// What is known of a trade after it was handed to a session.
 pub enum Outcome {
@@ -18,11 +18,11 @@ pub enum Outcome {
     NotSent(Box<Trade>, CallError),
 }
 
-pub fn outcome(trade: Trade, traded: Traded, mode: Mode) -> Outcome {
+pub fn outcome(trade: Trade, traded: TradeOutcome, mode: Mode) -> Outcome {
     let unknown = |trade: Trade, detail: String, may_arrive: bool| {
         let may_arrive = may_arrive && mode == Mode::Live;
         let detail = Some(detail);
-        Outcome::Known(Box::new(Trade { state: State::Unknown, detail, may_arrive, ..trade }))
+        Outcome::Known(Box::new(Trade { state: TradeState::Unknown, detail, may_arrive, ..trade }))
     };
     match traded {
         Ok(result) => Outcome::Known(Box::new(answered(trade, &result))),
@@ -58,7 +58,7 @@ fn answered(trade: Trade, result: &OrderSendResult) -> Trade {
     let open = || {
         let detail = format!("the broker answered {} ({})", result.retcode, retcode.name());
         Trade {
-            state: State::Unknown,
+            state: TradeState::Unknown,
             accepted_order: result.order,
             detail: Some(detail),
             ..trade.clone()
@@ -69,23 +69,23 @@ fn answered(trade: Trade, result: &OrderSendResult) -> Trade {
         // Of a deal the answer may be about its first part only; what its order made, deals say.
         Verdict::Executed if deals => {
             let whole = result.deal != 0 && result.volume > requested - 1e-9;
-            if whole { known(State::Executed) } else { open() }
+            if whole { known(TradeState::Executed) } else { open() }
         }
-        Verdict::Executed => known(State::Executed),
+        Verdict::Executed => known(TradeState::Executed),
         // A pending order is placed by that.
         Verdict::Provisional if action == Some(TradeAction::Pending) && result.order != 0 => {
-            known(State::Executed)
+            known(TradeState::Executed)
         }
         Verdict::Provisional | Verdict::Unknown => open(),
         Verdict::Refused if result.deal != 0 => open(),
-        Verdict::Refused => known(State::Refused),
+        Verdict::Refused => known(TradeState::Refused),
     }
 }
 
 /// A refusal of stops with what the symbol allows.
 pub fn explained(trade: Trade, stop_rules: Option<&StopRules>) -> Trade {
     let stops = trade.result.as_ref().is_some_and(|result| {
-        trade.state == State::Refused && result.retcode == Retcode::InvalidStops.code()
+        trade.state == TradeState::Refused && result.retcode == Retcode::InvalidStops.code()
     });
     match (stop_rules, &trade.request) {
         (Some(rules), Some(request)) if stops => {
@@ -116,25 +116,25 @@ mod tests {
     fn an_answer_is_final_only_if_it_says_all() {
         use TradeAction::{Deal, Modify, Pending, Remove, Sltp};
         let cases = [
-            (Deal, result(10009, 7, 8, 0.3), State::Executed, 0),
+            (Deal, result(10009, 7, 8, 0.3), TradeState::Executed, 0),
             // The first part of several, no deal yet, accepted, partly done.
-            (Deal, result(10009, 7, 8, 0.1), State::Unknown, 7),
-            (Deal, result(10009, 7, 0, 0.3), State::Unknown, 7),
-            (Deal, result(10009, 0, 0, 0.3), State::Unknown, 0),
-            (Deal, result(10008, 7, 0, 0.3), State::Unknown, 7),
-            (Deal, result(10010, 7, 8, 0.2), State::Unknown, 7),
-            (Pending, result(10008, 7, 0, 0.3), State::Executed, 0),
-            (Pending, result(10009, 7, 0, 0.3), State::Executed, 0),
-            (Sltp, result(10009, 0, 0, 0.0), State::Executed, 0),
-            (Sltp, result(10025, 0, 0, 0.0), State::Executed, 0),
-            (Modify, result(10008, 7, 0, 0.0), State::Unknown, 7),
-            (Remove, result(10023, 0, 0, 0.0), State::Unknown, 0),
-            (Deal, result(10019, 0, 0, 0.0), State::Refused, 0),
+            (Deal, result(10009, 7, 8, 0.1), TradeState::Unknown, 7),
+            (Deal, result(10009, 7, 0, 0.3), TradeState::Unknown, 7),
+            (Deal, result(10009, 0, 0, 0.3), TradeState::Unknown, 0),
+            (Deal, result(10008, 7, 0, 0.3), TradeState::Unknown, 7),
+            (Deal, result(10010, 7, 8, 0.2), TradeState::Unknown, 7),
+            (Pending, result(10008, 7, 0, 0.3), TradeState::Executed, 0),
+            (Pending, result(10009, 7, 0, 0.3), TradeState::Executed, 0),
+            (Sltp, result(10009, 0, 0, 0.0), TradeState::Executed, 0),
+            (Sltp, result(10025, 0, 0, 0.0), TradeState::Executed, 0),
+            (Modify, result(10008, 7, 0, 0.0), TradeState::Unknown, 7),
+            (Remove, result(10023, 0, 0, 0.0), TradeState::Unknown, 0),
+            (Deal, result(10019, 0, 0, 0.0), TradeState::Refused, 0),
             // A deal beside a refusal contradicts it.
-            (Deal, result(10019, 7, 8, 0.1), State::Unknown, 7),
-            (Deal, result(10012, 0, 0, 0.0), State::Unknown, 0),
-            (Deal, result(10011, 0, 0, 0.0), State::Unknown, 0),
-            (Deal, result(12345, 0, 0, 0.0), State::Unknown, 0),
+            (Deal, result(10019, 7, 8, 0.1), TradeState::Unknown, 7),
+            (Deal, result(10012, 0, 0, 0.0), TradeState::Unknown, 0),
+            (Deal, result(10011, 0, 0, 0.0), TradeState::Unknown, 0),
+            (Deal, result(12345, 0, 0, 0.0), TradeState::Unknown, 0),
         ];
         for (action, result, state, accepted) in cases {
             let answered = answered(trade(action), &result);
@@ -162,7 +162,7 @@ mod tests {
                 let name = format!("{error:?}");
                 let known = match outcome(trade(TradeAction::Deal), Err(error.clone()), mode) {
                     Outcome::Known(trade) => {
-                        assert_eq!(trade.state, State::Unknown, "{name}");
+                        assert_eq!(trade.state, TradeState::Unknown, "{name}");
                         Some(trade.may_arrive)
                     }
                     Outcome::TooLate(_) | Outcome::NotSent(..) => None,

@@ -1,17 +1,15 @@
 //! A command on its way from a client to its execution.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clock::BootInstant;
 use crate::pool::{Account, CallContext};
 use crate::trading::command::TradeCommand;
 use crate::trading::now_msc;
-use crate::trading::reply::Told;
 use crate::trading::trade::Trade;
 
 /// Where a command comes from.
@@ -29,35 +27,49 @@ pub struct Origin {
     pub client: Option<String>,
 }
 
-/// Whether a trade was answered or its client stopped waiting: one of the two comes first.
+/// Whether a client is still waiting for its trade. Either the execution answers or the client leaves,
+/// whichever comes first.
 #[derive(Debug, Default)]
-pub struct Waiting(AtomicU8);
+pub struct ClientWait {
+    state: AtomicU8,
+    admitted: AtomicBool,
+}
 
-impl Waiting {
+impl ClientWait {
     const OPEN: u8 = 0;
     const ANSWERED: u8 = 1;
     const LEFT: u8 = 2;
 
-    fn settle(&self, to: u8) -> bool {
-        self.0.compare_exchange(Self::OPEN, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// The trade's task is about to answer. Gives whether somebody waits.
+    /// The execution is about to answer. Gives whether the client still waits.
     pub fn answer(&self) -> bool {
-        self.settle(Self::ANSWERED)
+        self.end(Self::ANSWERED)
     }
 
     /// The client stops waiting. Gives whether there was no answer yet.
     pub fn leave(&self) -> bool {
-        self.settle(Self::LEFT)
+        self.end(Self::LEFT)
     }
 
     pub fn has_left(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::LEFT
+        self.state.load(Ordering::Acquire) == Self::LEFT
+    }
+
+    /// The trading actor has taken the submission.
+    pub fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
+    }
+
+    /// Whether the trading actor has taken the submission. One that it lost before was never sent.
+    pub fn was_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    fn end(&self, state: u8) -> bool {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        self.state.compare_exchange(Self::OPEN, state, success, failure).is_ok()
     }
 }
 
-/// A command on its way.
 pub struct Submission {
     pub account: Arc<Account>,
     pub command: TradeCommand,
@@ -67,11 +79,11 @@ pub struct Submission {
     pub request_id: Arc<str>,
     /// When its client stops waiting.
     pub deadline: Instant,
-    pub waiting: Arc<Waiting>,
-    pub reply: oneshot::Sender<Told>,
+    pub client: Arc<ClientWait>,
 }
 
 impl Submission {
+    /// The last moment in which it may be sent.
     pub fn send_by(&self) -> BootInstant {
         self.origin.arrived + self.origin.send_within
     }
@@ -89,7 +101,7 @@ impl Submission {
         }
     }
 
-    /// On whose behalf the terminal is read: not longer than the trade may still be sent.
+    /// The context of reads that prepare the trade: they end when it may not be sent any more.
     pub fn context(&self) -> CallContext {
         let deadline = Instant::now() + self.send_by().left();
         CallContext { urgent: true, ..CallContext::new(self.request_id.clone(), deadline) }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use tracing::warn;
 
 use crate::mt5::{Identity, Retcode};
-use crate::trading::trade::{Operation, State, Trade, TradeResult};
+use crate::trading::trade::{Operation, Trade, TradeResult, TradeState};
 
 /// SQLite's integers are signed; the bits are kept.
 fn stored(ticket: u64) -> i64 {
@@ -170,7 +170,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trade> {
         idempotency_key: row.get("idempotency_key")?,
         fingerprint: row.get("fingerprint")?,
         tag: row.get("tag")?,
-        state: State::from_name(&state).ok_or_else(|| unknown("state", &state))?,
+        state: TradeState::from_name(&state).ok_or_else(|| unknown("state", &state))?,
         created_msc: row.get("created_msc")?,
         updated_msc: row.get("updated_msc")?,
         server_time: row.get("server_time")?,

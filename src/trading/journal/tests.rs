@@ -1,7 +1,10 @@
+use ractor::Actor;
+use rusqlite::Connection;
+
+use super::store::text;
 use super::*;
-use crate::actor::Depths;
 use crate::mt5::{Retcode, TradeRequest};
-use crate::trading::trade::{Operation, TradeResult};
+use crate::trading::trade::{Operation, TradeResult, TradeState};
 
 fn metrics() -> Metrics {
     Metrics::new(&Depths::default(), false)
@@ -26,10 +29,29 @@ async fn by_key(journal: &Journal, key: &str) -> Option<Trade> {
     journal.by_key(&identity(), "demo", key).await.unwrap()
 }
 
+const ACCOUNT: AccountId = AccountId(0);
+
+const RETENTION: Duration = Duration::from_secs(1_000_000_000);
+
+fn closed(file: &Path) -> Result<Journal, JournalError> {
+    Journal::open(file, &[], metrics(), &Depths::default())
+}
+
+async fn run_actor(journal: &Journal) {
+    Actor::spawn(None, JournalActor, journal.actor_args(RETENTION)).await.unwrap();
+}
+
+/// A journal with its actor.
+async fn open(file: &Path) -> Journal {
+    let journal = closed(file).unwrap();
+    run_actor(&journal).await;
+    journal
+}
+
 async fn settled(journal: &Journal, trade: Trade) -> Trade {
-    match journal.settle(trade).await.unwrap() {
-        Settled::Taken(trade) => *trade,
-        Settled::Kept(present) => panic!("{present:?}"),
+    match journal.settle(ACCOUNT, trade).await.unwrap() {
+        Settlement::Applied(trade) => *trade,
+        Settlement::Ignored(present) => panic!("{present:?}"),
     }
 }
 
@@ -37,7 +59,7 @@ async fn settled(journal: &Journal, trade: Trade) -> Trade {
 async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("deeper/journal.sqlite");
-    let journal = Journal::open(&file, &[], metrics()).unwrap();
+    let journal = open(&file).await;
     let mut trade = trade("one");
     journal.insert(trade.clone()).await.unwrap();
     assert_eq!(by_key(&journal, "one").await.as_ref(), Some(&trade));
@@ -45,7 +67,7 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     assert_eq!(journal.by_key(&others, "demo", "one").await.unwrap(), None);
     assert!(journal.insert(trade.clone()).await.is_err(), "a key is written once");
 
-    trade.state = State::Executed;
+    trade.state = TradeState::Executed;
     trade.result =
         Some(TradeResult { deal: 8, ..TradeResult::found(Retcode::Done, u64::MAX, 0.1, 1.5) });
     let trade = settled(&journal, trade).await;
@@ -57,19 +79,19 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     assert_eq!(journal.by_id("other", "id-one").await.unwrap(), None);
     assert_eq!(journal.executed("demo", 0).await.unwrap(), std::slice::from_ref(&trade));
 
-    journal.forget_bodies(i64::MAX).await.unwrap();
+    journal.run(|store| store.forget_bodies(i64::MAX)).await.unwrap();
     let kept = by_key(&journal, "one").await.unwrap();
     let result = kept.result.as_ref().unwrap();
-    assert_eq!((kept.state, kept.fingerprint, kept.request), (State::Executed, [0; 32], None));
+    assert_eq!((kept.state, kept.fingerprint, kept.request), (TradeState::Executed, [0; 32], None));
     assert_eq!((result.retcode, result.order, result.deal), (10009, u64::MAX, 8));
 }
 
 #[tokio::test]
 async fn a_key_of_a_withdrawn_trade_can_be_used_once_more() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&directory.path().join("journal"), &[], metrics()).unwrap();
+    let journal = open(&directory.path().join("journal")).await;
     journal.insert(trade("k")).await.unwrap();
-    let withdrawn = Trade { state: State::NotSent, ..trade("k") };
+    let withdrawn = Trade { state: TradeState::NotSent, ..trade("k") };
     let withdrawn = settled(&journal, withdrawn).await;
     assert_eq!(by_key(&journal, "k").await, Some(withdrawn));
     let second = Trade { trade_id: "second".to_owned(), created_msc: 2_000, ..trade("k") };
@@ -80,11 +102,10 @@ async fn a_key_of_a_withdrawn_trade_can_be_used_once_more() {
 #[tokio::test]
 async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&directory.path().join("journal"), &[], metrics()).unwrap();
+    let journal = open(&directory.path().join("journal")).await;
     let pages = |count: i64| {
         let pragma = format!("PRAGMA max_page_count = {count}");
-        journal
-            .run(move |books| books.connection.query_row(&pragma, [], |_| Ok(())).map_err(text))
+        journal.run(move |store| store.connection.query_row(&pragma, [], |_| Ok(())).map_err(text))
     };
     journal.insert(trade("sent")).await.unwrap();
     pages(1).await.unwrap();
@@ -99,24 +120,25 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
 
     // The result needs room that there is not: everybody sees it all the same.
     let long = "x".repeat(20_000);
-    let executed = Trade { state: State::Executed, detail: Some(long), ..trade("sent") };
-    let unknown = Trade { state: State::Unknown, ..executed.clone() };
+    let executed = Trade { state: TradeState::Executed, detail: Some(long), ..trade("sent") };
+    let unknown = Trade { state: TradeState::Unknown, ..executed.clone() };
     let unknown = settled(&journal, unknown).await;
     assert_eq!(by_key(&journal, "sent").await, Some(unknown.clone()));
     let executed = Trade { updated_msc: unknown.updated_msc, ..executed };
     let executed = settled(&journal, executed).await;
     // What follows an older state comes too late, although the newer one is not on disk.
-    for late in [unknown.clone(), Trade { state: State::Refused, ..unknown }] {
-        let kept = journal.settle(late).await.unwrap();
-        assert_eq!(kept, Settled::Kept(Box::new(executed.clone())));
+    for late in [unknown.clone(), Trade { state: TradeState::Refused, ..unknown }] {
+        let kept = journal.settle(ACCOUNT, late).await.unwrap();
+        assert_eq!(kept, Settlement::Ignored(Box::new(executed.clone())));
     }
-    let listed = Wanted { state: Some(State::Executed), limit: 10, ..Wanted::default() };
+    let listed =
+        TradeFilter { state: Some(TradeState::Executed), limit: 10, ..TradeFilter::default() };
     assert_eq!(journal.list("demo", listed).await.unwrap(), std::slice::from_ref(&executed));
 
     // A withdrawal without an intent is known until its client is told.
-    let unsent = settled(&journal, Trade { state: State::NotSent, ..trade("unsent") }).await;
+    let unsent = settled(&journal, Trade { state: TradeState::NotSent, ..trade("unsent") }).await;
     assert_eq!(by_key(&journal, "unsent").await, Some(unsent.clone()));
-    journal.note_told(unsent).await;
+    journal.note_told(unsent.trade_id);
     assert_eq!(by_key(&journal, "unsent").await, None);
 
     assert_eq!(journal.flush().await, 1);
@@ -130,13 +152,13 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
 async fn a_journal_that_is_gone_takes_no_intent() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("journal");
-    let journal = Journal::open(&file, &[], metrics()).unwrap();
+    let journal = open(&file).await;
     journal.insert(trade("before")).await.unwrap();
     std::fs::remove_file(&file).unwrap();
     let refused = journal.insert(trade("after")).await.unwrap_err();
     assert!(refused.to_string().contains("is gone"), "{refused}");
     // What was sent before is still settled and told.
-    let executed = Trade { state: State::Executed, ..trade("before") };
+    let executed = Trade { state: TradeState::Executed, ..trade("before") };
     let executed = settled(&journal, executed).await;
     assert_eq!(by_key(&journal, "before").await, Some(executed));
 }
@@ -144,7 +166,7 @@ async fn a_journal_that_is_gone_takes_no_intent() {
 #[tokio::test]
 async fn work_that_panics_fails_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&directory.path().join("journal"), &[], metrics()).unwrap();
+    let journal = open(&directory.path().join("journal")).await;
     let failed = journal.run::<()>(|_| panic!("on purpose")).await.unwrap_err();
     assert!(failed.to_string().contains("its thread failed"), "{failed}");
     journal.insert(trade("one")).await.unwrap();
@@ -154,7 +176,7 @@ async fn work_that_panics_fails_alone() {
 fn what_is_no_journal_of_ours_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let refusal = |name: &str| {
-        let error = Journal::open(&directory.path().join(name), &[], metrics()).err().unwrap();
+        let error = closed(&directory.path().join(name)).err().unwrap();
         error.to_string()
     };
     std::fs::write(directory.path().join("text"), "x".repeat(5_000)).unwrap();
@@ -164,16 +186,10 @@ fn what_is_no_journal_of_ours_is_refused_with_the_reason() {
     assert!(refusal("folder").contains("unable to open"), "{}", refusal("folder"));
 
     let newer = directory.path().join("newer");
-    drop(Journal::open(&newer, &[], metrics()).unwrap());
+    drop(closed(&newer).unwrap());
     let change = "PRAGMA user_version = 9";
     Connection::open(&newer).unwrap().execute_batch(change).unwrap();
-    let refused = loop {
-        // The thread lets go of the file a moment after the last handle is gone.
-        let refused = refusal("newer");
-        if !refused.contains("another gateway") {
-            break refused;
-        }
-    };
+    let refused = refusal("newer");
     assert!(refused.contains("version 9"), "{refused}");
 
     let other = directory.path().join("other");
@@ -181,7 +197,104 @@ fn what_is_no_journal_of_ours_is_refused_with_the_reason() {
     Connection::open(&other).unwrap().execute_batch(schema).unwrap();
     assert!(refusal("other").contains("another program"), "{}", refusal("other"));
 
-    let held = Journal::open(&directory.path().join("held"), &[], metrics()).unwrap();
+    let held = closed(&directory.path().join("held")).unwrap();
     assert!(refusal("held").contains("another gateway"), "{}", refusal("held"));
     drop(held);
+}
+
+#[tokio::test]
+async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    journal.insert(trade("one")).await.unwrap();
+    journal.fail_actor();
+    while journal.by_id("demo", "id-one").await.is_ok() {}
+    let restarting = journal.insert(trade("two")).await.unwrap_err();
+    assert!(restarting.to_string().contains("is being restarted"), "{restarting}");
+
+    let unknown = Trade { state: TradeState::Unknown, ..trade("one") };
+    let executed = Trade { state: TradeState::Executed, ..trade("one") };
+    let ((first, second), ()) = tokio::join!(
+        async { tokio::join!(journal.settle(ACCOUNT, unknown), journal.settle(ACCOUNT, executed)) },
+        run_actor(&journal),
+    );
+    let Ok(Settlement::Applied(first)) = first else { panic!("{first:?}") };
+    // It follows the state before, so that it comes too late.
+    assert_eq!(second, Ok(Settlement::Ignored(first.clone())));
+    assert_eq!(by_key(&journal, "one").await, Some(*first));
+    assert_eq!(by_key(&journal, "two").await, None);
+}
+
+#[tokio::test]
+async fn a_thread_that_ends_fails_its_actor_and_the_outbox_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let waits = trade("waits");
+    let put = waits.clone();
+    let put = journal.run(move |store| {
+        store.outbox.put(put);
+        Ok(())
+    });
+    put.await.unwrap();
+    journal.fail_thread();
+    while journal.by_id("demo", "id-waits").await.is_ok() {}
+    // The actor has failed, too; a supervisor starts another one.
+    let gone = async {
+        while journal.address.send(Msg::Flushed).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, gone).await.unwrap();
+    run_actor(&journal).await;
+    assert_eq!(by_key(&journal, "waits").await, Some(waits));
+    assert_eq!(journal.flush().await, 0);
+}
+
+#[tokio::test]
+async fn work_that_waits_behind_a_slow_disk_is_done_once_and_in_order_although_the_actor_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let disk = journal.stall().await;
+    let (first, second) = (journal.insert(trade("one")), journal.insert(trade("two")));
+    let (mut first, mut second) = (std::pin::pin!(first), std::pin::pin!(second));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    journal.fail_actor();
+    while journal.address.send(Msg::Flushed).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // The next thread waits until the one before has done its work.
+    run_actor(&journal).await;
+    let mut settled = std::pin::pin!(
+        journal.settle(ACCOUNT, Trade { state: TradeState::Executed, ..trade("one") })
+    );
+    assert!(futures_util::poll!(&mut settled).is_pending());
+    drop(disk);
+    assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+    assert!(matches!(settled.await, Ok(Settlement::Applied(_))));
+}
+
+#[tokio::test]
+async fn an_intent_that_its_caller_gave_up_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let disk = journal.stall().await;
+    {
+        let intent = std::pin::pin!(journal.insert(trade("one")));
+        assert!(futures_util::poll!(intent).is_pending());
+    }
+    drop(disk);
+    assert_eq!(by_key(&journal, "one").await, None);
+}
+
+#[tokio::test]
+async fn a_trade_that_is_known_is_not_called_unsent() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    journal.insert(trade("one")).await.unwrap();
+    for (key, applied) in [("one", false), ("two", true)] {
+        let unsent = Trade { state: TradeState::NotSent, ..trade(key) };
+        let settled = journal.settle_unless_known(ACCOUNT, unsent).await.unwrap();
+        assert_eq!(matches!(settled, Settlement::Applied(_)), applied, "{key}");
+    }
 }

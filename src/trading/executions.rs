@@ -1,0 +1,163 @@
+//! Which trades are under way.
+//!
+//! The trading actor admits and ends executions. What it knows of them is here, and not in its state,
+//! because it must outlive the actor: a key stays under way, and an execution goes on, while the actor is
+//! being restarted. The locks are held for a lookup, never for work.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::execution::Submission;
+use super::reply::{Error, TradeReply};
+use super::trade::Trade;
+
+/// Where the answer to a client goes.
+pub type Reply = oneshot::Sender<Result<TradeReply, Error>>;
+
+/// An execution that has ended.
+pub struct End {
+    pub submission: Arc<Submission>,
+    /// What its client is told; `None`: the execution panicked.
+    pub reply: Option<Result<TradeReply, Error>>,
+}
+
+/// A client's key at an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ReservedKey {
+    account: String,
+    key: String,
+}
+
+#[derive(Default)]
+pub struct Executions {
+    state: Mutex<State>,
+    /// Notified when the last execution is removed.
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: HashMap<String, UnderWay>,
+    /// Keys of trades that are under way, with the fingerprint of their command.
+    keys: HashMap<ReservedKey, [u8; 32]>,
+    /// Ends that the actor has not looked at. A message to an actor that fails is lost, these are not.
+    ended: VecDeque<End>,
+}
+
+struct UnderWay {
+    key: Option<ReservedKey>,
+    reply: Reply,
+    /// The trade, as it began, while its execution decides about it.
+    decides: Option<Trade>,
+}
+
+impl Executions {
+    /// Reserves a submission's key.
+    ///
+    /// # Errors
+    /// If a trade with its key is under way. Gives the reply back.
+    pub fn admit(&self, submission: &Submission, reply: Reply) -> Result<(), (Error, Reply)> {
+        let mut state = self.state.lock();
+        let account = &submission.account.name;
+        let key = submission.origin.key.clone();
+        let key = key.map(|key| ReservedKey { account: account.clone(), key });
+        if let Some(key) = &key {
+            if let Some(other) = state.keys.get(key) {
+                let same = *other == submission.fingerprint;
+                return Err((if same { Error::UnderWay } else { Error::KeyReused }, reply));
+            }
+            state.keys.insert(key.clone(), submission.fingerprint);
+        }
+        let under_way = UnderWay { key, reply, decides: None };
+        state.under_way.insert(submission.trade_id.clone(), under_way);
+        submission.client.admit();
+        Ok(())
+    }
+
+    /// Notes that an execution decides about its trade, until the guard is dropped.
+    pub fn decide(&self, trade: Trade) -> Deciding<'_> {
+        let trade_id = trade.trade_id.clone();
+        if let Some(under_way) = self.state.lock().under_way.get_mut(&trade_id) {
+            under_way.decides = Some(trade);
+        }
+        Deciding { executions: self, trade_id }
+    }
+
+    /// Leaves a trade to the reconciler.
+    pub fn leave(&self, trade_id: &str) {
+        if let Some(under_way) = self.state.lock().under_way.get_mut(trade_id) {
+            under_way.decides = None;
+        }
+    }
+
+    /// Whether an execution decides about a trade.
+    pub fn is_deciding(&self, trade_id: &str) -> bool {
+        self.deciding(trade_id).is_some()
+    }
+
+    /// The trade that an execution decides about, as it began.
+    pub fn deciding(&self, trade_id: &str) -> Option<Trade> {
+        self.state.lock().under_way.get(trade_id)?.decides.clone()
+    }
+
+    /// Every trade that an execution decides about, as it began.
+    pub fn all_deciding(&self) -> Vec<Trade> {
+        let state = self.state.lock();
+        state.under_way.values().filter_map(|under_way| under_way.decides.clone()).collect()
+    }
+
+    /// Notes that an execution has ended, for the actor.
+    pub fn ended(&self, end: End) {
+        self.state.lock().ended.push_back(end);
+    }
+
+    /// An end that the actor has not looked at.
+    pub fn next_end(&self) -> Option<End> {
+        self.state.lock().ended.pop_front()
+    }
+
+    /// Frees a trade's key and answers its client. `None`: the client learns that the outcome is unknown.
+    pub fn remove(&self, trade_id: &str, reply: Option<Result<TradeReply, Error>>) {
+        let removed = {
+            let mut state = self.state.lock();
+            let removed = state.under_way.remove(trade_id);
+            if let Some(key) = removed.as_ref().and_then(|removed| removed.key.as_ref()) {
+                state.keys.remove(key);
+            }
+            removed
+        };
+        // After the key is free, so that a client that asks again finds it so. A client that left needs
+        // no answer; the journal has it.
+        if let (Some(removed), Some(reply)) = (removed, reply) {
+            let _ = removed.reply.send(reply);
+        }
+        self.idle.notify_waiters();
+    }
+
+    /// Waits until no execution is under way.
+    pub async fn wait_until_idle(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.idle.notified());
+            changed.as_mut().enable();
+            if self.state.lock().under_way.is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// An execution decides about its trade until this is dropped.
+pub struct Deciding<'a> {
+    executions: &'a Executions,
+    trade_id: String,
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.executions.leave(&self.trade_id);
+    }
+}

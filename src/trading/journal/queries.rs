@@ -1,0 +1,148 @@
+//! What is asked of the journal. Readers see what waits in the outbox in place of the file's rows.
+
+use std::collections::HashMap;
+
+use rusqlite::params;
+
+use super::rows;
+use super::store::{Store, text};
+use crate::mt5::Identity;
+use crate::trading::trade::{Trade, TradeState};
+
+/// Which trades are listed.
+#[derive(Debug, Clone, Default)]
+pub struct TradeFilter {
+    /// Only those in this state.
+    pub state: Option<TradeState>,
+    /// Only those with this Idempotency-Key.
+    pub key: Option<String>,
+    /// Only those of this API key.
+    pub api_key: Option<String>,
+    /// As many at most.
+    pub limit: u32,
+}
+
+impl TradeFilter {
+    /// Whether a trade passes, regardless of the limit.
+    pub fn passes(&self, trade: &Trade) -> bool {
+        self.state.is_none_or(|state| trade.state == state)
+            && (self.key.is_none() || trade.idempotency_key == self.key)
+            && (self.api_key.is_none() || trade.api_key == self.api_key)
+    }
+}
+
+type Found<T> = Result<T, String>;
+
+impl Store {
+    /// The trade with an id.
+    pub fn by_id(&self, account: &str, id: &str) -> Found<Option<Trade>> {
+        let trade = match self.outbox.get(id) {
+            Some(trade) => Some(trade.clone()),
+            None => rows::by_id(&self.connection, id).map_err(text)?,
+        };
+        Ok(trade.filter(|trade| trade.account == account))
+    }
+
+    /// The trade that was made with a key. Of several that were withdrawn, the newest.
+    pub fn by_key(&self, identity: &Identity, account: &str, key: &str) -> Found<Option<Trade>> {
+        let condition = "account = ?1 AND idempotency_key = ?2 ORDER BY created_msc, trade_id";
+        let mut trades = self.select(condition, params![account, key], |trade| {
+            trade.account == account && trade.idempotency_key.as_deref() == Some(key)
+        })?;
+        // Rows of version 1 whose account is configured no more have no server.
+        trades.retain(|trade| {
+            let Identity { login, server, .. } = &trade.identity;
+            *login == identity.login
+                && (server.is_empty() || server.eq_ignore_ascii_case(&identity.server))
+        });
+        let newest = trades.pop();
+        Ok(trades.into_iter().find(|trade| trade.state != TradeState::NotSent).or(newest))
+    }
+
+    /// Trades of an account, the newest first.
+    pub fn list(&self, account: &str, filter: &TradeFilter) -> Found<Vec<Trade>> {
+        let TradeFilter { state, key, api_key, limit } = filter;
+        let condition = "account = ?1 AND (?2 IS NULL OR state = ?2)
+            AND (?3 IS NULL OR idempotency_key = ?3) AND (?4 IS NULL OR api_key = ?4)
+            ORDER BY created_msc DESC, trade_id DESC LIMIT ?5";
+        let parameters = params![account, state.map(TradeState::name), key, api_key, limit];
+        let mut trades = self.select(condition, parameters, |trade| {
+            trade.account == account && filter.passes(trade)
+        })?;
+        trades.reverse();
+        trades.truncate(*limit as usize);
+        Ok(trades)
+    }
+
+    /// Trades whose state is open, and those that were not found or settled by an operator since a
+    /// time (unix milliseconds), the oldest first.
+    pub fn unfinished(&self, account: &str, watched_since_msc: i64) -> Found<Vec<Trade>> {
+        let condition = "account = ?1 AND (state IN ('sending', 'unknown')
+            OR ((state = 'not-found' OR resolved_by IS NOT NULL) AND updated_msc >= ?2))";
+        self.select(condition, params![account, watched_since_msc], |trade| {
+            let watched = (trade.state == TradeState::NotFound || trade.resolved_by.is_some())
+                && trade.updated_msc >= watched_since_msc;
+            trade.account == account && (!trade.state.is_final() || watched)
+        })
+    }
+
+    /// Executed trades of an account that were made since a time (unix milliseconds), the oldest first.
+    pub fn executed(&self, account: &str, since_msc: i64) -> Found<Vec<Trade>> {
+        let condition = "account = ?1 AND created_msc >= ?2 AND state = 'executed'";
+        self.select(condition, params![account, since_msc], |trade| {
+            trade.account == account
+                && trade.created_msc >= since_msc
+                && trade.state == TradeState::Executed
+        })
+    }
+
+    /// How many of an account's trades are unknown, and when the oldest was made (unix milliseconds).
+    pub fn unknown(&self, account: &str) -> Found<(i64, Option<i64>)> {
+        let condition = "account = ?1 AND state = 'unknown'";
+        let unknown = self.select(condition, params![account], |trade| {
+            trade.account == account && trade.state == TradeState::Unknown
+        })?;
+        let count = i64::try_from(unknown.len()).unwrap_or(i64::MAX);
+        Ok((count, unknown.first().map(|trade| trade.created_msc)))
+    }
+
+    /// Which of these orders belong to trades other than one.
+    pub fn owned(
+        &self,
+        account: &str,
+        orders: Vec<u64>,
+        except: &str,
+    ) -> Found<HashMap<u64, String>> {
+        let mut owned = HashMap::new();
+        for order in orders {
+            let condition = "account = ?1 AND trade_id <> ?3
+                AND (order_ticket = ?2 OR accepted_order = ?2)
+                AND operation IN ('place', 'close', 'close-by') LIMIT 1";
+            let parameters = params![account, order.cast_signed(), except];
+            let mut owners = self.select(condition, parameters, |trade| {
+                trade.account == account
+                    && trade.trade_id != except
+                    && trade.own_orders().contains(&order)
+            })?;
+            owned.extend(owners.pop().map(|owner| (order, owner.trade_id)));
+        }
+        Ok(owned)
+    }
+
+    /// Rows that meet a condition, with what waits in the place of what was read, the oldest first.
+    /// `passes` is the condition for what waits.
+    fn select(
+        &self,
+        condition: &str,
+        parameters: impl rusqlite::Params,
+        passes: impl Fn(&Trade) -> bool,
+    ) -> Found<Vec<Trade>> {
+        let mut trades = rows::select(&self.connection, condition, parameters).map_err(text)?;
+        if !self.outbox.is_empty() {
+            trades.retain(|trade| self.outbox.get(&trade.trade_id).is_none());
+            trades.extend(self.outbox.iter().filter(|trade| passes(trade)).cloned());
+        }
+        trades.sort_by(|a, b| (a.created_msc, &a.trade_id).cmp(&(b.created_msc, &b.trade_id)));
+        Ok(trades)
+    }
+}

@@ -1,0 +1,328 @@
+//! The reconciler actor: looks, and carries out what [`conclude`](super::conclude) says.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::conclude::{Conclusion, Look, conclude};
+use super::decide::{Finding, decide};
+use super::gate::{self, History};
+use super::schedule::{RARELY, SOON, Schedule};
+use super::snapshot::{self, Evidence};
+use super::{LOOK_TIMEOUT, Msg, OWN, matching};
+use crate::actor::{Address, Envelope};
+use crate::metrics::Event;
+use crate::pool::{Account, CallContext, CallError};
+use crate::terminal::Mode;
+use crate::trading::journal::Journal;
+use crate::trading::ledger::Ledger;
+use crate::trading::now_msc;
+use crate::trading::trade::{Trade, TradeState};
+
+/// How long a trade that was not found is watched for a late fill, milliseconds.
+const WATCHED_MSC: i64 = 86_400_000;
+
+/// The shortest from one look to the next, however often somebody asks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// From one check whether another session has become the primary to the next.
+const NEXT_PRIMARY: Duration = Duration::from_secs(1);
+
+/// From one look to the next while new trades wait for those from before the start.
+const AT_START: Duration = Duration::from_millis(100);
+
+/// How long new trades wait at most for those from before the start, beside `not_found_after`.
+const LONGEST_START: Duration = Duration::from_secs(10);
+
+/// Searches for the lost trades of one account.
+pub struct Reconciler;
+
+#[derive(Clone)]
+pub struct ReconcilerArgs {
+    pub account: Arc<Account>,
+    /// The actor's own address.
+    pub address: Address<Msg>,
+    pub ledger: Arc<Ledger>,
+}
+
+pub struct State {
+    args: ReconcilerArgs,
+    schedule: Schedule,
+    /// Trades from before the start that are open; `None`: not asked for yet.
+    inherited: Option<HashSet<String>>,
+    /// When a terminal was there first.
+    began: Option<Instant>,
+    /// Trades that somebody waits for.
+    woken: HashSet<String>,
+    next: Option<AbortHandle>,
+    looked: Option<Instant>,
+    /// Whether it was said that trades belong to another account at the broker.
+    warned: bool,
+}
+
+impl Actor for Reconciler {
+    type Msg = Envelope<Msg>;
+    type State = State;
+    type Arguments = ReconcilerArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: ReconcilerArgs,
+    ) -> Result<State, ActorProcessingErr> {
+        args.address.started(myself);
+        let args = ReconcilerArgs { address: args.address.pinned(), ..args };
+        let _ = args.address.send(Msg::Look);
+        Ok(State {
+            args,
+            schedule: Schedule::default(),
+            inherited: None,
+            began: None,
+            woken: HashSet::new(),
+            next: None,
+            looked: None,
+            warned: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message.open() {
+            Msg::Look => {}
+            Msg::Wake(trade_id) => {
+                state.woken.insert(trade_id);
+                if state.looked.is_some_and(|at| at.elapsed() < PAUSE) {
+                    state.look_after(PAUSE);
+                    return Ok(());
+                }
+            }
+            #[cfg(test)]
+            Msg::Fail => return Err("on purpose".into()),
+        }
+        let wait = state.look().await;
+        state.looked = Some(Instant::now());
+        state.look_after(wait.max(PAUSE));
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.args.address.stopped();
+        Ok(())
+    }
+}
+
+impl State {
+    fn look_after(&mut self, wait: Duration) {
+        let next = self.args.address.send_after(wait, Msg::Look);
+        if let Some(earlier) = self.next.replace(next) {
+            earlier.abort();
+        }
+    }
+
+    /// Looks once, and says when to look again.
+    async fn look(&mut self) -> Duration {
+        let (ledger, account) = (self.args.ledger.clone(), self.args.account.clone());
+        let Ok(journal) = ledger.journal() else {
+            return RARELY;
+        };
+        let Some(open) = self.open_trades(journal).await else {
+            return SOON;
+        };
+        let now = Instant::now();
+        let due = self.schedule.take_due(open, &std::mem::take(&mut self.woken), now);
+        if account.primary_since().is_some() {
+            self.began.get_or_insert(now);
+        }
+        if !due.is_empty()
+            && let Err(error) = self.decide_all(journal, &due).await
+        {
+            info!(account = account.name, %error, "trades cannot be looked for yet");
+        }
+        let gate = ledger.gate(&account.name);
+        let mut failed = false;
+        if account.trade && !gate.is_complete(&account) {
+            let context = CallContext::internal(OWN, LOOK_TIMEOUT);
+            failed = gate.ensure_complete(&account, journal, &context).await.is_err();
+        }
+        let now = Instant::now();
+        for trade in &due {
+            let age = now_msc().saturating_sub(trade.created_msc);
+            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+            self.schedule.again(trade, age, ledger.options.not_found_after, now);
+        }
+        self.open_gate();
+        let ready = gate.is_reconciled() && (!account.trade || gate.is_complete(&account));
+        let idle = if ready || failed { NEXT_PRIMARY } else { AT_START };
+        self.schedule.next(now).unwrap_or(idle).min(idle)
+    }
+
+    /// Trades whose state is open and which no execution decides about. `None` if the journal cannot be used.
+    async fn open_trades(&mut self, journal: &Journal) -> Option<Vec<Trade>> {
+        let (ledger, account) = (self.args.ledger.clone(), self.args.account.clone());
+        let since = now_msc().saturating_sub(WATCHED_MSC);
+        let found = journal.unfinished(&account.name, since).await.ok()?;
+        let mut trades = vec![];
+        for trade in found {
+            if ledger.executions.is_deciding(&trade.trade_id) {
+                continue;
+            }
+            if trade.state != TradeState::Sending {
+                trades.push(trade);
+                continue;
+            }
+            // Its task, or the gateway, ended while it was being sent. Nobody knows what its terminal
+            // was doing then.
+            let orphan = Trade {
+                state: TradeState::Unknown,
+                detail: Some("the gateway ended before the answer came".to_owned()),
+                may_arrive: account.mode() == Mode::Live,
+                ..trade
+            };
+            let settled = ledger.finish(&account, orphan, OWN).await;
+            if !settled.state.is_final() {
+                trades.push(settled);
+            }
+        }
+        if self.inherited.is_none() {
+            let unknown = trades.iter().filter(|trade| trade.state == TradeState::Unknown);
+            let inherited: HashSet<String> = unknown.map(|trade| trade.trade_id.clone()).collect();
+            if !inherited.is_empty() {
+                let trades = inherited.len();
+                info!(account = account.name, trades, "looking for trades from before the start");
+            }
+            self.inherited = Some(inherited);
+            journal.count_unknown(account.id, &account.name);
+        }
+        self.leave_strangers(&mut trades);
+        Some(trades)
+    }
+
+    /// Leaves alone what was traded at another login or server: this terminal cannot know.
+    fn leave_strangers(&mut self, trades: &mut Vec<Trade>) {
+        let all = trades.len();
+        let account = &self.args.account;
+        trades.retain(|trade| account.is_of(&trade.identity));
+        let strangers = all - trades.len();
+        if strangers > 0 && !self.warned {
+            self.warned = true;
+            let account = &account.name;
+            warn!(account, trades = strangers, "unfinished trades belong to another account");
+        }
+    }
+
+    /// Lets new trades in once each trade from before the start is decided, or known not to be
+    /// decided by looking, or was waited for long enough.
+    fn open_gate(&mut self) {
+        let (ledger, account) = (&self.args.ledger, &self.args.account.name);
+        let gate = ledger.gate(account);
+        let Some(inherited) = self.inherited.as_ref().filter(|_| !gate.is_reconciled()) else {
+            return;
+        };
+        let undecided = self.schedule.decidable(inherited);
+        let longest = ledger.options.not_found_after + LONGEST_START;
+        if undecided == 0 || self.began.is_some_and(|began| began.elapsed() > longest) {
+            gate.open();
+            info!(account, undecided, "account accepts trades");
+        }
+    }
+
+    /// Decides what one look decides.
+    async fn decide_all(&mut self, journal: &Journal, trades: &[Trade]) -> Result<(), CallError> {
+        let account = self.args.account.clone();
+        let context = CallContext::internal(OWN, LOOK_TIMEOUT);
+        let not_ready = || CallError::NotReady(account.ready_in());
+        let primary = account.primary_since().ok_or_else(not_ready)?;
+        let seen = self.collect_evidence(trades, &context).await?;
+        if account.primary_since() != Some(primary) {
+            return Err(not_ready());
+        }
+        let mut history = None;
+        for (trade, evidence) in seen {
+            let alike = matching::foreign_orders(trade, &evidence);
+            let owned = journal.owned(&account.name, alike, &trade.trade_id).await;
+            let owned = owned.map_err(|_| not_ready())?.into_keys().collect();
+            let finding = decide(trade, &evidence, &owned);
+            let timed = matches!(finding, Finding::Unseen | Finding::Void(_));
+            if timed && history.is_none() && trade.state == TradeState::Unknown {
+                history = Some(match account.mode() {
+                    Mode::Simulated => History { shows_known: Some(true), deals: 0 },
+                    Mode::Live => gate::history(&account, journal, &context).await?,
+                });
+            }
+            if let Some(search) = self.schedule.succeeded(&trade.trade_id) {
+                let look = Look { at: Instant::now(), primary, history };
+                let patience = self.args.ledger.options.not_found_after;
+                let conclusion = conclude(search, trade.clone(), finding, look, patience);
+                self.carry_out(journal, conclusion).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the terminal shows of each trade. Both ends of the look are sound, so that what is between
+    /// them is about the configured account.
+    async fn collect_evidence<'a>(
+        &mut self,
+        trades: &'a [Trade],
+        context: &CallContext,
+    ) -> Result<Vec<(&'a Trade, Evidence)>, CallError> {
+        let account = &self.args.account;
+        let standing = snapshot::standing(account, context).await?;
+        let mut seen = vec![];
+        for trade in trades {
+            match standing.evidence(account, trade, context).await {
+                Ok(evidence) => seen.push((trade, evidence)),
+                Err(error) => {
+                    let (account, trade_id) = (&account.name, &trade.trade_id);
+                    warn!(account, trade_id, %error, "trade cannot be looked for");
+                    self.schedule.failed(trade_id);
+                }
+            }
+        }
+        snapshot::ensure_sound(account, context).await?;
+        Ok(seen)
+    }
+
+    async fn carry_out(&mut self, journal: &Journal, conclusion: Conclusion) {
+        let (ledger, account) = (&self.args.ledger, &self.args.account);
+        let name = &account.name;
+        match conclusion {
+            Conclusion::Nothing => {}
+            Conclusion::Note(trade) => drop(journal.settle(account.id, trade).await),
+            Conclusion::End(trade) => {
+                if let Some(inherited) = &mut self.inherited {
+                    inherited.remove(&trade.trade_id);
+                }
+                ledger.finish(account, trade, OWN).await;
+            }
+            Conclusion::LateFill(trade) => {
+                let trade_id = &trade.trade_id;
+                error!(account = name, trade_id, "trade that was not found has happened after all");
+                ledger.metrics.record(Event::TradeContradicted { account: account.id });
+                ledger.correct(account, trade, OWN).await;
+            }
+            Conclusion::Contradiction(trade) => {
+                let (trade_id, detail) = (&trade.trade_id, trade.contradicted.as_deref());
+                error!(
+                    account = name,
+                    trade_id, detail, "trade contradicts how an operator settled it"
+                );
+                ledger.metrics.record(Event::TradeContradicted { account: account.id });
+                let _ = journal.settle(account.id, trade).await;
+            }
+        }
+    }
+}
