@@ -1,0 +1,490 @@
+//! The decisions of a session, without I/O: calls and trades, events of the terminal and timers go
+//! in, with the time; [`Effect`]s come out.
+//!
+//! What it keeps, whatever happens in whatever order:
+//!
+//! - Everybody who waits gets one answer.
+//! - A trade is written once at most, to a terminal that is on no other call and that has just shown
+//!   the configured account, before its last moment. While a trade waits or is under way nothing
+//!   else is written.
+//! - Reads are written only to a terminal that shows the configured account and hears its broker.
+//! - A call that its terminal died on ends; the reads behind it move.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::effect::{Effect, Generation, Now, Report, Surroundings, Timer};
+use super::login::Login;
+use super::notice::{Settled, StopToken};
+use super::queue::Queue;
+use super::watchdog::{self, Limits, Oldest};
+use crate::metrics::AccountId;
+use crate::mt5::{Method, Request};
+use crate::pool::Options;
+use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
+use crate::pool::labels::SessionState;
+
+/// Calls that may be written ahead of the one that the terminal works on. Deep enough to keep a pipe
+/// busy, shallow enough that few have to move.
+const WINDOW: usize = 16;
+
+/// When a probe that came upon a trade is tried again.
+const PROBE_AFTER_TRADE: Duration = Duration::from_millis(100);
+
+/// What a session is configured with.
+pub struct Config {
+    pub account: AccountId,
+    /// How long starting and `initialize` may take.
+    pub init_timeout: Duration,
+    pub options: Arc<Options>,
+    /// A number between 0 and 1, by which starts after failures are spread.
+    pub jitter: fn() -> f64,
+}
+
+/// The state of a session.
+pub struct Machine {
+    pub(super) config: Config,
+    pub(super) state: SessionState,
+    pub(super) backoff: Backoff,
+    pub(super) generation: Generation,
+    /// Whether a terminal runs.
+    pub(super) running: bool,
+    launched: Instant,
+    pub(super) login: Login,
+    /// Written to the terminal, oldest first.
+    pub(super) in_flight: VecDeque<InFlight>,
+    /// Not written yet. While a trade waits or is under way nothing else is written.
+    pub(super) queue: Queue,
+    next_id: u64,
+    pub(super) last_answer: Instant,
+    /// Since when a client has waited behind the oldest call, if that is the gateway's own search.
+    pub(super) blocked_since: Option<Instant>,
+    /// When the clock of the oldest call is looked at next.
+    pub(super) limit_check: Option<Instant>,
+    /// Somebody waits for the replacement of the terminal.
+    pub(super) restart: Option<Settled>,
+    /// The running terminal answers what it has and is then replaced.
+    pub(super) replacing: bool,
+    /// Held while somebody waits for the end.
+    stop: Option<StopToken>,
+    effects: Vec<Effect>,
+}
+
+/// A call that was written to the terminal and has no answer yet.
+pub(super) struct InFlight {
+    pub id: u64,
+    pub method: Method,
+    pub written: Instant,
+    pub owner: Owner,
+}
+
+/// On whose behalf something was written to the terminal.
+pub(super) enum Owner {
+    /// The session itself.
+    Session,
+    /// Whoever waits for this read.
+    Read(QueuedCall),
+    /// The look at the account that precedes a trade.
+    Check(QueuedTrade),
+    /// The trade itself.
+    Trade(QueuedTrade),
+}
+
+impl Owner {
+    /// Whether it is the gateway's own search.
+    pub fn is_internal(&self) -> bool {
+        matches!(self, Owner::Read(call) if call.internal)
+    }
+
+    pub fn arrived(&self) -> Option<Instant> {
+        match self {
+            Owner::Session => None,
+            Owner::Read(call) => Some(call.arrived),
+            Owner::Check(trade) | Owner::Trade(trade) => Some(trade.arrived),
+        }
+    }
+
+    /// Takes the trade out whose account is still being looked at: it was not sent.
+    fn take_unsent_trade(&mut self) -> Option<QueuedTrade> {
+        match std::mem::replace(self, Owner::Session) {
+            Owner::Check(trade) => Some(trade),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// A session without a terminal. It starts one at the first [`Timer::Launch`].
+    pub fn new(config: Config, now: Instant) -> Machine {
+        Machine {
+            backoff: Backoff::new(&config.options),
+            config,
+            state: SessionState::Starting,
+            generation: 0,
+            running: false,
+            launched: now,
+            login: Login::default(),
+            in_flight: VecDeque::new(),
+            queue: Queue::default(),
+            next_id: 0,
+            last_answer: now,
+            blocked_since: None,
+            limit_check: None,
+            restart: None,
+            replacing: false,
+            stop: None,
+            effects: vec![],
+        }
+    }
+
+    /// The present generation.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What was decided since the last time, in its order. Give the empty vector back by
+    /// [`Machine::recycle`] to save its allocation.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Takes a vector back whose effects were carried out.
+    pub fn recycle(&mut self, effects: Vec<Effect>) {
+        debug_assert!(effects.is_empty() && self.effects.is_empty(), "effects are lost");
+        self.effects = effects;
+    }
+
+    /// Takes a read, or passes it on if the session is not ready.
+    pub fn take_call(&mut self, call: QueuedCall, now: Now) {
+        let finishing = self.is_stopping() && self.is_trusted();
+        if self.state != SessionState::Ready && !finishing {
+            return self.emit(Effect::Move(call));
+        }
+        let internal = call.internal;
+        self.queue.push(call);
+        self.pump(now);
+        if !internal {
+            self.note_blocked_client(now);
+        }
+        self.stop_if_done();
+    }
+
+    /// Takes a trade, if this is the session that the account's other reads come from.
+    pub fn take_trade(&mut self, trade: QueuedTrade, now: Now, around: &impl Surroundings) {
+        if self.state != SessionState::Ready {
+            return self.emit(Effect::RefuseTrade(trade));
+        }
+        if !around.is_primary() {
+            return self.emit(Effect::EndTrade(trade, Err(TradeError::Moved)));
+        }
+        let left = trade.send_by.saturating_duration_since(now.boot);
+        self.arm(Timer::Expire, left);
+        if around.has_several_sessions() && !self.is_trading() {
+            self.arm(Timer::HandOver, around.hand_over_after());
+        }
+        self.queue.push_trade(trade);
+        self.pump(now);
+        self.note_blocked_client(now);
+    }
+
+    /// Does what it is time for.
+    pub fn ring(
+        &mut self,
+        timer: Timer,
+        generation: Generation,
+        now: Now,
+        around: &impl Surroundings,
+    ) {
+        match timer {
+            // Trades outlive no terminal, but it does no harm to look at them once more.
+            Timer::Expire => self.withdraw_late_trades(now),
+            Timer::HandOver => self.hand_trades_over(now, around),
+            _ if generation != self.generation => {}
+            Timer::Launch => self.launch(now),
+            Timer::CheckLimit => self.check_limit(now),
+            Timer::Probe => self.probe(now),
+        }
+        self.stop_if_done();
+    }
+
+    /// Begins to replace the terminal, once it has answered what it has.
+    pub fn restart(&mut self, settled: Settled, now: Now) {
+        if self.is_stopping() {
+            return self.emit(Effect::Settle(settled));
+        }
+        self.settle();
+        self.restart = Some(settled);
+        self.replacing = true;
+        self.set_state(SessionState::Starting, None);
+        self.refuse_trades();
+        self.move_waiting_reads();
+        self.replace_if_done(now);
+    }
+
+    /// Begins to stop: finishes what it has, and lets the terminal end then.
+    pub fn stop(&mut self, token: StopToken, now: Now) {
+        self.stop = Some(token);
+        self.set_state(SessionState::Starting, None);
+        self.pump(now);
+        self.stop_if_done();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Ends the session once no call of a client waits or is under way.
+    pub(super) fn stop_if_done(&mut self) {
+        let serves_nobody = self.queue.is_empty()
+            && self.in_flight.iter().all(|entry| matches!(entry.owner, Owner::Session));
+        if self.is_stopping() && serves_nobody {
+            if self.drop_terminal() {
+                self.emit(Effect::Close);
+            }
+            self.emit(Effect::Stop);
+        }
+    }
+
+    pub(super) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        self.emit(Effect::Report(report));
+    }
+
+    pub(super) fn arm(&mut self, timer: Timer, after: Duration) {
+        self.emit(Effect::Arm(timer, after, self.generation));
+    }
+
+    pub(super) fn set_state(&mut self, to: SessionState, retry_at: Option<Instant>) {
+        self.state = to;
+        self.emit(Effect::SetState(to, retry_at));
+    }
+
+    /// Whether what the terminal says is about the configured account, and up to date.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.running && self.login.is_complete()
+    }
+
+    /// Whether a trade waits or is under way.
+    pub(super) fn is_trading(&self) -> bool {
+        let is_trade = |entry: &InFlight| matches!(entry.owner, Owner::Check(_) | Owner::Trade(_));
+        self.queue.has_trade() || self.in_flight.iter().any(is_trade)
+    }
+}
+
+// === starting a terminal
+
+impl Machine {
+    /// Starts a terminal.
+    pub(super) fn launch(&mut self, now: Now) {
+        self.generation += 1;
+        self.running = true;
+        self.launched = now.at;
+        self.login = Login::default();
+        self.set_state(SessionState::Starting, None);
+        self.emit(Effect::Launch(self.generation));
+        self.arm_limit(now);
+    }
+
+    /// The next step on the way to ready.
+    pub(super) fn advance(&mut self, now: Now) {
+        if let Some(request) = self.login.next() {
+            self.submit_own(request, now);
+        } else if self.state != SessionState::Ready && !self.replacing && !self.is_stopping() {
+            self.backoff.ready();
+            self.set_state(SessionState::Ready, None);
+            self.report(Report::Ready);
+            self.settle();
+        }
+    }
+
+    /// Tells whoever waits for the replacement that it is over.
+    pub(super) fn settle(&mut self) {
+        if let Some(settled) = self.restart.take() {
+            self.emit(Effect::Settle(settled));
+        }
+    }
+
+    /// Asks the terminal whether it is connected, and whose account it shows: somebody may have
+    /// logged it in to another one.
+    pub(super) fn probe(&mut self, now: Now) {
+        if self.is_trading() {
+            return self.arm(Timer::Probe, PROBE_AFTER_TRADE);
+        }
+        if self.login.initialized && !self.replacing && !self.is_stopping() {
+            self.submit_own(Request::TerminalInfo, now);
+            self.submit_own(Request::AccountInfo, now);
+        }
+    }
+}
+
+// === writing calls
+
+impl Machine {
+    /// Writes waiting calls, as far as the window allows; a trade only to an idle terminal, and after
+    /// it was asked whose account it is logged in to.
+    pub(super) fn pump(&mut self, now: Now) {
+        if self.is_trading() {
+            if self.in_flight.is_empty() {
+                self.withdraw_late_trades(now);
+                if let Some(trade) = self.queue.next_trade() {
+                    self.submit(Request::AccountInfo, Owner::Check(trade), now);
+                }
+            }
+            return;
+        }
+        // A terminal that has lost its broker would answer with what it knew last.
+        if self.queue.is_empty() || !self.is_trusted() {
+            return;
+        }
+        while self.in_flight.len() < WINDOW {
+            let Some(call) = self.queue.next_read(now.at) else {
+                return;
+            };
+            self.submit(call.request.clone(), Owner::Read(call), now);
+        }
+    }
+
+    fn submit_own(&mut self, request: Request, now: Now) {
+        self.submit(request, Owner::Session, now);
+    }
+
+    pub(super) fn submit(&mut self, request: Request, mut owner: Owner, now: Now) {
+        if !self.running {
+            return self.give_back(owner);
+        }
+        let mut send_by = None;
+        if let Owner::Trade(trade) = &mut owner {
+            trade.written = true;
+            send_by = Some(trade.send_by);
+        }
+        let (id, method) = (self.next_id, request.method());
+        self.next_id += 1;
+        if self.in_flight.is_empty() {
+            let internal = owner.is_internal();
+            self.emit(Effect::SetBusy { since: Some(now.at), internal });
+        }
+        self.emit(Effect::Submit { id, request, send_by });
+        self.in_flight.push_back(InFlight { id, method, written: now.at, owner });
+        self.arm_limit(now);
+    }
+
+    /// Gives back what was not written.
+    fn give_back(&mut self, owner: Owner) {
+        match owner {
+            Owner::Session => {}
+            Owner::Read(call) => self.emit(Effect::Move(call)),
+            Owner::Check(trade) | Owner::Trade(trade) => self.emit(Effect::RefuseTrade(trade)),
+        }
+    }
+
+    /// Gives the trades back whose last moment has come. One that is written already is decided by the
+    /// terminal.
+    fn withdraw_late_trades(&mut self, now: Now) {
+        for trade in self.queue.take_late_trades(now.boot) {
+            self.emit(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
+        }
+        for entry in &mut self.in_flight {
+            let late = matches!(&entry.owner, Owner::Check(trade) if trade.send_by <= now.boot);
+            if late && let Some(trade) = entry.owner.take_unsent_trade() {
+                self.effects.push(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
+            }
+        }
+    }
+
+    /// Gives the trades that wait here back, if this session has been on one call for too long and
+    /// another one is idle. That one is the primary from then on, so that reads follow. A trade whose
+    /// account is still being looked at was not sent; one that was sent keeps all others here.
+    fn hand_trades_over(&mut self, now: Now, around: &impl Surroundings) {
+        if !self.is_trading() {
+            return;
+        }
+        let sent = self.in_flight.iter().any(|entry| matches!(entry.owner, Owner::Trade(_)));
+        if sent || !around.hand_primary_over() {
+            // Another session may become idle while these still wait.
+            return self.arm(Timer::HandOver, around.hand_over_after());
+        }
+        self.report(Report::TradesHandedOver);
+        let checked = self.in_flight.iter_mut().find_map(|entry| entry.owner.take_unsent_trade());
+        for trade in checked.into_iter().chain(self.queue.take_trades()) {
+            self.emit(Effect::EndTrade(trade, Err(TradeError::Moved)));
+        }
+        self.pump(now);
+    }
+
+    /// Gives the trades back that were not sent. They never move by themselves.
+    pub(super) fn refuse_trades(&mut self) {
+        for trade in self.queue.take_trades() {
+            self.emit(Effect::RefuseTrade(trade));
+        }
+    }
+
+    /// Passes the reads on that were not written.
+    pub(super) fn move_waiting_reads(&mut self) {
+        for call in self.queue.take_reads() {
+            self.emit(Effect::Move(call));
+        }
+    }
+}
+
+// === the clock of the oldest call
+
+impl Machine {
+    /// Notes that a client waits behind the gateway's own search, whose limit is another from then on.
+    fn note_blocked_client(&mut self, now: Now) {
+        if self.in_flight.front().is_some_and(|oldest| oldest.owner.is_internal()) {
+            self.blocked_since.get_or_insert(now.at);
+            self.arm_limit(now);
+        }
+    }
+
+    /// When the terminal is given up if nothing comes, and the limit that it passes then.
+    fn limit(&self) -> Option<(Instant, Duration)> {
+        if !self.running {
+            return None;
+        }
+        let init_timeout = self.config.init_timeout;
+        let Some(oldest) = self.in_flight.front() else {
+            let starting = self.login.began.is_none();
+            return starting.then(|| (self.launched + init_timeout, init_timeout));
+        };
+        let limits = Limits {
+            init_timeout,
+            trade_timeout: self.config.options.trade_timeout,
+            call_timeout: self.config.options.call_timeout,
+        };
+        let began = oldest.written.max(self.last_answer);
+        let internal = oldest.owner.is_internal();
+        let oldest = Oldest { method: oldest.method, began, internal };
+        Some(watchdog::due(oldest, self.blocked_since, &limits))
+    }
+
+    /// One timer serves all calls: it looks again when it rings. A second one is needed only for a
+    /// limit that ends before it does.
+    fn arm_limit(&mut self, now: Now) {
+        let Some((due, _)) = self.limit() else {
+            return;
+        };
+        if self.limit_check.is_none_or(|check| due < check) {
+            self.limit_check = Some(due);
+            self.arm(Timer::CheckLimit, due.saturating_duration_since(now.at));
+        }
+    }
+
+    fn check_limit(&mut self, now: Now) {
+        self.limit_check = self.limit_check.filter(|check| *check > now.at);
+        match self.limit() {
+            Some((due, limit)) if due <= now.at => self.hang(limit, now),
+            _ => self.arm_limit(now),
+        }
+    }
+}
