@@ -784,10 +784,6 @@ impl Account {
         self.set_state(index, to, retry_at);
     }
 
-    pub(super) fn state(&self, index: usize) -> SessionState {
-        self.slots[index].lock().state
-    }
-
     /// Notes whether a session's terminal is connected to its broker.
     pub(super) fn set_connected(&self, index: usize, connected: bool) {
         self.slots[index].lock().connected = connected;

@@ -8,7 +8,7 @@ use mt5_gateway::metrics::catalog::FAMILIES;
 use mt5_gateway::mt5::names::FIELDS;
 use mt5_gateway::pool::SessionState;
 use mt5_gateway::terminal::Mode;
-use mt5_gateway::trading::{Operation, State};
+use mt5_gateway::trading::{Operation, TradeState};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -87,12 +87,12 @@ fn assert_words<T: Serialize>(document: &Value, name: &str, all: &[T]) {
 #[test]
 fn enumerations_are_described_as_they_are_serialised() {
     let document: Value = serde_json::from_str(&openapi_document()).unwrap();
-    assert_words(&document, "State", State::ALL);
+    assert_words(&document, "State", TradeState::ALL);
     assert_words(&document, "Operation", Operation::ALL);
     assert_words(&document, "SessionState", SessionState::ALL);
     assert_words(&document, "Mode", &[Mode::Live, Mode::Simulated]);
     // What the journal keeps is what the wire says.
-    for state in State::ALL {
+    for state in TradeState::ALL {
         assert_eq!(json!(state), state.name());
     }
     for operation in Operation::ALL {

@@ -20,7 +20,9 @@ use crate::mt5::{
     AccountInfo, Answer, Error, OrderSendResult, Request, TerminalInfo, TradeRequest,
 };
 use crate::pool::Options;
-use crate::pool::call::{CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome};
+use crate::pool::call::{
+    CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
+};
 use crate::pool::coalescing::Waiter;
 use crate::pool::labels::SessionState;
 use crate::terminal::{self, Answered, Ending, Failure};

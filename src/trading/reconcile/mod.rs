@@ -21,7 +21,7 @@ use crate::pool::{Account, CallContext, CallError};
 
 pub use self::actor::{Reconciler, ReconcilerArgs};
 pub use self::gate::Gate;
-pub use self::inspection::{Inspection, inspect};
+pub use self::inspection::inspect;
 
 /// How long one look may take: every call of it counts.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
