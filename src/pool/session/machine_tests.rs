@@ -80,7 +80,7 @@ struct World {
     trades_admission: Arc<Semaphore>,
     depth: Arc<AtomicI64>,
     reads: Vec<Read>,
-    trades: Vec<(u64, oneshot::Receiver<TradeOutcome>)>,
+    trades: Vec<(u64, Option<oneshot::Receiver<TradeOutcome>>)>,
     /// Trades that the machine was given and has not ended.
     held: HashSet<u64>,
     /// Trades that were written, with whether the terminal answered them.
@@ -103,7 +103,8 @@ struct Told {
 }
 
 struct Read {
-    answer: oneshot::Receiver<Result<Answer, CallError>>,
+    /// `None`: the test has looked at it.
+    answer: Option<oneshot::Receiver<Result<Answer, CallError>>>,
     deadline: Instant,
 }
 
@@ -188,7 +189,7 @@ impl World {
             waiters: vec![waiter],
             shared: None,
         };
-        self.reads.push(Read { answer, deadline });
+        self.reads.push(Read { answer: Some(answer), deadline });
         self.machine.take_call(call, self.now);
         self.perform();
     }
@@ -201,7 +202,7 @@ impl World {
         let request = Box::new(TradeRequest { order: id, ..TradeRequest::default() });
         let send_by = self.now.boot + within;
         let trade = QueuedTrade::new(request, send_by, self.now.at, permit, reply);
-        self.trades.push((id, traded));
+        self.trades.push((id, Some(traded)));
         self.held.insert(id);
         self.machine.take_trade(trade, self.now, &self.around);
         self.perform();
@@ -445,15 +446,19 @@ impl World {
         assert!(self.stopped, "the session does not end");
         let now = self.now.at;
         drop(self.machine);
-        for read in &mut self.reads {
-            match read.answer.try_recv() {
+        for read in self.reads {
+            let Some(mut answer) = read.answer else {
+                continue;
+            };
+            match answer.try_recv() {
                 Ok(_) => {}
                 Err(TryRecvError::Closed) => assert!(read.deadline <= now, "a read is lost"),
                 Err(TryRecvError::Empty) => panic!("a read is never answered"),
             }
         }
-        for (id, traded) in &mut self.trades {
-            assert!(traded.try_recv().is_ok(), "trade {id} is never answered");
+        for (id, traded) in self.trades {
+            let answered = traded.is_none_or(|mut traded| traded.try_recv().is_ok());
+            assert!(answered, "trade {id} is never answered");
         }
         assert_eq!(self.reads_admission.available_permits(), CAPACITY);
         assert_eq!(self.trades_admission.available_permits(), CAPACITY);
@@ -468,11 +473,13 @@ impl World {
     }
 
     fn traded(&mut self, id: usize) -> TradeOutcome {
-        self.trades[id].1.try_recv().expect("the trade has ended")
+        let mut traded = self.trades[id].1.take().expect("the test looks once");
+        traded.try_recv().expect("the trade has ended")
     }
 
     fn told_read(&mut self, index: usize) -> Result<(), CallError> {
-        self.reads[index].answer.try_recv().expect("the read has ended").map(drop)
+        let mut answer = self.reads[index].answer.take().expect("the test looks once");
+        answer.try_recv().expect("the read has ended").map(drop)
     }
 
     fn pending(&self) -> Vec<&'static str> {
