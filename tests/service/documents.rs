@@ -49,6 +49,11 @@ fn every_route_of_openapi_answers_and_swagger_ui_shows_it() {
             let unrouted = reply.status == 404 && !path.contains("/1");
             let broken = unrouted || reply.status == 405 || reply.status >= 500;
             assert!(!broken, "{method} {template}: {} {}", reply.status, reply.text());
+            if template.ends_with("/restart") {
+                gateway.eventually("the session is ready again", || {
+                    (gateway.get("/readyz").status == 200).then_some(())
+                });
+            }
         }
     }
     let page = gateway.get("/docs/").text();
