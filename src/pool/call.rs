@@ -88,6 +88,8 @@ impl Drop for QueuePermit {
 /// A call that a session was given.
 #[derive(Debug)]
 pub struct QueuedCall {
+    /// The id of the request that it serves, for the log.
+    pub request_id: Arc<str>,
     pub request: Request,
     pub arrived: Instant,
     pub permit: QueuePermit,

@@ -6,16 +6,22 @@
 //! [`bar_cache`] keeps bars that have closed. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
+mod account_clock;
+mod account_status;
 mod accounts;
 mod availability;
 mod bar_cache;
 mod call;
 mod coalescing;
+mod dispatch;
 pub mod history;
 mod labels;
+mod routing;
 mod server_time;
 mod session;
+mod session_slot;
 pub mod supervisor;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +30,8 @@ use crate::actor::RestartPolicy;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
-pub use self::accounts::{Account, AccountStatus, Accounts, ErrorReport, SessionStatus};
+pub use self::account_status::{AccountStatus, ErrorReport, SessionStatus};
+pub use self::accounts::{Account, Accounts};
 pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};

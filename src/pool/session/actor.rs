@@ -19,9 +19,10 @@ use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
 use crate::mt5::AccountInfo;
 use crate::pool::Options;
-use crate::pool::accounts::{Account, SessionSlot};
+use crate::pool::accounts::Account;
 use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
 use crate::pool::labels::RestartReason;
+use crate::pool::session_slot::SessionSlot;
 use crate::terminal::{self, Terminal};
 
 /// What a session is told.
@@ -171,8 +172,8 @@ impl State {
             Effect::SetBusy { since, internal } => {
                 self.place.slot().set_busy_since(since, internal);
             }
-            Effect::CountCalls(calls) => account.metrics().record(Event::Calls(calls)),
-            Effect::Count(event) => account.metrics().record(event),
+            Effect::CountCalls(calls) => account.metrics.record(Event::Calls(calls)),
+            Effect::Count(event) => account.metrics.record(event),
             Effect::Report(report) => self.place.report(report),
         }
     }
@@ -216,30 +217,14 @@ impl Place {
             Report::TradesHandedOver => {
                 warn!(account = name, session, "session is slow, trades go to another");
             }
-            Report::Failed { reason, detail, next_start } => {
+            Report::Failed { reason, detail, next_start, request_id } => {
+                let (message, retry_in) = match next_start {
+                    NextStart::BackingOff(delay) => ("terminal restarting", delay),
+                    NextStart::Quarantined(delay) => ("session quarantined", delay),
+                };
                 let reason = reason.name();
-                match next_start {
-                    NextStart::BackingOff(retry_in) => {
-                        warn!(
-                            account = name,
-                            session,
-                            reason,
-                            detail,
-                            ?retry_in,
-                            "terminal restarting"
-                        );
-                    }
-                    NextStart::Quarantined(retry_in) => {
-                        warn!(
-                            account = name,
-                            session,
-                            reason,
-                            detail,
-                            ?retry_in,
-                            "session quarantined"
-                        );
-                    }
-                }
+                let request_id = request_id.as_deref();
+                warn!(account = name, session, reason, detail, ?retry_in, request_id, "{message}");
                 account.note_error(session, detail);
                 account.note_restart(session);
             }

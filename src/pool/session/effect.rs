@@ -1,5 +1,6 @@
 //! What the machine decides, for the actor to carry out in this order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -122,7 +123,13 @@ pub enum Report {
     /// Trades that waited here go to another session.
     TradesHandedOver,
     /// The terminal failed.
-    Failed { reason: RestartReason, detail: String, next_start: NextStart },
+    Failed {
+        reason: RestartReason,
+        detail: String,
+        next_start: NextStart,
+        /// The id of the request whose read the terminal was on.
+        request_id: Option<Arc<str>>,
+    },
     /// The terminal is replaced because somebody asked for it.
     Replaced,
 }

@@ -50,7 +50,12 @@ impl Machine {
             NextStart::BackingOff(delay) => (SessionState::BackingOff, delay),
             NextStart::Quarantined(delay) => (SessionState::Quarantined, delay),
         };
-        self.report(Report::Failed { reason, detail: detail.clone(), next_start });
+        let request_id = self.in_flight.front().and_then(|oldest| match &oldest.owner {
+            Owner::Read(call) => Some(call.request_id.clone()),
+            Owner::Session | Owner::Check(_) | Owner::Trade(_) => None,
+        });
+        let failed = Report::Failed { reason, detail: detail.clone(), next_start, request_id };
+        self.report(failed);
         // Nothing that is still on its way from this terminal may count.
         if self.drop_terminal() {
             self.emit(Effect::Kill);

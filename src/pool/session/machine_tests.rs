@@ -180,6 +180,7 @@ impl World {
         let (waiter, answer) = Waiter::new(deadline);
         let permit = self.reads_admission.clone().try_acquire_owned().unwrap();
         let call = QueuedCall {
+            request_id: "test".into(),
             request: Request::SymbolsTotal,
             arrived: self.now.at,
             permit: QueuePermit::new(permit, self.depth.clone()),

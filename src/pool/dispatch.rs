@@ -1,0 +1,344 @@
+//! How a call gets to a terminal: converts times, joins equal reads, chooses a session, admits the
+//! call, and waits for the answer until the caller's deadline.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::accounts::Account;
+use super::bar_cache;
+use super::call::{CallContext, CallError, QueuedCall, QueuedTrade, TradeError, TradeOutcome};
+use super::coalescing::{Coalescer, Waiter};
+use super::history::{self, HistoryPage};
+use super::labels::Rejection;
+use super::session;
+use crate::clock::BootInstant;
+use crate::metrics::Event;
+use crate::mt5::{
+    Affinity, Answer, Coalescing, Mt5Call, Rate, Reply, Request, Rows, Timeframe, TradeRequest,
+    calls,
+};
+use crate::terminal::Failure;
+
+/// How long a first tick is waited for, and how often it is looked for.
+const FIRST_TICK_TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_TICK_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Account {
+    /// Makes a call on the session that its method belongs to.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call<C: Mt5Call>(
+        &self,
+        call: C,
+        context: &CallContext,
+    ) -> Result<C::Reply, CallError> {
+        self.converted(call.into(), context).await
+    }
+
+    async fn converted<R: Reply>(
+        &self,
+        mut request: Request,
+        context: &CallContext,
+    ) -> Result<R, CallError> {
+        if let Some(from_utc) = self.clock.from_utc() {
+            request.convert_times(from_utc);
+        }
+        let mut reply: R = self.reply(request, context).await?;
+        if let Some(mut to_utc) = self.clock.to_utc() {
+            reply.convert_times(&mut to_utc);
+        }
+        Ok(reply)
+    }
+
+    /// Makes a call on the session that its method belongs to, with all times as the server's clock
+    /// shows them, whether its zone is known or not.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call_raw<C: Mt5Call>(
+        &self,
+        call: C,
+        context: &CallContext,
+    ) -> Result<C::Reply, CallError> {
+        self.reply(call.into(), context).await
+    }
+
+    async fn reply<R: Reply>(
+        &self,
+        request: Request,
+        context: &CallContext,
+    ) -> Result<R, CallError> {
+        let method = request.method();
+        R::from_answer(self.answer(request, context).await?).map_err(|_| {
+            let detail = format!("the terminal's answer to {method} is of another kind");
+            CallError::Failed(Failure::Unusable(detail))
+        })
+    }
+
+    async fn answer(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
+        if !matches!(request, Request::SymbolInfoTick { .. }) {
+            return self.ask(request, context).await;
+        }
+        let give_up = Instant::now() + FIRST_TICK_TIMEOUT;
+        loop {
+            let answer = self.ask(request.clone(), context).await?;
+            // Right after a symbol was selected the terminal has zeros where there is no quote yet.
+            match &answer {
+                Answer::Tick(tick) if tick.time == 0 && tick.time_msc == 0 => {}
+                _ => return Ok(answer),
+            }
+            if Instant::now() >= give_up {
+                let Request::SymbolInfoTick { symbol } = request else {
+                    return Ok(answer);
+                };
+                return Err(CallError::NoQuote(symbol));
+            }
+            tokio::time::sleep(FIRST_TICK_INTERVAL).await;
+        }
+    }
+
+    async fn ask(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
+        let rules = request.method().rules();
+        let chosen = match rules.affinity {
+            Affinity::Primary => self.primary_that_answers(context.urgent),
+            Affinity::Any => self.least_loaded(None),
+        };
+        let (waiter, answer) = Waiter::new(context.deadline);
+        // What prepares a trade must not wait where another read waits.
+        let may_join = !context.urgent && rules.coalescing == Coalescing::Shared;
+        let sharing = self.sharing.as_ref().filter(|_| may_join);
+        let alone = match sharing {
+            Some(sharing) => sharing.join(&request, waiter),
+            None => Some(waiter),
+        };
+        if let Some(waiter) = alone {
+            self.submit(chosen, request, waiter, sharing, context)?;
+        }
+        let answer = told(answer, context.deadline).await?;
+        self.observe(&answer);
+        Ok(answer)
+    }
+
+    /// Makes a call on every session that is ready; what is set so is set in
+    /// each terminal.
+    ///
+    /// # Errors
+    /// The first session's reason for not answering.
+    pub async fn call_all(
+        &self,
+        call: impl Into<Request>,
+        context: &CallContext,
+    ) -> Result<Answer, CallError> {
+        let request = call.into();
+        let ready = (0..self.slots.len()).filter(|index| self.slots[*index].is_ready());
+        let calls: Vec<_> =
+            ready.map(|index| self.call_on(Some(index), request.clone(), context)).collect();
+        let answers = futures_util::future::try_join_all(calls).await?;
+        answers.into_iter().next().ok_or_else(|| self.not_ready())
+    }
+
+    async fn call_on(
+        &self,
+        chosen: Option<usize>,
+        request: Request,
+        context: &CallContext,
+    ) -> Result<Answer, CallError> {
+        let (waiter, answer) = Waiter::new(context.deadline);
+        self.submit(chosen, request, waiter, None, context)?;
+        told(answer, context.deadline).await
+    }
+
+    /// Hands a call to a session, for others to join if they may.
+    fn submit(
+        &self,
+        chosen: Option<usize>,
+        request: Request,
+        waiter: Waiter,
+        sharing: Option<&Coalescer>,
+        context: &CallContext,
+    ) -> Result<(), CallError> {
+        let Some(slot) = chosen.map(|index| &self.slots[index]) else {
+            return Err(self.not_ready());
+        };
+        let Some(permit) = slot.admit() else {
+            self.metrics
+                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
+            return Err(CallError::QueueFull);
+        };
+        let shared = sharing.map(|sharing| sharing.open(&request));
+        let (arrived, waiters) = (Instant::now(), vec![waiter]);
+        let CallContext { internal, urgent, .. } = *context;
+        let request_id = context.request_id.clone();
+        let moved = false;
+        let call = QueuedCall {
+            request_id,
+            request,
+            arrived,
+            permit,
+            moved,
+            internal,
+            urgent,
+            waiters,
+            shared,
+        };
+        if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
+            let error = self.not_ready();
+            call.finish(Err(error));
+        }
+        Ok(())
+    }
+
+    /// Sends a trade on the primary session, once it is idle and its account was compared with the
+    /// configured one, and not after `send_by`. Times in the request are the server's.
+    ///
+    /// # Errors
+    /// Why there is no result, and whether the terminal may have taken it.
+    pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> TradeOutcome {
+        let not_ready = || TradeError::NotSent(self.not_ready());
+        let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
+        let Some(permit) = self.slots[primary].admit_trade() else {
+            self.metrics
+                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
+            return Err(TradeError::NotSent(CallError::QueueFull));
+        };
+        let (reply, traded) = oneshot::channel();
+        let (request, arrived) = (Box::new(request), Instant::now());
+        let slot = &self.slots[primary];
+        let trade = QueuedTrade::new(request, send_by, arrived, permit, reply);
+        if let Err(session::Msg::Trade(trade)) = slot.address.send(session::Msg::Trade(trade)) {
+            trade.finish(Err(not_ready()));
+        }
+        // A session that fails itself leaves its terminal, and with it this trade, to its fate.
+        let lost = || TradeError::Unanswered("its session was restarted".to_owned());
+        traded.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Gives a read that its session cannot make to another one, once.
+    pub(super) fn hand_over(&self, mut call: QueuedCall, from: usize) {
+        let other = if call.moved { None } else { self.least_loaded(Some(from)) };
+        let admitted = other.and_then(|index| {
+            let slot = &self.slots[index];
+            slot.admit().map(|permit| (slot, permit))
+        });
+        let Some((slot, permit)) = admitted else {
+            let error = self.not_ready();
+            return call.finish(Err(error));
+        };
+        call.moved = true;
+        call.permit = permit;
+        if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
+            let error = self.not_ready();
+            call.finish(Err(error));
+        }
+    }
+
+    /// Counts a refusal, and says when to try again.
+    pub(super) fn not_ready(&self) -> CallError {
+        self.metrics
+            .record(Event::Rejected { account: self.id, reason: Rejection::NotReady.into() });
+        CallError::NotReady(self.ready_in())
+    }
+
+    /// Remembers what an answer tells about the server's clock and about tickets.
+    fn observe(&self, answer: &Answer) {
+        let tick = match answer {
+            Answer::Tick(tick) => tick.time_msc.max(tick.time.saturating_mul(1000)),
+            Answer::SymbolInfo(symbol) => symbol.time.saturating_mul(1000),
+            _ => 0,
+        };
+        if tick > 0 {
+            self.server_time.observe(tick, BootInstant::now());
+        }
+        self.highest.observe(answer);
+    }
+
+    /// The highest tickets of an order (or position) and of a deal that were seen so far.
+    pub fn highest_tickets(&self) -> (u64, u64) {
+        self.highest.get()
+    }
+}
+
+// === bars
+
+impl Account {
+    /// Makes a call that is answered with bars, and remembers the newest of them: it shows that
+    /// those before it are not the last.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn rates(
+        &self,
+        call: impl Into<Request>,
+        context: &CallContext,
+    ) -> Result<Rows<Rate>, CallError> {
+        let request = call.into();
+        let series = match &request {
+            Request::CopyRatesFrom { symbol, timeframe, .. }
+            | Request::CopyRatesFromPos { symbol, timeframe, .. }
+            | Request::CopyRatesRange { symbol, timeframe, .. } => {
+                self.cache.as_ref().map(|cache| (cache, self.series(symbol, *timeframe)))
+            }
+            _ => None,
+        };
+        let rows: Rows<Rate> = self.converted(request, context).await?;
+        if let (Some((cache, series)), Some(newest)) = (series, rows.iter().next_back()) {
+            cache.see(series, newest.time);
+        }
+        Ok(rows)
+    }
+
+    fn series(&self, symbol: &str, timeframe: Timeframe) -> bar_cache::Series {
+        bar_cache::Series { account: self.id, symbol: symbol.to_owned(), timeframe }
+    }
+
+    /// The bars that open within a range, both ends included, in one call or none.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn rates_range(
+        &self,
+        symbol: &str,
+        timeframe: Timeframe,
+        (from, to): (i64, i64),
+        context: &CallContext,
+    ) -> Result<HistoryPage<Rows<Rate>>, CallError> {
+        let key = || bar_cache::Key { series: self.series(symbol, timeframe), from, to };
+        let closed = self.has_closed(to, timeframe);
+        let cache = self.cache.as_ref().filter(|_| closed).map(|cache| (cache, key()));
+        let asked = Instant::now();
+        if let Some((cache, key)) = &cache
+            && let Some(kept) = cache.get(key, asked)
+        {
+            return Ok(kept);
+        }
+        let call = calls::CopyRatesRange {
+            symbol: symbol.to_owned(),
+            timeframe,
+            date_from: from,
+            date_to: to,
+        };
+        let rows = self.rates(call, context).await?;
+        let rows = history::rates_within(self, &rows, from, to);
+        if let Some((cache, key)) = cache {
+            cache.keep(key, &rows, asked, Instant::now());
+        }
+        Ok(HistoryPage { rows, age: None })
+    }
+}
+
+/// Waits for an answer until a deadline.
+async fn told(
+    answer: oneshot::Receiver<Result<Answer, CallError>>,
+    deadline: Instant,
+) -> Result<Answer, CallError> {
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(result)) => result,
+        // Whoever's deadline has passed is forgotten, which may be seen before the time is.
+        Ok(Err(_)) if deadline <= Instant::now() => Err(CallError::DeadlinePassed),
+        Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
+        Err(_) => Err(CallError::DeadlinePassed),
+    }
+}
