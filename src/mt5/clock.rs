@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+use super::{ServerTime, UtcTime};
+
 /// How a server's clock is read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerClock(Option<Zone>);
@@ -54,7 +56,21 @@ impl ServerClock {
         self.0.as_ref().map(|zone| zone.name.as_str())
     }
 
-    /// What turns times of the server into UTC.
+    /// What the server's clock shows at a moment.
+    pub fn show(&self, at: UtcTime) -> ServerTime {
+        let convert = self.from_utc();
+        ServerTime::from_seconds(convert.map_or(at.seconds(), |convert| convert(at.seconds())))
+    }
+
+    /// The moment at which the server's clock shows a time; the first one in the hour that it shows
+    /// twice.
+    pub fn read(&self, shown: ServerTime) -> UtcTime {
+        let convert = self.to_utc();
+        let seconds = convert.map_or(shown.seconds(), |mut convert| convert(shown.seconds()));
+        UtcTime::from_seconds(seconds)
+    }
+
+    /// What turns times of the server into UTC. `None`: they are taken for UTC.
     pub fn to_utc(&self) -> Option<impl FnMut(i64) -> i64 + '_> {
         let zone = self.0.as_ref()?;
         // Rows come in order, so most have the offset of the one before.

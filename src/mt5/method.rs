@@ -6,9 +6,10 @@
 //! around a call.
 
 use super::{
-    AccountInfo, AnswerKind, BookEntry, CopyTicks, Deal, Error, Mt5Call, Order, OrderCheckResult,
-    OrderSendResult, Position, Rate, Reply, Rows, Selection, SymbolInfo, TerminalInfo, Tick,
-    Timeframe, TradeRequest, Version,
+    AccountInfo, AnswerKind, Arguments, BookEntry, CallParameter, CopyTicks, Deal, Error, Mt5Call,
+    Order, OrderCheckResult, OrderSendResult, ParameterKind, Position, Rate, Reply, Rows,
+    Selection, ServerTime, SymbolInfo, SymbolName, TerminalInfo, Tick, Timeframe, TradeRequest,
+    Version,
 };
 
 /// What the gateway may do with a call of a method.
@@ -106,6 +107,11 @@ macro_rules! methods {
             /// Every method, in declaration order: `ALL[method as usize] == method`.
             pub const ALL: &'static [Method] = &[$(Method::$call,)* $(Method::$uncalled,)*];
 
+            /// Those that are called.
+            pub fn called() -> impl Iterator<Item = Method> {
+                [$(Method::$call,)*].into_iter()
+            }
+
             /// The function's name in the package.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -126,6 +132,14 @@ macro_rules! methods {
                         login: LoginCheck::$login,
                     },)*
                     $(Method::$uncalled => UNCALLED,)*
+                }
+            }
+
+            /// What its parameters are, in the package's order.
+            pub const fn parameters(self) -> &'static [ParameterKind] {
+                match self {
+                    $(Method::$call => &[$($(<$type as CallParameter>::KIND),*)?],)*
+                    $(Method::$uncalled => &[],)*
                 }
             }
 
@@ -153,6 +167,18 @@ macro_rules! methods {
                     $(Request::$call $({ $($field: _),* })? => Method::$call,)*
                 }
             }
+
+            /// What the function is called with.
+            pub fn arguments(&self) -> Arguments<'_> {
+                #[allow(unused_mut, reason = "some functions take nothing")]
+                let mut arguments = Arguments::default();
+                match self {
+                    $(Request::$call $({ $($field),* })? => {
+                        $($($field.put(&mut arguments);)*)?
+                    })*
+                }
+                arguments
+            }
         }
 
         $(
@@ -172,7 +198,7 @@ macro_rules! methods {
         /// gives back.
         #[expect(missing_docs, reason = "types and fields are the package's functions and parameters")]
         pub mod calls {
-            use super::{CopyTicks, Selection, Timeframe, TradeRequest};
+            use super::{CopyTicks, Selection, ServerTime, SymbolName, Timeframe, TradeRequest};
 
             $(methods! { @call $call $({ $($field: $type),* })? })*
         }
@@ -216,35 +242,35 @@ methods! {
         Read Any Shared Call symbol Any login None;
     SymbolsGet = "symbols_get" { group: Option<String> } -> Vec<SymbolInfo>:
         Read Any Shared Call symbol Any login None;
-    SymbolInfo = "symbol_info" { symbol: String } -> Box<SymbolInfo>:
+    SymbolInfo = "symbol_info" { symbol: SymbolName } -> Box<SymbolInfo>:
         Read Any Shared Call symbol Any login None;
-    SymbolInfoTick = "symbol_info_tick" { symbol: String } -> Tick:
+    SymbolInfoTick = "symbol_info_tick" { symbol: SymbolName } -> Tick:
         Read Any Shared Call symbol Selected login None;
-    SymbolSelect = "symbol_select" { symbol: String, enable: bool } -> ():
+    SymbolSelect = "symbol_select" { symbol: SymbolName, enable: bool } -> ():
         Mutate Any Alone Call symbol Any login None;
 
-    MarketBookAdd = "market_book_add" { symbol: String } -> ():
+    MarketBookAdd = "market_book_add" { symbol: SymbolName } -> ():
         Mutate Primary Alone Call symbol Selected login None;
     // Without a subscription it subscribes for the one call.
-    MarketBookGet = "market_book_get" { symbol: String } -> Vec<BookEntry>:
+    MarketBookGet = "market_book_get" { symbol: SymbolName } -> Vec<BookEntry>:
         Mutate Primary Alone Call symbol Selected login None;
-    MarketBookRelease = "market_book_release" { symbol: String } -> ():
+    MarketBookRelease = "market_book_release" { symbol: SymbolName } -> ():
         Mutate Primary Alone Call symbol Any login None;
 
     CopyRatesFrom = "copy_rates_from"
-        { symbol: String, timeframe: Timeframe, date_from: i64, count: u32 } -> Rows<Rate>:
+        { symbol: SymbolName, timeframe: Timeframe, date_from: ServerTime, count: u32 } -> Rows<Rate>:
         Read Any Shared Call symbol Selected login None;
     CopyRatesFromPos = "copy_rates_from_pos"
-        { symbol: String, timeframe: Timeframe, start_pos: u32, count: u32 } -> Rows<Rate>:
+        { symbol: SymbolName, timeframe: Timeframe, start_pos: u32, count: u32 } -> Rows<Rate>:
         Read Any Shared Call symbol Selected login None;
     CopyRatesRange = "copy_rates_range"
-        { symbol: String, timeframe: Timeframe, date_from: i64, date_to: i64 } -> Rows<Rate>:
+        { symbol: SymbolName, timeframe: Timeframe, date_from: ServerTime, date_to: ServerTime } -> Rows<Rate>:
         Read Any Shared Call symbol Selected login None;
     CopyTicksFrom = "copy_ticks_from"
-        { symbol: String, date_from: i64, count: u32, flags: CopyTicks } -> Rows<Tick>:
+        { symbol: SymbolName, date_from: ServerTime, count: u32, flags: CopyTicks } -> Rows<Tick>:
         Read Any Shared Call symbol Selected login None;
     CopyTicksRange = "copy_ticks_range"
-        { symbol: String, date_from: i64, date_to: i64, flags: CopyTicks } -> Rows<Tick>:
+        { symbol: SymbolName, date_from: ServerTime, date_to: ServerTime, flags: CopyTicks } -> Rows<Tick>:
         Read Any Shared Call symbol Selected login None;
 
     OrdersTotal = "orders_total" -> u64:
@@ -252,10 +278,10 @@ methods! {
     OrdersGet = "orders_get" { selection: Selection } -> Vec<Order>:
         Read Primary Shared Call symbol Any login Compared;
     OrderCalcMargin = "order_calc_margin"
-        { action: i64, symbol: String, volume: f64, price: f64 } -> f64:
+        { action: i64, symbol: SymbolName, volume: f64, price: f64 } -> f64:
         Read Primary Shared Call symbol Selected login None;
     OrderCalcProfit = "order_calc_profit"
-        { action: i64, symbol: String, volume: f64, price_open: f64, price_close: f64 } -> f64:
+        { action: i64, symbol: SymbolName, volume: f64, price_open: f64, price_close: f64 } -> f64:
         Read Primary Shared Call symbol Selected login None;
     // A trade belongs to whoever sends it, and so does its check.
     OrderCheck = "order_check" { request: Box<TradeRequest> } -> Box<OrderCheckResult>:
@@ -267,15 +293,15 @@ methods! {
         Read Primary Shared Call symbol Any login Compared;
     PositionsGet = "positions_get" { selection: Selection } -> Vec<Position>:
         Read Primary Shared Call symbol Any login Compared;
-    HistoryOrdersTotal = "history_orders_total" { date_from: i64, date_to: i64 } -> u64:
+    HistoryOrdersTotal = "history_orders_total" { date_from: ServerTime, date_to: ServerTime } -> u64:
         Read Primary Shared Call symbol Any login Compared;
     HistoryOrdersGet = "history_orders_get"
-        { date_from: i64, date_to: i64, selection: Selection } -> Vec<Order>:
+        { date_from: ServerTime, date_to: ServerTime, selection: Selection } -> Vec<Order>:
         Read Primary Shared Call symbol Any login Compared;
-    HistoryDealsTotal = "history_deals_total" { date_from: i64, date_to: i64 } -> u64:
+    HistoryDealsTotal = "history_deals_total" { date_from: ServerTime, date_to: ServerTime } -> u64:
         Read Primary Shared Call symbol Any login Compared;
     HistoryDealsGet = "history_deals_get"
-        { date_from: i64, date_to: i64, selection: Selection } -> Vec<Deal>:
+        { date_from: ServerTime, date_to: ServerTime, selection: Selection } -> Vec<Deal>:
         Read Primary Shared Call symbol Any login Compared;
 
     // `initialize` logs in, and a worker shuts down when its input closes.

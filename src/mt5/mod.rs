@@ -15,6 +15,8 @@ mod record;
 mod request;
 mod retcode;
 mod rows;
+mod symbol;
+mod time;
 mod timeframe;
 mod trade;
 
@@ -31,9 +33,11 @@ pub use record::{
     AccountInfo, BookEntry, Deal, Order, OrderCheckResult, OrderSendResult, Position, SymbolInfo,
     TerminalInfo, TradeRequest,
 };
-pub use request::{Mt5Call, Selection};
+pub use request::{Argument, Arguments, CallParameter, Mt5Call, ParameterKind, Selection};
 pub use retcode::{Retcode, Verdict};
 pub use rows::{Column, Rate, Row, RowField, RowFields, Rows, Tick};
+pub use symbol::SymbolName;
+pub use time::{ServerTime, UtcTime};
 pub use timeframe::{CopyTicks, Timeframe, tick_flag};
 pub use trade::{
     DealEntry, Execution, Filling, ORDER_TYPE_CLOSE_BY, OrderState, OrderTime, OrderType,

@@ -16,7 +16,7 @@ use super::bar_cache::BarCache;
 use super::coalescing::Coalescer;
 use super::labels::SessionState;
 use super::routing::{self, SessionLoad};
-use super::server_time::ServerTime;
+use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
 use super::tickets::HighestTickets;
 use super::{AccountOptions, Availability, Savings};
@@ -64,11 +64,11 @@ impl Accounts {
                 send_within: options.send_within,
                 send_within_close: options.send_within_close,
                 clock: options.clock,
-                server_time: ServerTime::default(),
+                server_time: ServerTimeFloor::default(),
                 trade_mode: Mutex::new(None),
                 hedging: AtomicBool::new(false),
                 highest: HighestTickets::default(),
-                sharing: savings.share.then(Coalescer::default),
+                coalescer: savings.share.then(Coalescer::default),
                 cache: cache.clone(),
                 launcher: options.launcher,
                 slots,
@@ -117,13 +117,13 @@ pub struct Account {
     /// if its zone is known, but for what trading asks ([`Account::call_raw`]).
     pub(super) clock: ServerClock,
     /// What the server's clock shows, as far as ticks have told.
-    pub(super) server_time: ServerTime,
+    pub(super) server_time: ServerTimeFloor,
     /// `ENUM_ACCOUNT_TRADE_MODE` as the first login showed it: part of who the account is.
     trade_mode: Mutex<Option<i64>>,
     hedging: AtomicBool,
     pub(super) highest: HighestTickets,
     /// `None`: each read is a call of its own.
-    pub(super) sharing: Option<Coalescer>,
+    pub(super) coalescer: Option<Coalescer>,
     /// `None`: nothing is kept.
     pub(super) cache: Option<BarCache>,
     pub(super) launcher: Arc<dyn Launch>,

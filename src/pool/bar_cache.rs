@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::history::HistoryPage;
 use crate::metrics::AccountId;
-use crate::mt5::{Rate, Rows, Timeframe};
+use crate::mt5::{Rate, Rows, SymbolName, Timeframe, UtcTime};
 
 /// How long ago the terminal may have given what is served.
 pub const LONGEST: Duration = Duration::from_secs(3_600);
@@ -34,21 +34,21 @@ const MOST_SERIES: u64 = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Series {
     pub account: AccountId,
-    pub symbol: String,
+    pub symbol: SymbolName,
     pub timeframe: Timeframe,
 }
 
-/// What was asked for: the bars that open from one moment to another, unix seconds.
+/// A range of bars: those that open from one moment to another, both included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     pub series: Series,
-    pub from: i64,
-    pub to: i64,
+    pub from: UtcTime,
+    pub to: UtcTime,
 }
 
-/// The rows that every read of a range gave since some moment.
+/// A range's rows, which every read gave since some moment.
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedRange {
     rows: Rows<Rate>,
     /// When the first of these reads was answered.
     first_answered: Instant,
@@ -59,15 +59,15 @@ struct Kept {
 /// The bars that are kept. Cheap to clone.
 #[derive(Clone)]
 pub struct BarCache {
-    ranges: moka::sync::Cache<Key, Kept>,
+    ranges: moka::sync::Cache<Key, CachedRange>,
     /// The opening time of the newest bar that any read of a series gave.
-    newest: moka::sync::Cache<Series, i64>,
+    newest: moka::sync::Cache<Series, UtcTime>,
 }
 
 impl BarCache {
     /// One whose bars take so many bytes at most.
     pub fn new(bytes: u64) -> BarCache {
-        let weigh = |key: &Key, kept: &Kept| {
+        let weigh = |key: &Key, kept: &CachedRange| {
             let size = kept.rows.as_bytes().len() + key.series.symbol.len() + OVERHEAD;
             u32::try_from(size).unwrap_or(u32::MAX)
         };
@@ -77,8 +77,8 @@ impl BarCache {
         }
     }
 
-    /// Remembers that a read gave a bar that opened at a moment, unix seconds.
-    pub fn see(&self, series: Series, opened: i64) {
+    /// Notes that a read gave a bar that opened at this moment.
+    pub fn see(&self, series: Series, opened: UtcTime) {
         if self.newest.get(&series).is_none_or(|newest| newest < opened) {
             self.newest.entry(series).and_upsert_with(|newest| {
                 newest.map_or(opened, |known| known.into_value().max(opened))
@@ -105,29 +105,31 @@ impl BarCache {
 
 /// What is kept of a range after another read of it; `None`: nothing, as the answer was empty.
 fn reread(
-    earlier: Option<Kept>,
+    earlier: Option<CachedRange>,
     rows: &Rows<Rate>,
     asked: Instant,
     answered: Instant,
-) -> Option<Kept> {
+) -> Option<CachedRange> {
     if rows.is_empty() {
         return None;
     }
     match earlier.filter(|earlier| earlier.rows.as_bytes() == rows.as_bytes()) {
         Some(earlier) => {
             let last_asked = earlier.last_asked.max(asked);
-            Some(Kept { last_asked, ..earlier })
+            Some(CachedRange { last_asked, ..earlier })
         }
         // A row's buffer may be part of a larger one.
-        None => Some(Kept { rows: rows.detached(), first_answered: answered, last_asked: asked }),
+        None => {
+            Some(CachedRange { rows: rows.detached(), first_answered: answered, last_asked: asked })
+        }
     }
 }
 
-impl Kept {
+impl CachedRange {
     /// Whether the rows are known to be complete. `newest`: the opening time of the newest bar
     /// of the series, unix seconds.
-    fn is_confirmed(&self, newest: Option<i64>) -> bool {
-        let last = self.rows.iter().next_back().map(|bar| bar.time);
+    fn is_confirmed(&self, newest: Option<UtcTime>) -> bool {
+        let last = self.rows.iter().next_back().map(|bar| UtcTime::from_seconds(bar.time));
         let apart = self.last_asked.saturating_duration_since(self.first_answered);
         // `None` is less than any time.
         apart >= APART && last.is_some() && last < newest
@@ -141,11 +143,15 @@ mod tests {
     const ACCOUNT: AccountId = AccountId(0);
 
     fn series(symbol: &str) -> Series {
-        Series { account: ACCOUNT, symbol: symbol.to_owned(), timeframe: Timeframe::H1 }
+        Series { account: ACCOUNT, symbol: SymbolName::known(symbol), timeframe: Timeframe::H1 }
     }
 
     fn key() -> Key {
-        Key { series: series("EURUSD"), from: 0, to: 10_000 }
+        Key { series: series("EURUSD"), from: at(0), to: at(10_000) }
+    }
+
+    fn at(seconds: i64) -> UtcTime {
+        UtcTime::from_seconds(seconds)
     }
 
     /// Bars that open at these times, with this price.
@@ -171,7 +177,7 @@ mod tests {
     fn is_served(newest: Option<i64>, reads: &[(u64, Rows<Rate>)]) -> bool {
         let (cache, start) = (BarCache::new(1 << 20), Instant::now());
         if let Some(newest) = newest {
-            cache.see(series("EURUSD"), newest);
+            cache.see(series("EURUSD"), at(newest));
         }
         let mut now = start;
         for (at, rows) in reads {
@@ -221,13 +227,13 @@ mod tests {
         cache.keep(key(), &rows, start, start);
         let now = start + seconds(60);
         cache.keep(key(), &rows, now, now);
-        cache.see(series("GBPUSD"), 7_200);
-        cache.see(Series { timeframe: Timeframe::M1, ..series("EURUSD") }, 7_200);
-        cache.see(Series { account: AccountId(1), ..series("EURUSD") }, 7_200);
+        cache.see(series("GBPUSD"), at(7_200));
+        cache.see(Series { timeframe: Timeframe::M1, ..series("EURUSD") }, at(7_200));
+        cache.see(Series { account: AccountId(1), ..series("EURUSD") }, at(7_200));
         assert!(cache.get(&key(), now).is_none());
-        cache.see(series("EURUSD"), 7_200);
+        cache.see(series("EURUSD"), at(7_200));
         // An older bar takes nothing back.
-        cache.see(series("EURUSD"), 3_600);
+        cache.see(series("EURUSD"), at(3_600));
         let kept = cache.get(&key(), now + seconds(7)).unwrap();
         assert_eq!((kept.rows.as_bytes(), kept.age), (rows.as_bytes(), Some(seconds(7))));
     }
@@ -236,7 +242,7 @@ mod tests {
     fn the_time_between_two_reads_begins_when_the_first_is_answered() {
         let (cache, start) = (BarCache::new(1 << 20), Instant::now());
         let rows = bars(&[0], 1.0);
-        cache.see(series("EURUSD"), 3_600);
+        cache.see(series("EURUSD"), at(3_600));
         cache.keep(key(), &rows, start, start + seconds(20));
         cache.keep(key(), &rows, start + seconds(40), start + seconds(60));
         assert!(cache.get(&key(), start + seconds(60)).is_none());
@@ -248,7 +254,7 @@ mod tests {
     fn rows_grow_too_old_and_one_more_read_renews_them() {
         let (cache, start) = (BarCache::new(1 << 20), Instant::now());
         let rows = bars(&[0], 1.0);
-        cache.see(series("EURUSD"), 3_600);
+        cache.see(series("EURUSD"), at(3_600));
         cache.keep(key(), &rows, start, start);
         cache.keep(key(), &rows, start + APART, start + APART);
         let end = start + APART + LONGEST;

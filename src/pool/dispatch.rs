@@ -9,15 +9,15 @@ use tokio::time::Instant;
 use super::accounts::Account;
 use super::bar_cache;
 use super::call::{CallContext, CallError, QueuedCall, QueuedTrade, TradeError, TradeOutcome};
-use super::coalescing::{Coalescer, Waiter};
+use super::coalescing::{CoalescedRead, Waiter};
 use super::history::{self, HistoryPage};
 use super::labels::Rejection;
 use super::session;
 use crate::clock::BootInstant;
 use crate::metrics::Event;
 use crate::mt5::{
-    Affinity, Answer, Coalescing, Mt5Call, Rate, Reply, Request, Rows, Timeframe, TradeRequest,
-    calls,
+    Affinity, Answer, Coalescing, Mt5Call, Rate, Reply, Request, Rows, SymbolName, Timeframe,
+    TradeRequest, UtcTime, calls,
 };
 use crate::terminal::Failure;
 
@@ -40,12 +40,9 @@ impl Account {
 
     async fn converted<R: Reply>(
         &self,
-        mut request: Request,
+        request: Request,
         context: &CallContext,
     ) -> Result<R, CallError> {
-        if let Some(from_utc) = self.clock.from_utc() {
-            request.convert_times(from_utc);
-        }
         let mut reply: R = self.reply(request, context).await?;
         if let Some(mut to_utc) = self.clock.to_utc() {
             reply.convert_times(&mut to_utc);
@@ -94,7 +91,7 @@ impl Account {
                 let Request::SymbolInfoTick { symbol } = request else {
                     return Ok(answer);
                 };
-                return Err(CallError::NoQuote(symbol));
+                return Err(CallError::NoQuote(symbol.to_string()));
             }
             tokio::time::sleep(FIRST_TICK_INTERVAL).await;
         }
@@ -109,13 +106,15 @@ impl Account {
         let (waiter, answer) = Waiter::new(context.deadline);
         // What prepares a trade must not wait where another read waits.
         let may_join = !context.urgent && rules.coalescing == Coalescing::Shared;
-        let sharing = self.sharing.as_ref().filter(|_| may_join);
-        let alone = match sharing {
-            Some(sharing) => sharing.join(&request, waiter),
-            None => Some(waiter),
+        let made = match self.coalescer.as_ref().filter(|_| may_join) {
+            Some(coalescer) => {
+                let opened = coalescer.join_or_open(&request, waiter);
+                opened.map(|(waiter, open)| (waiter, Some(open)))
+            }
+            None => Some((waiter, None)),
         };
-        if let Some(waiter) = alone {
-            self.submit(chosen, request, waiter, sharing, context)?;
+        if let Some((waiter, open)) = made {
+            self.submit(chosen, request, waiter, open, context);
         }
         let answer = told(answer, context.deadline).await?;
         self.observe(&answer);
@@ -147,28 +146,36 @@ impl Account {
         context: &CallContext,
     ) -> Result<Answer, CallError> {
         let (waiter, answer) = Waiter::new(context.deadline);
-        self.submit(chosen, request, waiter, None, context)?;
+        self.submit(chosen, request, waiter, None, context);
         told(answer, context.deadline).await
     }
 
-    /// Hands a call to a session, for others to join if they may.
+    /// Hands a call to a session. Its waiters learn if there is none, or if it has no room.
     fn submit(
         &self,
         chosen: Option<usize>,
         request: Request,
         waiter: Waiter,
-        sharing: Option<&Coalescer>,
+        shared: Option<CoalescedRead>,
         context: &CallContext,
-    ) -> Result<(), CallError> {
-        let Some(slot) = chosen.map(|index| &self.slots[index]) else {
-            return Err(self.not_ready());
+    ) {
+        let admitted = match chosen.map(|index| &self.slots[index]) {
+            Some(slot) => {
+                let permit = slot.admit().map(|permit| (slot, permit));
+                permit.ok_or_else(|| self.queue_full())
+            }
+            None => Err(self.not_ready()),
         };
-        let Some(permit) = slot.admit() else {
-            self.metrics
-                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
-            return Err(CallError::QueueFull);
+        let (slot, permit) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let followers = shared.map(CoalescedRead::close).unwrap_or_default();
+                for waiter in followers.into_iter().chain([waiter]) {
+                    let _ = waiter.reply.send(Err(error.clone()));
+                }
+                return;
+            }
         };
-        let shared = sharing.map(|sharing| sharing.open(&request));
         let (arrived, waiters) = (Instant::now(), vec![waiter]);
         let CallContext { internal, urgent, .. } = *context;
         let request_id = context.request_id.clone();
@@ -188,7 +195,6 @@ impl Account {
             let error = self.not_ready();
             call.finish(Err(error));
         }
-        Ok(())
     }
 
     /// Sends a trade on the primary session, once it is idle and its account was compared with the
@@ -200,9 +206,7 @@ impl Account {
         let not_ready = || TradeError::NotSent(self.not_ready());
         let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
         let Some(permit) = self.slots[primary].admit_trade() else {
-            self.metrics
-                .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
-            return Err(TradeError::NotSent(CallError::QueueFull));
+            return Err(TradeError::NotSent(self.queue_full()));
         };
         let (reply, traded) = oneshot::channel();
         let (request, arrived) = (Box::new(request), Instant::now());
@@ -233,6 +237,13 @@ impl Account {
             let error = self.not_ready();
             call.finish(Err(error));
         }
+    }
+
+    /// Counts a refusal.
+    fn queue_full(&self) -> CallError {
+        self.metrics
+            .record(Event::Rejected { account: self.id, reason: Rejection::QueueFull.into() });
+        CallError::QueueFull
     }
 
     /// Counts a refusal, and says when to try again.
@@ -285,13 +296,13 @@ impl Account {
         };
         let rows: Rows<Rate> = self.converted(request, context).await?;
         if let (Some((cache, series)), Some(newest)) = (series, rows.iter().next_back()) {
-            cache.see(series, newest.time);
+            cache.see(series, UtcTime::from_seconds(newest.time));
         }
         Ok(rows)
     }
 
-    fn series(&self, symbol: &str, timeframe: Timeframe) -> bar_cache::Series {
-        bar_cache::Series { account: self.id, symbol: symbol.to_owned(), timeframe }
+    fn series(&self, symbol: &SymbolName, timeframe: Timeframe) -> bar_cache::Series {
+        bar_cache::Series { account: self.id, symbol: symbol.clone(), timeframe }
     }
 
     /// The bars that open within a range, both ends included, in one call or none.
@@ -300,9 +311,9 @@ impl Account {
     /// Why there is no answer.
     pub(super) async fn rates_range(
         &self,
-        symbol: &str,
+        symbol: &SymbolName,
         timeframe: Timeframe,
-        (from, to): (i64, i64),
+        (from, to): (UtcTime, UtcTime),
         context: &CallContext,
     ) -> Result<HistoryPage<Rows<Rate>>, CallError> {
         let key = || bar_cache::Key { series: self.series(symbol, timeframe), from, to };
@@ -315,10 +326,10 @@ impl Account {
             return Ok(kept);
         }
         let call = calls::CopyRatesRange {
-            symbol: symbol.to_owned(),
+            symbol: symbol.clone(),
             timeframe,
-            date_from: from,
-            date_to: to,
+            date_from: self.utc_to_server(from),
+            date_to: self.utc_to_server(to),
         };
         let rows = self.rates(call, context).await?;
         let rows = history::rates_within(self, &rows, from, to);

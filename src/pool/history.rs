@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::accounts::Account;
 use super::call::{CallContext, CallError};
-use crate::mt5::{Answer, CopyTicks, Rate, Row, Rows, Tick, Timeframe, calls};
+use crate::mt5::{Answer, CopyTicks, Rate, Row, Rows, SymbolName, Tick, Timeframe, UtcTime, calls};
 use crate::terminal::Failure;
 
 /// Bars that one piece asks for at most, below what terminals usually allow.
@@ -55,26 +55,32 @@ pub fn ticks(answer: Answer) -> Result<Rows<Tick>, CallError> {
 
 /// The rows whose time lies from `first` to `last`, both included. Rows are in time's order, so
 /// those outside are at the ends.
-fn within<R: Row>(rows: &Rows<R>, first: i64, last: i64, time: impl Fn(&R) -> i64) -> Rows<R> {
+fn within<R: Row, T: Ord>(rows: &Rows<R>, first: T, last: T, time: impl Fn(&R) -> T) -> Rows<R> {
     let early = rows.iter().take_while(|row| time(row) < first).count();
     let late = rows.iter().rev().take_while(|row| time(row) > last).count();
     rows.slice(early..rows.len().saturating_sub(late))
 }
 
-/// The bars that open from `from` to `to`, unix seconds, both included.
+/// The bars that open from `from` to `to`, both included.
 ///
 /// They are compared on the server's clock: in the hour that it shows twice, the UTC of a bar
 /// does not tell whether the terminal counts it to the range.
-pub(super) fn rates_within(account: &Account, rows: &Rows<Rate>, from: i64, to: i64) -> Rows<Rate> {
-    let server = |seconds: i64| account.utc_to_server(seconds);
-    within(rows, server(from), server(to), |bar| server(bar.time))
+pub(super) fn rates_within(
+    account: &Account,
+    rows: &Rows<Rate>,
+    from: UtcTime,
+    to: UtcTime,
+) -> Rows<Rate> {
+    let server = |at: UtcTime| account.utc_to_server(at);
+    within(rows, server(from), server(to), |bar| server(UtcTime::from_seconds(bar.time)))
 }
 
 /// The ticks from one time to another, unix milliseconds, both included. Compared as bars are.
 fn ticks_within(account: &Account, rows: &Rows<Tick>, from: i64, to: i64) -> Rows<Tick> {
     let server = |milliseconds: i64| {
         let seconds = milliseconds.div_euclid(1000);
-        milliseconds + (account.utc_to_server(seconds) - seconds) * 1000
+        let shown = account.utc_to_server(UtcTime::from_seconds(seconds));
+        milliseconds + (shown.seconds() - seconds) * 1000
     };
     within(rows, server(from), server(to), |tick| server(tick.time_msc))
 }
@@ -83,15 +89,16 @@ fn ticks_within(account: &Account, rows: &Rows<Tick>, from: i64, to: i64) -> Row
 async fn ticks_between(
     account: &Account,
     context: &CallContext,
-    symbol: &str,
+    symbol: &SymbolName,
     (from, to): (i64, i64),
     flags: CopyTicks,
 ) -> Result<Rows<Tick>, CallError> {
+    let server = |seconds| account.utc_to_server(UtcTime::from_seconds(seconds));
     let call = calls::CopyTicksRange {
-        symbol: symbol.to_owned(),
-        date_from: from.div_euclid(1000),
+        symbol: symbol.clone(),
+        date_from: server(from.div_euclid(1000)),
         // The terminal's range ends with the first millisecond of its last second.
-        date_to: (to + 999).div_euclid(1000),
+        date_to: server((to + 999).div_euclid(1000)),
         flags,
     };
     let rows = account.call(call, context).await?;
@@ -125,28 +132,28 @@ pub trait Pieces {
 /// A range of bars.
 pub struct RateRange {
     account: Arc<Account>,
-    symbol: String,
+    symbol: SymbolName,
     timeframe: Timeframe,
-    /// The first opening time, unix seconds.
-    from: i64,
+    /// The first opening time.
+    from: UtcTime,
     /// The first opening time that is still to be asked for.
-    start: i64,
+    start: UtcTime,
     /// The last one.
-    to: i64,
-    /// Seconds that a part asks for; `None`: not known yet.
+    to: UtcTime,
+    /// Seconds that a page asks for; `None`: not known yet.
     span: Option<i64>,
 }
 
 impl RateRange {
-    /// The bars that open from one moment to another, unix seconds, both included. There is none
+    /// The bars that open from one moment to another, both included. There is none
     /// if `from` is after `to`; the terminal is asked all the same, so that the client learns
     /// when the symbol does not exist.
     pub fn new(
         account: Arc<Account>,
-        symbol: String,
+        symbol: SymbolName,
         timeframe: Timeframe,
-        from: i64,
-        to: i64,
+        from: UtcTime,
+        to: UtcTime,
     ) -> RateRange {
         let whole = (to - from) / timeframe.seconds() < CERTAIN;
         let span = whole.then_some((to - from + 1).max(1));
@@ -174,7 +181,7 @@ impl Pieces for RateRange {
             }
         };
         self.span = Some(span);
-        let end = self.to.min(self.start + span - 1);
+        let end = self.to.min(self.start + (span - 1));
         let piece = self
             .account
             .rates_range(&self.symbol, self.timeframe, (self.start, end), context)
@@ -194,7 +201,7 @@ impl Pieces for RateRange {
 /// A range of ticks.
 pub struct TickRange {
     account: Arc<Account>,
-    symbol: String,
+    symbol: SymbolName,
     flags: CopyTicks,
     /// The first millisecond that is still to be asked for.
     start: i64,
@@ -206,7 +213,7 @@ impl TickRange {
     /// The ticks from one moment to another, unix milliseconds, both included.
     pub fn new(
         account: Arc<Account>,
-        symbol: String,
+        symbol: SymbolName,
         flags: CopyTicks,
         from: i64,
         to: i64,
@@ -251,12 +258,12 @@ fn unusable(what: &str) -> CallError {
 pub async fn rates_forward(
     account: &Account,
     context: &CallContext,
-    symbol: &str,
+    symbol: &SymbolName,
     timeframe: Timeframe,
-    from: i64,
+    from: UtcTime,
     count: u32,
 ) -> Result<Rows<Rate>, CallError> {
-    let end = jiff::Timestamp::now().as_second() + CLOCK_LEAD;
+    let end = UtcTime::from_seconds(jiff::Timestamp::now().as_second()) + CLOCK_LEAD;
     let period = timeframe.seconds();
     let count = count as usize;
     let (mut pieces, mut found, mut start) = (Vec::new(), 0, from);
@@ -268,18 +275,18 @@ pub async fn rates_forward(
         let span = (missing * period * 7 / 5 + PAUSE).saturating_mul(patience);
         let span = span.clamp(period, PIECE * period);
         let call = calls::CopyRatesRange {
-            symbol: symbol.to_owned(),
+            symbol: symbol.clone(),
             timeframe,
-            date_from: start,
-            date_to: start + span - 1,
+            date_from: account.utc_to_server(start),
+            date_to: account.utc_to_server(start + (span - 1)),
         };
         let piece = account.rates(call, context).await?;
-        let piece = rates_within(account, &piece, start, start + span - 1);
+        let piece = rates_within(account, &piece, start, start + (span - 1));
         let piece = piece.slice(0..count - found);
         patience = if piece.is_empty() { patience.saturating_mul(2) } else { 1 };
         found += piece.len();
         pieces.push(piece);
-        start += span;
+        start = start + span;
         if found == count || start > end {
             return Ok(Rows::concat(&pieces));
         }
@@ -294,7 +301,7 @@ pub async fn rates_forward(
 pub async fn ticks_forward(
     account: &Account,
     context: &CallContext,
-    symbol: &str,
+    symbol: &SymbolName,
     from: i64,
     count: u32,
     flags: CopyTicks,
@@ -304,8 +311,8 @@ pub async fn ticks_forward(
     let mut asked = if begins_within { count + TICKS_OF_A_SECOND } else { count };
     loop {
         let call = calls::CopyTicksFrom {
-            symbol: symbol.to_owned(),
-            date_from: from.div_euclid(1000),
+            symbol: symbol.clone(),
+            date_from: account.utc_to_server(UtcTime::from_seconds(from.div_euclid(1000))),
             count: u32::try_from(asked).unwrap_or(u32::MAX),
             flags,
         };
@@ -327,7 +334,7 @@ pub async fn ticks_forward(
 pub async fn ticks_backward(
     account: &Account,
     context: &CallContext,
-    symbol: &str,
+    symbol: &SymbolName,
     to: Option<i64>,
     count: u32,
     flags: CopyTicks,
@@ -335,7 +342,7 @@ pub async fn ticks_backward(
     let last = match to {
         Some(to) => to,
         None => {
-            let call = calls::SymbolInfoTick { symbol: symbol.to_owned() };
+            let call = calls::SymbolInfoTick { symbol: symbol.clone() };
             account.call(call, context).await?.time_msc
         }
     };

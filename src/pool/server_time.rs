@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::BootInstant;
+use crate::mt5::ServerTime;
 
 /// How long the freshest tick counts, milliseconds. Longer than the gaps between ticks, so that a quiet
 /// symbol does not set the clock back; shorter than a weekend, so that a change to winter time does.
@@ -14,9 +15,9 @@ const PERIOD_MSC: i64 = 3_600_000;
 /// Times that a tick can have, unix milliseconds: from 2000 to 2100.
 const PLAUSIBLE_MSC: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
-/// The server's clock. Starts without knowledge.
+/// What the server's clock has reached at least. Starts without knowledge.
 #[derive(Debug, Default)]
-pub struct ServerTime(Mutex<Seen>);
+pub struct ServerTimeFloor(Mutex<Seen>);
 
 /// What the server's clock is ahead of the boot clock at least, milliseconds: the highest value of
 /// the period that the newest tick is in, and of the one before.
@@ -27,7 +28,7 @@ struct Seen {
     before: Option<i64>,
 }
 
-impl ServerTime {
+impl ServerTimeFloor {
     /// Learns from a tick: its time, unix milliseconds of the server's clock, and when it was seen.
     pub fn observe(&self, tick_msc: i64, now: BootInstant) {
         let now_msc = milliseconds(now);
@@ -45,11 +46,11 @@ impl ServerTime {
         seen.present = seen.present.max(Some(ahead));
     }
 
-    /// A time that the server's clock has reached, unix seconds. `None` before the first tick.
-    pub fn floor(&self, now: BootInstant) -> Option<i64> {
+    /// A time that the server's clock has reached. `None` before the first tick.
+    pub fn floor(&self, now: BootInstant) -> Option<ServerTime> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = seen.present.max(seen.before)?;
-        Some((milliseconds(now) + ahead).div_euclid(1000))
+        Some(ServerTime::from_seconds((milliseconds(now) + ahead).div_euclid(1000)))
     }
 }
 
@@ -69,17 +70,17 @@ mod tests {
 
     #[test]
     fn a_stale_tick_does_not_set_the_clock_back() {
-        let time = ServerTime::default();
+        let time = ServerTimeFloor::default();
         assert_eq!(time.floor(at(10)), None);
         time.observe(1_700_000_000_000, at(10));
         // The last tick of a symbol that has been quiet for a minute.
         time.observe(1_699_999_940_000, at(20));
-        assert_eq!(time.floor(at(25)), Some(1_700_000_015));
+        assert_eq!(time.floor(at(25)), Some(ServerTime::from_seconds(1_700_000_015)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_is_believed_after_a_while() {
-        let time = ServerTime::default();
+        let time = ServerTimeFloor::default();
         time.observe(1_700_000_000_000, at(0));
         let hours = |hours: u64| hours * 3_600;
         for hour in 1..=2 {
@@ -87,6 +88,7 @@ mod tests {
             let server = 1_700_000_000_000 + (hours(hour) as i64 - 3_600) * 1000;
             time.observe(server, at(hours(hour)));
         }
-        assert_eq!(time.floor(at(hours(2))), Some(1_700_000_000 + 3_600));
+        let expected = ServerTime::from_seconds(1_700_000_000 + 3_600);
+        assert_eq!(time.floor(at(hours(2))), Some(expected));
     }
 }

@@ -15,7 +15,9 @@ use tracing::error;
 use super::event::{Content, Kind, Topic};
 use super::hub::Hub;
 use crate::actor::panic_message;
-use crate::mt5::{BookEntry, CopyTicks, Mt5Call, Rows, Selection, Tick, calls};
+use crate::mt5::{
+    BookEntry, CopyTicks, Mt5Call, Rows, Selection, SymbolName, Tick, UtcTime, calls,
+};
 use crate::pool::{CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::tag;
@@ -170,8 +172,8 @@ where
     json(&reply)
 }
 
-fn symbol_of(topic: &Topic) -> String {
-    topic.symbol.as_deref().unwrap_or_default().to_owned()
+fn symbol_of(topic: &Topic) -> SymbolName {
+    SymbolName::known(topic.symbol.as_deref().unwrap_or_default())
 }
 
 /// A symbol's tick.
@@ -206,7 +208,8 @@ async fn look_for_ticks(
     let since = match *cursor {
         Some(since) => since,
         None => {
-            let last = ask(hub, calls::SymbolInfoTick { symbol: symbol.to_owned() }).await?;
+            let last =
+                ask(hub, calls::SymbolInfoTick { symbol: SymbolName::known(symbol) }).await?;
             let second = last.time;
             let ticks = ticks_from(hub, symbol, second, BATCH).await?;
             // The stream begins with the tick that is the last now.
@@ -240,11 +243,12 @@ async fn look_for_ticks(
 async fn ticks_from(
     hub: &Hub,
     symbol: &str,
-    date_from: i64,
+    second: i64,
     count: usize,
 ) -> Result<Rows<Tick>, CallError> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    let (symbol, flags) = (symbol.to_owned(), CopyTicks::All);
+    let (symbol, flags) = (SymbolName::known(symbol), CopyTicks::All);
+    let date_from = hub.account.utc_to_server(UtcTime::from_seconds(second));
     ask(hub, calls::CopyTicksFrom { symbol, date_from, count, flags }).await
 }
 

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::query::Parameter;
 use crate::api::context::shorten;
+use crate::mt5::{ServerTime, UtcTime};
 use crate::pool::Account;
 
 /// The first second that MT5 can represent, 1970-01-01.
@@ -47,7 +48,10 @@ impl Moment {
     /// the zone of that clock is not known, all times are on that clock, so midnight stays as it
     /// is.
     pub fn resolve(self, account: &Account) -> ResolvedMoment {
-        self.resolve_with(|| account.server_now(), |seconds| account.server_to_utc(seconds))
+        self.resolve_with(
+            || account.server_now().seconds(),
+            |seconds| account.server_to_utc(ServerTime::from_seconds(seconds)).seconds(),
+        )
     }
 
     pub(super) fn resolve_with(
@@ -77,13 +81,13 @@ impl ResolvedMoment {
     }
 
     /// The last whole unix second that is not later.
-    pub fn floor_seconds(self) -> i64 {
-        self.0.div_euclid(1000)
+    pub fn floor_seconds(self) -> UtcTime {
+        UtcTime::from_seconds(self.0.div_euclid(1000))
     }
 
     /// The first whole unix second that is not earlier.
-    pub fn ceil_seconds(self) -> i64 {
-        (self.0 + 999).div_euclid(1000)
+    pub fn ceil_seconds(self) -> UtcTime {
+        UtcTime::from_seconds((self.0 + 999).div_euclid(1000))
     }
 
     pub fn has_fraction(self) -> bool {
@@ -93,7 +97,7 @@ impl ResolvedMoment {
 
 impl fmt::Display for ResolvedMoment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.floor_seconds())?;
+        write!(f, "{}", self.floor_seconds().seconds())?;
         if self.has_fraction() {
             write!(f, ".{:03}", self.0.rem_euclid(1000))?;
         }
@@ -313,7 +317,8 @@ mod tests {
         ];
         for (milliseconds, floor, ceil, shown) in cases {
             let moment = raw(Moment::Instant(milliseconds));
-            assert_eq!((moment.floor_seconds(), moment.ceil_seconds()), (floor, ceil), "{shown}");
+            let seconds = (moment.floor_seconds().seconds(), moment.ceil_seconds().seconds());
+            assert_eq!(seconds, (floor, ceil), "{shown}");
             assert_eq!(moment.to_string(), shown);
             assert_eq!(moment.has_fraction(), floor != ceil, "{shown}");
         }

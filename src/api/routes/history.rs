@@ -13,7 +13,7 @@ use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::openapi::TimeBody;
 use crate::api::problem::Problem;
 use crate::api::reply::answer;
-use crate::mt5::{Answer, Deal, Group, Order, Request, Selection};
+use crate::mt5::{Answer, Deal, Group, Order, Request, Selection, ServerTime, UtcTime};
 use crate::pool::Account;
 
 /// The dates that were applied, `FROM/TO`, where the zone of the server's clock is not known: what
@@ -109,12 +109,19 @@ impl Filtered {
         }
     }
 
-    /// The dates that the terminal is asked for, unix seconds, both included. Not sent where it
-    /// is asked for a ticket or a position. `now`: the present in unix seconds.
-    fn dates(&self, now: i64) -> (i64, i64) {
-        let from = self.from.map_or(0, ResolvedMoment::floor_seconds);
+    /// The dates that the terminal is asked for, both included. Not sent where it is asked for a
+    /// ticket or a position.
+    fn dates(&self, now: UtcTime) -> (UtcTime, UtcTime) {
+        let from = self.from.map_or_else(UtcTime::default, ResolvedMoment::floor_seconds);
         let to = self.to.map_or(now + AHEAD, ResolvedMoment::ceil_seconds);
         (from, to.max(from))
+    }
+
+    /// The same on the clock of the account's server.
+    fn server_dates(&self, account: &Account) -> (ServerTime, ServerTime) {
+        let now = UtcTime::from_seconds(Timestamp::now().as_second());
+        let (from, to) = self.dates(now);
+        (account.utc_to_server(from), account.utc_to_server(to))
     }
 
     /// Applies to the terminal's answer what it was not asked for.
@@ -191,18 +198,18 @@ fn exact(seconds: i64, milliseconds: i64) -> i64 {
 
 async fn history_of(
     call: &AuthorizedRequest,
-    account: &str,
+    name: &str,
     filtered: &Filtered,
     deals: bool,
 ) -> Result<Answer, Problem> {
-    let (date_from, date_to) = filtered.dates(Timestamp::now().as_second());
+    let (date_from, date_to) = filtered.server_dates(call.account(name)?);
     let selection = filtered.selection();
     let request = if deals {
         Request::HistoryDealsGet { date_from, date_to, selection }
     } else {
         Request::HistoryOrdersGet { date_from, date_to, selection }
     };
-    let mut found = call.ask(account, request).await?;
+    let mut found = call.ask(name, request).await?;
     filtered.apply(&mut found);
     Ok(found)
 }
@@ -228,7 +235,7 @@ async fn total(call: AuthorizedRequest, name: &str, deals: bool) -> Outcome {
     let mut parameters = Parameters::parse(call.context.query())?;
     let filtered = Filtered::take(&mut parameters, account)?;
     parameters.finish()?;
-    let (date_from, date_to) = filtered.dates(Timestamp::now().as_second());
+    let (date_from, date_to) = filtered.server_dates(account);
     let total = if !filtered.is_whole() {
         match history_of(&call, name, &filtered, deals).await? {
             Answer::Orders(orders) => Answer::Total(orders.len() as u64),
@@ -405,7 +412,8 @@ mod tests {
         ];
         for (from, to, dates, window) in cases {
             let filtered = Filtered { from, to, ..Filtered::default() };
-            assert_eq!(filtered.dates(NOW), dates, "{window}");
+            let (from, to) = filtered.dates(UtcTime::from_seconds(NOW));
+            assert_eq!((from.seconds(), to.seconds()), dates, "{window}");
             assert_eq!(filtered.window(), window);
         }
     }

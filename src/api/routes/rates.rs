@@ -54,7 +54,7 @@ pub async fn rates(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
             account.rates(request, context).await?
         }
         HistorySpan::Backward(Some(from), count) => {
-            let date_from = from.floor_seconds();
+            let date_from = account.utc_to_server(from.floor_seconds());
             let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
             account.rates(request, context).await?
         }

@@ -13,10 +13,7 @@ use crate::api::filters::body::{Body, read_json};
 use crate::api::filters::query::Parameters;
 use crate::api::problem::Problem;
 use crate::api::reply::{answer, json};
-use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, Tick};
-
-/// The longest name that is looked up; MT5's are shorter.
-const LONGEST_NAME: usize = 64;
+use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, SymbolName, Tick};
 
 /// A symbol of an account.
 #[derive(Debug, Clone)]
@@ -29,15 +26,19 @@ impl SymbolPath {
     /// The name, if it can be one.
     ///
     /// # Errors
-    /// 404 for what no symbol is called. Quotes and backslashes would be read as
-    /// code by packages that send calls as text.
-    pub fn name(&self) -> Result<String, Problem> {
-        let plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '{' | '}');
-        if self.symbol.len() <= LONGEST_NAME && self.symbol.chars().all(plain) {
-            return Ok(self.symbol.clone());
-        }
-        Err(Problem::not_found(format!("there is no symbol {:?}", shorten(&self.symbol))))
+    /// 404 for what no symbol is called.
+    pub fn name(&self) -> Result<SymbolName, Problem> {
+        symbol_named(&self.symbol)
     }
+}
+
+/// The symbol of this name.
+///
+/// # Errors
+/// 404 for what no symbol is called.
+pub fn symbol_named(name: &str) -> Result<SymbolName, Problem> {
+    SymbolName::parse(name)
+        .ok_or_else(|| Problem::not_found(format!("there is no symbol {:?}", shorten(name))))
 }
 
 impl From<Segments> for SymbolPath {
@@ -102,7 +103,7 @@ pub async fn symbols_total(call: AuthorizedRequest, account: String) -> Outcome 
 async fn plain(
     call: AuthorizedRequest,
     path: SymbolPath,
-    request: impl FnOnce(String) -> Request,
+    request: impl FnOnce(SymbolName) -> Request,
 ) -> Outcome {
     call.account(&path.account)?;
     Parameters::parse(call.context.query())?.finish()?;

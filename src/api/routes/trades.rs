@@ -13,6 +13,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::orders::TicketPath;
+use super::symbols::symbol_named;
 use super::{Outcome, Table};
 use crate::api::auth::Scope;
 use crate::api::context::{AuthorizedRequest, shorten};
@@ -306,7 +307,7 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Pro
         type_time: fields.optional("type_time")?,
         expiration: fields
             .optional::<Moment>("expiration")?
-            .map(|at| at.resolve(account).floor_seconds())
+            .map(|at| at.resolve(account).floor_seconds().seconds())
             .filter(|at| *at != 0),
         position: fields.optional("position")?.filter(|ticket| *ticket != 0),
     };
@@ -532,7 +533,7 @@ pub async fn modify_order(call: AuthorizedRequest, path: TicketPath, body: Body)
         type_time: fields.optional("type_time")?,
         expiration: fields
             .clearable("expiration", Moment::Instant(0))?
-            .map(|at| at.resolve(&account).floor_seconds()),
+            .map(|at| at.resolve(&account).floor_seconds().seconds()),
     };
     fields.finish()?;
     carry_through(&call, &path.account, TradeCommand::ModifyOrder { ticket, change }).await
@@ -585,10 +586,11 @@ pub async fn calc_margin(call: AuthorizedRequest, account: String) -> Outcome {
     call.account(&account)?;
     let mut parameters = Parameters::parse(call.context.query())?;
     let Side(action) = parameters.required("action")?;
-    let symbol = parameters.required("symbol")?;
+    let symbol: String = parameters.required("symbol")?;
     let volume = parameters.required("volume")?;
     let price = parameters.required("price")?;
     parameters.finish()?;
+    let symbol = symbol_named(&symbol)?;
     let request = Request::OrderCalcMargin { action, symbol, volume, price };
     json(&call, &Margin { margin: amount(call.ask(&account, request).await?)? })
 }
@@ -617,11 +619,12 @@ pub async fn calc_profit(call: AuthorizedRequest, account: String) -> Outcome {
     call.account(&account)?;
     let mut parameters = Parameters::parse(call.context.query())?;
     let Side(action) = parameters.required("action")?;
-    let symbol = parameters.required("symbol")?;
+    let symbol: String = parameters.required("symbol")?;
     let volume = parameters.required("volume")?;
     let price_open = parameters.required("price_open")?;
     let price_close = parameters.required("price_close")?;
     parameters.finish()?;
+    let symbol = symbol_named(&symbol)?;
     let request = Request::OrderCalcProfit { action, symbol, volume, price_open, price_close };
     json(&call, &Profit { profit: amount(call.ask(&account, request).await?)? })
 }

@@ -74,7 +74,7 @@ impl Market {
             }
             Request::MarketBookGet { symbol } => Ok(Answer::Book(self.used(symbol)?.book(now_msc))),
             Request::CopyRatesFrom { symbol, timeframe, date_from, count } => {
-                let from = (*date_from).min(now_msc / 1000);
+                let from = date_from.seconds().min(now_msc / 1000);
                 self.used(symbol)?.rates_back(*timeframe, from, 0, *count as usize, now_msc)
             }
             Request::CopyRatesFromPos { symbol, timeframe, start_pos, count } => {
@@ -82,23 +82,21 @@ impl Market {
                 self.used(symbol)?.rates_back(*timeframe, now_msc / 1000, skip, count, now_msc)
             }
             Request::CopyRatesRange { symbol, timeframe, date_from, date_to } => {
-                self.used(symbol)?.rates_range(*timeframe, *date_from, *date_to, now_msc)
+                let (from, to) = (date_from.seconds(), date_to.seconds());
+                self.used(symbol)?.rates_range(*timeframe, from, to, now_msc)
             }
             Request::CopyTicksFrom { symbol, date_from, count, flags } => {
                 let count = *count as usize;
                 if count > MAX_TICKS {
                     return Err(too_many(count, MAX_TICKS, "ticks"));
                 }
-                self.used(symbol)?.ticks(*date_from, i64::MAX, count, *flags, now_msc)
+                let from = date_from.seconds();
+                self.used(symbol)?.ticks(from, i64::MAX, count, *flags, now_msc)
             }
             Request::CopyTicksRange { symbol, date_from, date_to, flags } => {
-                let ticks = self.used(symbol)?.ticks(
-                    *date_from,
-                    *date_to,
-                    MAX_TICKS + 1,
-                    *flags,
-                    now_msc,
-                )?;
+                let (from, to) = (date_from.seconds(), date_to.seconds());
+                let feed = self.used(symbol)?;
+                let ticks = feed.ticks(from, to, MAX_TICKS + 1, *flags, now_msc)?;
                 match &ticks {
                     Answer::Ticks(rows) if rows.len() > MAX_TICKS => {
                         Err(too_many(rows.len(), MAX_TICKS, "ticks"))
@@ -121,21 +119,21 @@ impl Market {
                 Ok(Answer::Positions(self.broker().positions(selection, now_msc)))
             }
             Request::HistoryOrdersTotal { date_from, date_to } => {
-                let period = (*date_from, *date_to);
+                let period = (date_from.seconds(), date_to.seconds());
                 let orders = self.broker().history_orders(period, &Selection::All, now_msc);
                 Ok(Answer::Total(orders.len() as u64))
             }
             Request::HistoryOrdersGet { date_from, date_to, selection } => {
-                let period = (*date_from, *date_to);
+                let period = (date_from.seconds(), date_to.seconds());
                 Ok(Answer::Orders(self.broker().history_orders(period, selection, now_msc)))
             }
             Request::HistoryDealsTotal { date_from, date_to } => {
-                let period = (*date_from, *date_to);
+                let period = (date_from.seconds(), date_to.seconds());
                 let deals = self.broker().history_deals(period, &Selection::All, now_msc);
                 Ok(Answer::Total(deals.len() as u64))
             }
             Request::HistoryDealsGet { date_from, date_to, selection } => {
-                let period = (*date_from, *date_to);
+                let period = (date_from.seconds(), date_to.seconds());
                 Ok(Answer::Deals(self.broker().history_deals(period, selection, now_msc)))
             }
             Request::OrderCalcMargin { action, symbol, volume, price } => {
@@ -212,5 +210,86 @@ fn terminal_info() -> TerminalInfo {
         name: "mt5-gateway simulator".to_owned(),
         language: "English".to_owned(),
         ..TerminalInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mt5::{CopyTicks, Method, ServerTime, SymbolName, Timeframe, calls};
+    use crate::terminal::simulator::MarginMode;
+
+    /// One request of each method.
+    fn requests() -> Vec<Request> {
+        let symbol = || SymbolName::known("EURUSD");
+        let (timeframe, flags, count) = (Timeframe::H1, CopyTicks::All, 3);
+        let (start_pos, action, volume, price) = (0, 0, 0.1, 1.1);
+        let (price_open, price_close) = (1.1, 1.2);
+        let date_from = ServerTime::from_seconds(1_700_000_000);
+        let date_to = date_from + 60;
+        let selection = || Selection::All;
+        let request = || Box::new(TradeRequest::default());
+        vec![
+            calls::Initialize.into(),
+            calls::Version.into(),
+            calls::LastError.into(),
+            calls::AccountInfo.into(),
+            calls::TerminalInfo.into(),
+            calls::SymbolsTotal.into(),
+            calls::SymbolsGet { group: None }.into(),
+            calls::SymbolInfo { symbol: symbol() }.into(),
+            calls::SymbolInfoTick { symbol: symbol() }.into(),
+            calls::SymbolSelect { symbol: symbol(), enable: true }.into(),
+            calls::MarketBookAdd { symbol: symbol() }.into(),
+            calls::MarketBookGet { symbol: symbol() }.into(),
+            calls::MarketBookRelease { symbol: symbol() }.into(),
+            calls::CopyRatesFrom { symbol: symbol(), timeframe, date_from, count }.into(),
+            calls::CopyRatesFromPos { symbol: symbol(), timeframe, start_pos, count }.into(),
+            calls::CopyRatesRange { symbol: symbol(), timeframe, date_from, date_to }.into(),
+            calls::CopyTicksFrom { symbol: symbol(), date_from, count, flags }.into(),
+            calls::CopyTicksRange { symbol: symbol(), date_from, date_to, flags }.into(),
+            calls::OrdersTotal.into(),
+            calls::OrdersGet { selection: selection() }.into(),
+            calls::OrderCalcMargin { action, symbol: symbol(), volume, price }.into(),
+            calls::OrderCalcProfit { action, symbol: symbol(), volume, price_open, price_close }
+                .into(),
+            calls::OrderCheck { request: request() }.into(),
+            calls::OrderSend { request: request() }.into(),
+            calls::PositionsTotal.into(),
+            calls::PositionsGet { selection: selection() }.into(),
+            calls::HistoryOrdersTotal { date_from, date_to }.into(),
+            calls::HistoryOrdersGet { date_from, date_to, selection: selection() }.into(),
+            calls::HistoryDealsTotal { date_from, date_to }.into(),
+            calls::HistoryDealsGet { date_from, date_to, selection: selection() }.into(),
+        ]
+    }
+
+    #[test]
+    fn every_method_has_an_answer_of_its_kind() {
+        let options = Arc::new(Options {
+            login: 1,
+            server: "S".to_owned(),
+            seed: 1,
+            balance: 10_000.0,
+            margin_mode: MarginMode::Hedging,
+            commission: 0.0,
+            bars: BTreeMap::new(),
+            latency: Duration::ZERO,
+            faults: BTreeMap::new(),
+        });
+        let now_msc = 1_700_000_100_000;
+        let broker = Arc::new(Mutex::new(Broker::new(options.clone(), now_msc)));
+        let mut market = Market::new(&options, broker);
+        let requests = requests();
+        let methods: Vec<Method> = requests.iter().map(Request::method).collect();
+        assert_eq!(methods, Method::called().collect::<Vec<_>>());
+        for request in requests {
+            let method = request.method();
+            let answer = market.answer(&request, now_msc).unwrap();
+            assert_eq!(answer.kind(), method.reply(), "{method}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod lenient;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 use super::Options;
 use crate::clock::BootInstant;
 use crate::mt5::{
-    Answer, AnswerKind, Error, Method, Request, Row, Rows, Selection, TradeRequest, Version,
+    Answer, AnswerKind, Argument, Error, LoginCheck, Method, ParameterKind, Request, Row, Rows,
+    SymbolUse, Version,
 };
 use crate::terminal::{Answered, Event, Failure};
 
@@ -56,6 +58,42 @@ struct Hello<'a> {
     portable: bool,
     /// Milliseconds.
     timeout: u64,
+    methods: BTreeMap<&'static str, MethodRules>,
+}
+
+/// What the worker has to know of a method. It refuses to call any other.
+#[derive(Serialize)]
+struct MethodRules {
+    /// Which positional arguments are times.
+    times: Vec<usize>,
+    /// The positional argument that is a symbol to be selected first.
+    symbol: Option<usize>,
+    /// Whether the account has to be compared afterwards.
+    compares_account: bool,
+    /// What the answer is.
+    gives: &'static str,
+}
+
+impl MethodRules {
+    fn of(method: Method) -> MethodRules {
+        let kinds = || method.parameters().iter().enumerate();
+        let is = |wanted| move |(_, kind): &(usize, &ParameterKind)| **kind == wanted;
+        let rules = method.rules();
+        let symbol = kinds().find(is(ParameterKind::Symbol)).map(|(index, _)| index);
+        let gives = match method.reply() {
+            AnswerKind::Done => "flag",
+            AnswerKind::Total => "total",
+            AnswerKind::Rates => "rates",
+            AnswerKind::Ticks => "ticks",
+            _ => "value",
+        };
+        MethodRules {
+            times: kinds().filter(is(ParameterKind::Time)).map(|(index, _)| index).collect(),
+            symbol: symbol.filter(|_| rules.symbol == SymbolUse::Selected),
+            compares_account: rules.login == LoginCheck::Compared,
+            gives,
+        }
+    }
 }
 
 /// Appends the first frame.
@@ -69,137 +107,9 @@ pub fn put_hello(buffer: &mut BytesMut, options: &Options) {
         path: options.path.as_ref().and_then(|path| path.to_str()),
         portable: options.portable,
         timeout: u64::try_from(options.init_timeout.as_millis()).unwrap_or(u64::MAX),
+        methods: Method::called().map(|method| (method.name(), MethodRules::of(method))).collect(),
     };
     put_message(buffer, &hello);
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Argument<'a> {
-    Integer(i64),
-    Unsigned(u64),
-    Real(f64),
-    Flag(bool),
-    Text(&'a str),
-    Trade(&'a TradeRequest),
-}
-
-#[derive(Default)]
-struct Arguments<'a> {
-    positional: Vec<Argument<'a>>,
-    named: Option<(&'static str, Argument<'a>)>,
-}
-
-impl<'a> Arguments<'a> {
-    fn positional(positional: impl IntoIterator<Item = Argument<'a>>) -> Self {
-        Arguments { positional: positional.into_iter().collect(), named: None }
-    }
-
-    fn select(mut self, selection: &'a Selection) -> Self {
-        self.named = match selection {
-            Selection::All => None,
-            Selection::Symbol(symbol) => Some(("symbol", Argument::Text(symbol))),
-            Selection::Group(group) => Some(("group", Argument::Text(group))),
-            Selection::Ticket(ticket) => Some(("ticket", Argument::Unsigned(*ticket))),
-            Selection::Position(position) => Some(("position", Argument::Unsigned(*position))),
-        };
-        self
-    }
-
-    /// The package takes either a ticket or position, or dates and maybe a group.
-    fn history(date_from: i64, date_to: i64, selection: &'a Selection) -> Self {
-        let dates = match selection {
-            Selection::Ticket(_) | Selection::Position(_) => vec![],
-            _ => vec![Argument::Integer(date_from), Argument::Integer(date_to)],
-        };
-        Arguments::positional(dates).select(selection)
-    }
-}
-
-fn arguments(request: &Request) -> Arguments<'_> {
-    use Argument::{Flag, Integer, Real, Text, Trade};
-    match request {
-        Request::Initialize
-        | Request::Version
-        | Request::LastError
-        | Request::AccountInfo
-        | Request::TerminalInfo
-        | Request::SymbolsTotal
-        | Request::OrdersTotal
-        | Request::PositionsTotal => Arguments::default(),
-        Request::SymbolsGet { group } => Arguments {
-            positional: vec![],
-            named: group.as_deref().map(|group| ("group", Text(group))),
-        },
-        Request::SymbolInfo { symbol }
-        | Request::SymbolInfoTick { symbol }
-        | Request::MarketBookAdd { symbol }
-        | Request::MarketBookGet { symbol }
-        | Request::MarketBookRelease { symbol } => Arguments::positional([Text(symbol)]),
-        Request::SymbolSelect { symbol, enable } => {
-            Arguments::positional([Text(symbol), Flag(*enable)])
-        }
-        Request::CopyRatesFrom { symbol, timeframe, date_from, count } => Arguments::positional([
-            Text(symbol),
-            Integer(timeframe.value()),
-            Integer(*date_from),
-            Integer((*count).into()),
-        ]),
-        Request::CopyRatesFromPos { symbol, timeframe, start_pos, count } => {
-            Arguments::positional([
-                Text(symbol),
-                Integer(timeframe.value()),
-                Integer((*start_pos).into()),
-                Integer((*count).into()),
-            ])
-        }
-        Request::CopyRatesRange { symbol, timeframe, date_from, date_to } => {
-            Arguments::positional([
-                Text(symbol),
-                Integer(timeframe.value()),
-                Integer(*date_from),
-                Integer(*date_to),
-            ])
-        }
-        Request::CopyTicksFrom { symbol, date_from, count, flags } => Arguments::positional([
-            Text(symbol),
-            Integer(*date_from),
-            Integer((*count).into()),
-            Integer(flags.value()),
-        ]),
-        Request::CopyTicksRange { symbol, date_from, date_to, flags } => Arguments::positional([
-            Text(symbol),
-            Integer(*date_from),
-            Integer(*date_to),
-            Integer(flags.value()),
-        ]),
-        Request::OrdersGet { selection } | Request::PositionsGet { selection } => {
-            Arguments::default().select(selection)
-        }
-        Request::OrderCalcMargin { action, symbol, volume, price } => {
-            Arguments::positional([Integer(*action), Text(symbol), Real(*volume), Real(*price)])
-        }
-        Request::OrderCalcProfit { action, symbol, volume, price_open, price_close } => {
-            Arguments::positional([
-                Integer(*action),
-                Text(symbol),
-                Real(*volume),
-                Real(*price_open),
-                Real(*price_close),
-            ])
-        }
-        Request::OrderCheck { request } | Request::OrderSend { request } => {
-            Arguments::positional([Trade(request)])
-        }
-        Request::HistoryOrdersTotal { date_from, date_to }
-        | Request::HistoryDealsTotal { date_from, date_to } => {
-            Arguments::positional([Integer(*date_from), Integer(*date_to)])
-        }
-        Request::HistoryOrdersGet { date_from, date_to, selection }
-        | Request::HistoryDealsGet { date_from, date_to, selection } => {
-            Arguments::history(*date_from, *date_to, selection)
-        }
-    }
 }
 
 /// What a worker's clock showed at some moment between two of ours.
@@ -233,10 +143,10 @@ impl ClockReading {
 
 /// Appends a call. `send_by`: until when a trade may be sent, nanoseconds of the worker's clock.
 pub fn put_call(buffer: &mut BytesMut, id: u64, request: &Request, send_by: Option<u64>) {
-    let mut arguments = arguments(request);
+    let mut arguments = request.arguments();
     arguments.positional.extend(send_by.map(Argument::Unsigned));
-    let named: std::collections::BTreeMap<_, _> = arguments.named.into_iter().collect();
-    put_message(buffer, &(id, request.method().name(), arguments.positional, named));
+    let named: BTreeMap<_, _> = arguments.named.into_iter().collect();
+    put_message(buffer, &(id, request.method().name(), &arguments.positional[..], named));
 }
 
 #[derive(Deserialize)]
@@ -409,6 +319,60 @@ mod tests {
                 let _ = read_answer(&Bytes::from(frame), expected);
             }
         }
+    }
+
+    /// The methods of which something holds, with what it is.
+    fn ruled<T>(of: impl Fn(MethodRules) -> Option<T>) -> Vec<(&'static str, T)> {
+        let rules = Method::called().map(|method| (method.name(), of(MethodRules::of(method))));
+        rules.filter_map(|(name, rule)| Some((name, rule?))).collect()
+    }
+
+    #[test]
+    fn times_become_datetimes_where_the_package_takes_them() {
+        let times = ruled(|rules| (!rules.times.is_empty()).then_some(rules.times));
+        let expected = [
+            ("copy_rates_from", vec![2]),
+            ("copy_rates_range", vec![2, 3]),
+            ("copy_ticks_from", vec![1]),
+            ("copy_ticks_range", vec![1, 2]),
+            ("history_orders_total", vec![0, 1]),
+            ("history_orders_get", vec![0, 1]),
+            ("history_deals_total", vec![0, 1]),
+            ("history_deals_get", vec![0, 1]),
+        ];
+        assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn prices_and_calculations_need_their_symbol_in_market_watch() {
+        let expected = [
+            ("symbol_info_tick", 0),
+            ("market_book_add", 0),
+            ("market_book_get", 0),
+            ("copy_rates_from", 0),
+            ("copy_rates_from_pos", 0),
+            ("copy_rates_range", 0),
+            ("copy_ticks_from", 0),
+            ("copy_ticks_range", 0),
+            ("order_calc_margin", 1),
+            ("order_calc_profit", 1),
+        ];
+        assert_eq!(ruled(|rules| rules.symbol), expected);
+    }
+
+    #[test]
+    fn the_worker_knows_what_each_method_gives() {
+        let gives = |what| -> Vec<&'static str> {
+            let ruled = ruled(|rules| (rules.gives == what).then_some(()));
+            ruled.into_iter().map(|(name, ())| name).collect()
+        };
+        let flags = ["initialize", "symbol_select", "market_book_add", "market_book_release"];
+        assert_eq!(gives("flag"), flags);
+        assert!(gives("total").iter().all(|name| name.ends_with("_total")));
+        assert_eq!(gives("total").len(), 5);
+        assert!(gives("rates").iter().all(|name| name.starts_with("copy_rates")));
+        assert_eq!(gives("rates").len(), 3);
+        assert_eq!(gives("ticks"), ["copy_ticks_from", "copy_ticks_range"]);
     }
 
     #[test]

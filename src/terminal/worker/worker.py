@@ -1,8 +1,8 @@
 """The worker of mt5-gateway: one terminal behind a pipe.
 
 Standard input and output carry frames, a 4-byte big-endian length and
-MessagePack. The first frame in says what to import and how to log in, the first
-frame out says hello with versions. Then each call `[id, method, args, kwargs]`
+MessagePack. The first frame in says what to import, how to log in, and what to do around
+each method; other methods are refused. The first frame out says hello with versions. Then each call `[id, method, args, kwargs]`
 is answered, in order, with `[id, status, payload]`, or `[id, status, clock, payload]` where it tells
 what this process's clock shows, in nanoseconds:
 
@@ -33,43 +33,6 @@ import msgpack
 
 ANSWER, MT5_ERROR, RAISED, WITHDRAWN, OTHER_ACCOUNT = range(5)
 
-# Functions whose False is an error.
-FLAGS = {"initialize", "login", "symbol_select", "market_book_add", "market_book_release"}
-# Positional arguments that are times.
-TIMES = {
-    "copy_rates_from": (2,),
-    "copy_rates_range": (2, 3),
-    "copy_ticks_from": (1,),
-    "copy_ticks_range": (1, 2),
-    "history_orders_total": (0, 1),
-    "history_orders_get": (0, 1),
-    "history_deals_total": (0, 1),
-    "history_deals_get": (0, 1),
-}
-# Functions that answer for symbols of Market Watch only.
-NEED_SYMBOL = {
-    "symbol_info_tick": 0,
-    "market_book_add": 0,
-    "market_book_get": 0,
-    "copy_rates_from": 0,
-    "copy_rates_from_pos": 0,
-    "copy_rates_range": 0,
-    "copy_ticks_from": 0,
-    "copy_ticks_range": 0,
-    "order_calc_margin": 1,
-    "order_calc_profit": 1,
-}
-# Functions that answer for the account that the terminal is logged in to, whichever that is.
-OF_ACCOUNT = {
-    "orders_total",
-    "orders_get",
-    "positions_total",
-    "positions_get",
-    "history_orders_total",
-    "history_orders_get",
-    "history_deals_total",
-    "history_deals_get",
-}
 # Fields of a trade request whose zero means something: a buy, fill or kill, good till cancelled.
 SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
 # TRADE_ACTION_DEAL and TRADE_ACTION_PENDING, which need the symbol in Market Watch.
@@ -77,13 +40,6 @@ NEW_ORDERS = (1, 5)
 UNNAMED = (-2, "Unnamed arguments not allowed")
 # Codes from here down say that the terminal was not reached.
 IPC_ERRORS = -10000
-ARRAYS = {
-    "copy_rates_from",
-    "copy_rates_from_pos",
-    "copy_rates_range",
-    "copy_ticks_from",
-    "copy_ticks_range",
-}
 # The packed rows that the gateway reads, as numpy describes them.
 RATES_DTYPE = [
     ("time", "<i8"), ("open", "<f8"), ("high", "<f8"), ("low", "<f8"), ("close", "<f8"),
@@ -93,6 +49,7 @@ TICKS_DTYPE = [
     ("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<u8"),
     ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8"),
 ]
+DTYPES = {"rates": RATES_DTYPE, "ticks": TICKS_DTYPE}
 TICK_FIELDS = tuple(name for name, _ in TICKS_DTYPE)
 
 
@@ -135,6 +92,10 @@ class Worker:
     def __init__(self, mt5, settings):
         self.mt5 = mt5
         self.settings = settings
+        # By name: `times` and `symbol` are positions of arguments, `compares_account` says whether
+        # the answer may be about another account, `gives` what it is: "flag" (False is an error),
+        # "total", "rates", "ticks" or "value".
+        self.methods = settings["methods"]
         # Symbols believed to be in Market Watch, so that not every call looks first.
         self.selected = set()
         self.subscriptions = {}
@@ -147,10 +108,13 @@ class Worker:
         }
 
     def call(self, method, args, kwargs):
-        for index in TIMES.get(method, ()):
+        rules = self.methods.get(method)
+        if rules is None:
+            raise ValueError("the gateway gave no rules for this method")
+        for index in rules["times"]:
             if index < len(args):
                 args[index] = datetime.fromtimestamp(args[index], timezone.utc)
-        index = NEED_SYMBOL.get(method)
+        index = rules["symbol"]
         if index is None:
             return self.perform(method, args, kwargs)
         symbol = args[index]
@@ -166,20 +130,26 @@ class Worker:
         return self.perform(method, args, kwargs)
 
     def perform(self, method, args, kwargs):
+        rules = self.methods[method]
         special = self.special.get(method)
         if special is not None:
-            return special(*args, **kwargs)
-        result = self.take(method, *args, **kwargs)
-        if method in OF_ACCOUNT:
+            result = special(*args, **kwargs)
+        else:
+            result = self.take(method, *args, **kwargs)
+            if rules["gives"] == "total":
+                result = self.total(result)
+        if rules["compares_account"]:
             self.check_account()
-        if method in ARRAYS:
-            return Rows(result, RATES_DTYPE if "rates" in method else TICKS_DTYPE)
+        if special is not None:
+            return result
+        if rules["gives"] in DTYPES:
+            return Rows(result, DTYPES[rules["gives"]])
         return self.plain(method, result)
 
     def take(self, method, *args, **kwargs):
         """Calls the package; None, and False where it means failure, is its error."""
         result = getattr(self.mt5, method)(*args, **kwargs)
-        if result is None or (method in FLAGS and not result):
+        if result is None or (self.methods[method]["gives"] == "flag" and not result):
             code, message = self.mt5.last_error()
             if code >= 0:
                 raise Mt5Error(-1, f"{method} gave {result!r} and last_error ({code}, {message!r})")
@@ -220,16 +190,6 @@ class Worker:
             kwargs["portable"] = True
         return bool(self.take("initialize", *args, **kwargs))
 
-    def do_login(self):
-        settings = self.settings
-        self.selected.clear()
-        kwargs = {name: settings[name] for name in ("password", "server", "timeout")}
-        return bool(self.take("login", settings["login"], **kwargs))
-
-    def do_shutdown(self):
-        self.mt5.shutdown()
-        return True
-
     def do_version(self):
         version = list(self.take("version"))
         if not version[0]:
@@ -266,21 +226,7 @@ class Worker:
         self.take("symbol_info", symbol)
         return bool(self.take("symbol_select", symbol, enable))
 
-    def do_symbols_total(self):
-        return self.total("symbols_total")
-
-    def do_orders_total(self):
-        total = self.total("orders_total")
-        self.check_account()
-        return total
-
-    def do_positions_total(self):
-        total = self.total("positions_total")
-        self.check_account()
-        return total
-
-    def total(self, method):
-        total = self.take(method)
+    def total(self, total):
         if total < 0:
             # Without a terminal symbols_total answers the code itself.
             code, message = self.mt5.last_error()

@@ -165,7 +165,7 @@ impl Prepared {
         Trade {
             identity: account.identity(),
             tag: self.tag,
-            server_time: account.server_time_floor(),
+            server_time: account.server_time_floor().seconds(),
             position_id: self.position_id,
             order_floor,
             deal_floor,

@@ -1,7 +1,9 @@
 //! What preparing a trade reads from the terminal.
 
 use super::{Ready, Refused};
-use crate::mt5::{ErrorType, Mt5Call, Order, Position, Selection, SymbolInfo, Tick, calls};
+use crate::mt5::{
+    ErrorType, Mt5Call, Order, Position, Selection, SymbolInfo, SymbolName, Tick, UtcTime, calls,
+};
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 
@@ -16,8 +18,13 @@ impl Asker<'_> {
         Ok(self.account.call_raw(call, self.context).await?)
     }
 
+    /// What the server's clock shows at a moment in UTC, both in unix seconds.
+    pub fn server_seconds(&self, utc: i64) -> i64 {
+        self.account.utc_to_server(UtcTime::from_seconds(utc)).seconds()
+    }
+
     pub async fn symbol(&self, name: &str) -> Ready<SymbolInfo> {
-        Ok(*self.call(calls::SymbolInfo { symbol: name.to_owned() }).await?)
+        Ok(*self.call(calls::SymbolInfo { symbol: SymbolName::known(name) }).await?)
     }
 
     /// The symbol of something that exists. `None`: the terminal does not know it any more, which
@@ -35,7 +42,7 @@ impl Asker<'_> {
     }
 
     pub async fn tick(&self, name: &str) -> Ready<Tick> {
-        self.call(calls::SymbolInfoTick { symbol: name.to_owned() }).await
+        self.call(calls::SymbolInfoTick { symbol: SymbolName::known(name) }).await
     }
 
     pub async fn position(&self, ticket: u64) -> Ready<Position> {

@@ -20,7 +20,7 @@ pub async fn place(ask: &Asker<'_>, order: &NewOrder) -> Ready<Prepared> {
     if order.price.is_none() && !order.kind.is_market() {
         return Err(rules::missing("price", "a pending order needs its price"));
     }
-    let expiration = order.expiration.map(|at| ask.account.utc_to_server(at));
+    let expiration = order.expiration.map(|at| ask.server_seconds(at));
     let (type_time, expiration) = rules::lifetime(order.type_time, expiration)?;
     let closed = match order.position {
         None => None,
@@ -170,7 +170,7 @@ pub async fn modify_order(ask: &Asker<'_>, order: &Order, change: &OrderChange) 
         (None, Some(value)) => Ok(value),
     };
     let present = OrderTime::from_value(order.type_time).unwrap_or(OrderTime::Gtc);
-    let expiration = change.expiration.map(|at| ask.account.utc_to_server(at));
+    let expiration = change.expiration.map(|at| ask.server_seconds(at));
     let (type_time, expiration) = match (change.type_time, expiration) {
         (None, None) => (present, order.time_expiration),
         // Without an end it is good till cancelled.

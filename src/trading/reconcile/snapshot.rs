@@ -1,6 +1,6 @@
 //! What the primary session's terminal shows, asked for in bounded requests.
 
-use crate::mt5::{Deal, Order, Position, Selection, calls};
+use crate::mt5::{Deal, Order, Position, Selection, ServerTime, calls};
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::trade::{Operation, Trade};
@@ -77,10 +77,7 @@ impl Standing {
     ) -> Result<Evidence, CallError> {
         let (history, deals) = match selection(trade) {
             Selection::All => window(account, trade, context).await?,
-            selection => {
-                let (date_from, date_to) = (0, 0);
-                history(account, (date_from, date_to), selection, context).await?
-            }
+            selection => history(account, Default::default(), selection, context).await?,
         };
         let (orders, positions) = (self.orders.clone(), self.positions.clone());
         Ok(Evidence { orders, positions, history, deals })
@@ -98,13 +95,20 @@ fn selection(trade: &Trade) -> Selection {
     }
 }
 
-/// The time in which a trade can be found, in seconds of the server's clock.
-fn period(trade: &Trade) -> (i64, i64) {
+/// What the server's clock showed when a trade was made. Of trades of the journal's first version
+/// only the machine's clock is known, which is off by hours.
+fn made_at(trade: &Trade) -> ServerTime {
+    let known = trade.server_time > 0;
+    ServerTime::from_seconds(if known { trade.server_time } else { trade.created_msc / 1000 })
+}
+
+/// The time in which a trade can be found.
+fn period(trade: &Trade) -> (ServerTime, ServerTime) {
+    let at = made_at(trade);
     if trade.server_time > 0 {
-        return (trade.server_time - BACK, trade.server_time + AHEAD);
+        return (at - BACK, at + AHEAD);
     }
-    let created = trade.created_msc / 1000;
-    (created - BACK_UNKNOWN, created + BACK_UNKNOWN + AHEAD)
+    (at - BACK_UNKNOWN, at + BACK_UNKNOWN + AHEAD)
 }
 
 async fn window(
@@ -117,7 +121,7 @@ async fn window(
     while total(account, (date_from, date_to), context).await? > MOST_ROWS
         && date_to - date_from > 60
     {
-        let at = if trade.server_time > 0 { trade.server_time } else { trade.created_msc / 1000 };
+        let at = made_at(trade);
         date_from = at - (at - date_from) / 4;
         date_to = at + (date_to - at) / 4;
     }
@@ -148,7 +152,7 @@ pub async fn baseline(account: &Account, context: &CallContext) -> Result<(), Ca
 /// If the terminal cannot be asked.
 pub async fn total(
     account: &Account,
-    (date_from, date_to): (i64, i64),
+    (date_from, date_to): (ServerTime, ServerTime),
     context: &CallContext,
 ) -> Result<u64, CallError> {
     account.call_raw(calls::HistoryDealsTotal { date_from, date_to }, context).await
@@ -164,14 +168,15 @@ pub async fn deals_of(
     context: &CallContext,
 ) -> Result<Vec<Deal>, CallError> {
     let selection = Selection::Ticket(order);
-    let call = calls::HistoryDealsGet { date_from: 0, date_to: 0, selection };
+    let (date_from, date_to) = Default::default();
+    let call = calls::HistoryDealsGet { date_from, date_to, selection };
     account.call_raw(call, context).await
 }
 
 /// The orders and deals of the history.
 async fn history(
     account: &Account,
-    (date_from, date_to): (i64, i64),
+    (date_from, date_to): (ServerTime, ServerTime),
     selection: Selection,
     context: &CallContext,
 ) -> Result<(Vec<Order>, Vec<Deal>), CallError> {
@@ -211,10 +216,11 @@ mod tests {
             server_time,
             ..Trade::new("id", "demo", Operation::Place, 1_700_000_000_000)
         };
-        let (from, to) = period(&at(1_700_010_000));
+        let seconds = |(from, to): (ServerTime, ServerTime)| (from.seconds(), to.seconds());
+        let (from, to) = seconds(period(&at(1_700_010_000)));
         assert!(from < 1_700_010_000 - 3_600 && to > 1_700_010_000 + 86_400);
         assert!(to - from < 2 * 86_400);
-        let (from, to) = period(&at(0));
+        let (from, to) = seconds(period(&at(0)));
         assert!(from <= 1_700_000_000 - 86_400 && to - from < 4 * 86_400);
     }
 }
