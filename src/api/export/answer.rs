@@ -20,7 +20,7 @@ use super::format::Format;
 use super::table::Table;
 use crate::api::context::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
-use crate::pool::history::{HistoryPage, Pieces};
+use crate::pool::history::{HistoryPage, HistoryPages};
 use crate::pool::{CallContext, CallError};
 
 /// Rows that are written at once: about a millisecond of work.
@@ -54,7 +54,7 @@ pub async fn answer<T: Table>(
 /// Rows that came in one piece.
 struct SinglePage<T>(Option<T>);
 
-impl<T: Table> Pieces for SinglePage<T> {
+impl<T: Table> HistoryPages for SinglePage<T> {
     type Rows = T;
 
     async fn next(&mut self, _: &CallContext) -> Result<Option<HistoryPage<T>>, CallError> {
@@ -78,7 +78,7 @@ pub async fn stream<P>(
     mut pieces: P,
 ) -> Result<Response, Problem>
 where
-    P: Pieces + Send + 'static,
+    P: HistoryPages + Send + 'static,
     P::Rows: Table,
 {
     let first = pieces.next(call.call_context()).await?;
@@ -167,7 +167,7 @@ enum BrokenAnswer {
 }
 
 /// Writes pieces as they come, for as long as the client takes them.
-async fn pour<P: Pieces>(
+async fn pour<P: HistoryPages>(
     call: &AuthorizedRequest,
     mut encoder: Encoder<P::Rows>,
     mut rows: Option<P::Rows>,

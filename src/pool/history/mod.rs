@@ -1,33 +1,27 @@
 //! Histories that the package has no function for: bars forward from a date,
 //! ticks from and to a millisecond, ticks backward, and ranges of more rows than a
-//! terminal gives at once, which come in [`Pieces`].
+//! terminal gives at once, which come in [`HistoryPages`].
 //!
 //! A terminal may give a row before the beginning or after the end of the range that it was
 //! asked for. Such rows are dropped wherever ranges are joined, so that no row comes twice.
 
+mod paging;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::paging::{BackwardSearch, ForwardSearch, PAGE, Pages};
 use super::accounts::Account;
 use super::call::{CallContext, CallError};
 use crate::mt5::{Answer, CopyTicks, Rate, Row, Rows, SymbolName, Tick, Timeframe, UtcTime, calls};
 use crate::terminal::Failure;
 
-/// Bars that one piece asks for at most, below what terminals usually allow.
-const PIECE: i64 = 50_000;
-
 /// Bars that every terminal gives at once. Asking for more is worth asking it first how
 /// many it gives.
 const CERTAIN: i64 = 5_000;
 
-/// Milliseconds of ticks that one piece asks for: a day, which may have half a million.
-const TICKS_PIECE: i64 = 86_400_000;
-
-/// What a range is padded with: a weekend and a holiday.
-const PAUSE: i64 = 4 * 86_400;
-
-/// How far back ticks are looked for, milliseconds: a year.
-const TICKS_REACH: i64 = 366 * 86_400_000;
+/// Milliseconds of ticks that one page asks for: a day, which may have half a million.
+const TICKS_PAGE: i64 = 86_400_000;
 
 /// Ticks that are asked for beside those that are wanted when these begin within a second: the
 /// terminal begins with the whole second.
@@ -105,27 +99,27 @@ async fn ticks_between(
     Ok(ticks_within(account, &rows, from, to))
 }
 
-/// A part of a history.
+/// A page of a history.
 #[derive(Debug)]
 pub struct HistoryPage<T> {
     /// Its rows, oldest first.
     pub rows: T,
-    /// How long ago the terminal gave it, if it was kept since.
+    /// How long ago the terminal gave it, if it comes from the cache.
     pub age: Option<Duration>,
 }
 
-/// A history that comes in parts, without gap or double.
-pub trait Pieces {
-    /// What a part has.
+/// A history that comes in pages, without a gap and without a row that comes twice.
+pub trait HistoryPages {
+    /// What a page has.
     type Rows;
 
-    /// The next part; `None` after the last.
+    /// The next page; `None` after the last.
     fn next(
         &mut self,
         context: &CallContext,
     ) -> impl Future<Output = Result<Option<HistoryPage<Self::Rows>>, CallError>> + Send;
 
-    /// Whether no part is left.
+    /// Whether no page is left.
     fn is_done(&self) -> bool;
 }
 
@@ -134,12 +128,9 @@ pub struct RateRange {
     account: Arc<Account>,
     symbol: SymbolName,
     timeframe: Timeframe,
-    /// The first opening time.
-    from: UtcTime,
-    /// The first opening time that is still to be asked for.
-    start: UtcTime,
-    /// The last one.
-    to: UtcTime,
+    pages: Pages<UtcTime>,
+    /// Whether the range ends before it begins, so that no bar is in it.
+    is_reversed: bool,
     /// Seconds that a page asks for; `None`: not known yet.
     span: Option<i64>,
 }
@@ -155,13 +146,25 @@ impl RateRange {
         from: UtcTime,
         to: UtcTime,
     ) -> RateRange {
-        let whole = (to - from) / timeframe.seconds() < CERTAIN;
-        let span = whole.then_some((to - from + 1).max(1));
-        RateRange { account, symbol, timeframe, from, start: from.min(to), to, span }
+        let is_whole = (to - from) / timeframe.seconds() < CERTAIN;
+        let span = is_whole.then_some((to - from + 1).max(1));
+        let pages = Pages { next: from.min(to), last: to };
+        RateRange { account, symbol, timeframe, pages, is_reversed: from > to, span }
+    }
+
+    /// Seconds that a page asks for: as many bars as the terminal gives at once.
+    async fn span(&mut self, context: &CallContext) -> Result<i64, CallError> {
+        if let Some(span) = self.span {
+            return Ok(span);
+        }
+        let info = self.account.call(calls::TerminalInfo, context).await?;
+        // A terminal without a limit says 0.
+        let most = if info.maxbars > 0 { info.maxbars } else { PAGE };
+        Ok(*self.span.insert(most.clamp(1, PAGE) * self.timeframe.seconds()))
     }
 }
 
-impl Pieces for RateRange {
+impl HistoryPages for RateRange {
     type Rows = Rows<Rate>;
 
     async fn next(
@@ -171,30 +174,21 @@ impl Pieces for RateRange {
         if self.is_done() {
             return Ok(None);
         }
-        let span = match self.span {
-            Some(span) => span,
-            None => {
-                let info = self.account.call(calls::TerminalInfo, context).await?;
-                // A terminal without a limit says 0.
-                let most = if info.maxbars > 0 { info.maxbars } else { PIECE };
-                most.clamp(1, PIECE) * self.timeframe.seconds()
-            }
+        let span = self.span(context).await?;
+        let mut pages = self.pages;
+        let Some(range) = pages.next(span) else {
+            return Ok(None);
         };
-        self.span = Some(span);
-        let end = self.to.min(self.start + (span - 1));
-        let piece = self
-            .account
-            .rates_range(&self.symbol, self.timeframe, (self.start, end), context)
-            .await?;
-        self.start = end + 1;
-        if self.from > self.to {
-            return Ok(Some(HistoryPage { rows: piece.rows.slice(0..0), ..piece }));
+        let page = self.account.rates_range(&self.symbol, self.timeframe, range, context).await?;
+        self.pages = pages;
+        if self.is_reversed {
+            return Ok(Some(HistoryPage { rows: page.rows.slice(0..0), ..page }));
         }
-        Ok(Some(piece))
+        Ok(Some(page))
     }
 
     fn is_done(&self) -> bool {
-        self.start > self.to
+        self.pages.is_done()
     }
 }
 
@@ -203,10 +197,8 @@ pub struct TickRange {
     account: Arc<Account>,
     symbol: SymbolName,
     flags: CopyTicks,
-    /// The first millisecond that is still to be asked for.
-    start: i64,
-    /// The last one.
-    to: i64,
+    /// In unix milliseconds.
+    pages: Pages<i64>,
 }
 
 impl TickRange {
@@ -218,30 +210,31 @@ impl TickRange {
         from: i64,
         to: i64,
     ) -> TickRange {
-        TickRange { account, symbol, flags, start: from, to }
+        TickRange { account, symbol, flags, pages: Pages { next: from, last: to } }
     }
 }
 
-impl Pieces for TickRange {
+impl HistoryPages for TickRange {
     type Rows = Rows<Tick>;
 
     async fn next(
         &mut self,
         context: &CallContext,
     ) -> Result<Option<HistoryPage<Rows<Tick>>>, CallError> {
-        if self.is_done() {
+        let mut pages = self.pages;
+        // A whole day with both of its ends is one page.
+        let is_last = pages.last - pages.next <= TICKS_PAGE;
+        let span = if is_last { TICKS_PAGE + 1 } else { TICKS_PAGE };
+        let Some(range) = pages.next(span) else {
             return Ok(None);
-        }
-        let is_last = self.to - self.start <= TICKS_PIECE;
-        let end = if is_last { self.to } else { self.start + TICKS_PIECE - 1 };
-        let part = (self.start, end);
-        let rows = ticks_between(&self.account, context, &self.symbol, part, self.flags).await?;
-        self.start = end + 1;
+        };
+        let rows = ticks_between(&self.account, context, &self.symbol, range, self.flags).await?;
+        self.pages = pages;
         Ok(Some(HistoryPage { rows, age: None }))
     }
 
     fn is_done(&self) -> bool {
-        self.start > self.to
+        self.pages.is_done()
     }
 }
 
@@ -254,7 +247,7 @@ fn unusable(what: &str) -> CallError {
 /// the present is reached.
 ///
 /// # Errors
-/// Why a piece has no answer.
+/// Why a page has no answer.
 pub async fn rates_forward(
     account: &Account,
     context: &CallContext,
@@ -263,34 +256,29 @@ pub async fn rates_forward(
     from: UtcTime,
     count: u32,
 ) -> Result<Rows<Rate>, CallError> {
-    let end = UtcTime::from_seconds(jiff::Timestamp::now().as_second()) + CLOCK_LEAD;
-    let period = timeframe.seconds();
-    let count = count as usize;
-    let (mut pieces, mut found, mut start) = (Vec::new(), 0, from);
-    // Grows while there is nothing, as before the symbol was first traded.
-    let mut patience = 1;
-    loop {
-        let missing = (count - found) as i64;
-        // Five trading days a week.
-        let span = (missing * period * 7 / 5 + PAUSE).saturating_mul(patience);
-        let span = span.clamp(period, PIECE * period);
+    let now = UtcTime::from_seconds(jiff::Timestamp::now().as_second());
+    let mut search = ForwardSearch {
+        next: from,
+        end: now + CLOCK_LEAD,
+        period: timeframe.seconds(),
+        missing: count as usize,
+        empty_pages: 0,
+        has_asked: false,
+    };
+    let mut pages = Vec::new();
+    while let Some((first, last)) = search.range() {
         let call = calls::CopyRatesRange {
             symbol: symbol.clone(),
             timeframe,
-            date_from: account.utc_to_server(start),
-            date_to: account.utc_to_server(start + (span - 1)),
+            date_from: account.utc_to_server(first),
+            date_to: account.utc_to_server(last),
         };
-        let piece = account.rates(call, context).await?;
-        let piece = rates_within(account, &piece, start, start + (span - 1));
-        let piece = piece.slice(0..count - found);
-        patience = if piece.is_empty() { patience.saturating_mul(2) } else { 1 };
-        found += piece.len();
-        pieces.push(piece);
-        start = start + span;
-        if found == count || start > end {
-            return Ok(Rows::concat(&pieces));
-        }
+        let page = account.rates(call, context).await?;
+        let page = rates_within(account, &page, first, last).slice(0..search.missing);
+        search.found(page.len(), last);
+        pages.push(page);
     }
+    Ok(Rows::concat(&pages))
 }
 
 /// The first `count` ticks at or after `from`, unix milliseconds. The terminal counts from a
@@ -330,7 +318,7 @@ pub async fn ticks_forward(
 /// back over stretches that double until there are enough, at most a year.
 ///
 /// # Errors
-/// Why a piece has no answer.
+/// Why a page has no answer.
 pub async fn ticks_backward(
     account: &Account,
     context: &CallContext,
@@ -347,19 +335,15 @@ pub async fn ticks_backward(
         }
     };
     let count = count as usize;
-    let (mut pieces, mut found) = (Vec::new(), 0);
-    // The last millisecond that is still to be asked for, and the seconds before it.
-    let (mut end, mut span) = (last, 60i64.max(count as i64));
-    while found < count && end >= 0 && last - end < TICKS_REACH {
-        let start = ((end + 1) / 1000 - span).max(0) * 1000;
-        let piece = ticks_between(account, context, symbol, (start, end), flags).await?;
-        found += piece.len();
-        pieces.push(piece);
-        end = start - 1;
-        span = span.saturating_mul(2);
+    let mut search = BackwardSearch::new(last, count);
+    let mut pages = Vec::new();
+    while let Some(range) = search.range() {
+        let page = ticks_between(account, context, symbol, range, flags).await?;
+        search.found(page.len(), range.0);
+        pages.push(page);
     }
-    pieces.reverse();
-    let all = Rows::concat(&pieces);
+    pages.reverse();
+    let all = Rows::concat(&pages);
     Ok(all.slice(all.len().saturating_sub(count)..all.len()))
 }
 
@@ -409,7 +393,7 @@ mod tests {
     proptest! {
         /// A terminal that gives some bars too many at both ends of whatever it is asked for.
         #[test]
-        fn pieces_with_rows_outside_of_them_join_without_gap_or_double(
+        fn pages_with_rows_outside_of_them_join_without_gap_or_double(
             from in 0i64..5_000,
             length in 0i64..5_000,
             span in 1i64..700,
@@ -423,15 +407,13 @@ mod tests {
                 Rows::pack(bars[start..end.min(bars.len())].iter().copied())
             };
             let to = from + length;
-            let (mut pieces, mut start) = (Vec::new(), from);
-            while start <= to {
-                let end = to.min(start + span - 1);
-                pieces.push(within(&terminal(start, end), start, end, |bar| bar.time));
-                start = end + 1;
+            let (mut joined, mut pages) = (Vec::new(), Pages { next: from, last: to });
+            while let Some((first, last)) = pages.next(span) {
+                joined.push(within(&terminal(first, last), first, last, |bar| bar.time));
             }
             let expected: Vec<i64> =
                 bars.iter().map(|bar| bar.time).filter(|time| (from..=to).contains(time)).collect();
-            prop_assert_eq!(times(&Rows::concat(&pieces)), expected);
+            prop_assert_eq!(times(&Rows::concat(&joined)), expected);
         }
     }
 }
