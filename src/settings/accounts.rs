@@ -9,7 +9,7 @@ use super::reader::{Reader, Setting, has_control};
 use super::{HOUR, SendWithin, choice, duration, files, number, positive, required_choice};
 use crate::mt5::{Error, Method, Retcode, ServerClock};
 use crate::pool::AccountOptions;
-use crate::terminal::simulator::{self, Fault, FaultKind, MarginMode, Replay};
+use crate::terminal::simulator::{self, FaultKind, InjectedFault, MarginMode, Replay};
 use crate::terminal::{Launch, worker};
 
 /// The account that there is when nobody names one.
@@ -495,7 +495,7 @@ fn bars(reader: &mut Reader, section: &str) -> BTreeMap<String, Arc<Replay>> {
     bars
 }
 
-fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
+fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, InjectedFault> {
     let mut faults = BTreeMap::new();
     for name in reader.names(section) {
         let field = |field: &str| format!("{section}.{name}.{field}");
@@ -533,7 +533,7 @@ fn faults(reader: &mut Reader, section: &str) -> BTreeMap<Method, Fault> {
         let after = choice(reader, &field("when"), &when);
         match Method::from_name(&name) {
             Some(method) => {
-                faults.insert(method, Fault { kind, every: every.max(1), after });
+                faults.insert(method, InjectedFault { kind, every: every.max(1), after });
             }
             None => reader.fault(&field("kind"), format!("there is no MT5 method `{name}`")),
         }

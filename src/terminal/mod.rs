@@ -104,6 +104,13 @@ pub trait Terminal: Send {
     fn close(self: Box<Self>);
 }
 
+/// A call on its way to a terminal's task.
+struct SubmittedCall {
+    id: u64,
+    request: Request,
+    send_by: Option<BootInstant>,
+}
+
 /// Starts terminals of one kind for one account.
 pub trait Launch: Send + Sync {
     /// Starts a terminal as soon as the lease is free.

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use super::prices::{Prices, Reader};
 use super::replay::Replay;
 use super::symbols::Spec;
-use crate::mt5::{
-    Answer, BookEntry, CopyTicks, Error, Rate, Rows, SymbolInfo, Tick, Timeframe, tick_flag,
-};
+use crate::mt5::{BookEntry, CopyTicks, Error, Rate, Rows, SymbolInfo, Tick, Timeframe, tick_flag};
 
 /// Bars that one call may give, as a terminal's "max bars in chart".
 pub const MAX_BARS: usize = 100_000;
-
-type Reply = Result<Answer, Error>;
 
 /// What is offered and asked, in points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +148,7 @@ impl Feed {
         skip: usize,
         count: usize,
         now_msc: i64,
-    ) -> Reply {
+    ) -> Result<Rows<Rate>, Error> {
         if count > MAX_BARS {
             return Err(too_many(count, MAX_BARS, "bars"));
         }
@@ -160,7 +156,7 @@ impl Feed {
             let bars = replayed(replay, timeframe)?;
             let end = bars.partition_point(|bar| bar.time <= from).saturating_sub(skip);
             let rows = &bars[end.saturating_sub(count)..end];
-            return Ok(Answer::Rates(Rows::pack(rows.iter().copied())));
+            return Ok(Rows::pack(rows.iter().copied()));
         }
         let mut opens = Vec::with_capacity(count);
         let mut open = timeframe.open_of(from);
@@ -174,16 +170,22 @@ impl Feed {
             open = timeframe.previous_open(open);
         }
         let bars = opens.into_iter().rev().filter_map(|open| self.bar(timeframe, open, now_msc));
-        Ok(Answer::Rates(Rows::pack(bars)))
+        Ok(Rows::pack(bars))
     }
 
     /// The bars that opened from `from` to `to`.
-    pub fn rates_range(&mut self, timeframe: Timeframe, from: i64, to: i64, now_msc: i64) -> Reply {
+    pub fn rates_range(
+        &mut self,
+        timeframe: Timeframe,
+        from: i64,
+        to: i64,
+        now_msc: i64,
+    ) -> Result<Rows<Rate>, Error> {
         if let Some(replay) = &self.replay {
             let bars = replayed(replay, timeframe)?;
             let start = bars.partition_point(|bar| bar.time < from);
             let end = bars.partition_point(|bar| bar.time <= to).max(start);
-            return Ok(Answer::Rates(Rows::pack(bars[start..end].iter().copied())));
+            return Ok(Rows::pack(bars[start..end].iter().copied()));
         }
         let to = to.min(now_msc / 1000);
         let mut open = timeframe.open_of(from.max(0));
@@ -198,7 +200,7 @@ impl Feed {
             bars.extend(self.bar(timeframe, open, now_msc));
             open = timeframe.next_open(open);
         }
-        Ok(Answer::Rates(Rows::pack(bars)))
+        Ok(Rows::pack(bars))
     }
 
     /// The first `count` ticks from `from` to `to` (unix seconds).
@@ -209,7 +211,7 @@ impl Feed {
         count: usize,
         flags: CopyTicks,
         now_msc: i64,
-    ) -> Reply {
+    ) -> Result<Rows<Tick>, Error> {
         if self.replay.is_some() {
             return Err(Error::not_found(format!(
                 "{} is replayed from bars and has no ticks",
@@ -218,7 +220,7 @@ impl Feed {
         }
         // Simulated deals are quotes only: no last price ever changes.
         if flags == CopyTicks::Trade {
-            return Ok(Answer::Ticks(Rows::pack([])));
+            return Ok(Rows::pack([]));
         }
         let from_msc = from.max(0) * 1000;
         let end_msc = now_msc.min(to.saturating_mul(1000));
@@ -238,7 +240,7 @@ impl Feed {
             }));
             minute += 1;
         }
-        Ok(Answer::Ticks(Rows::pack(ticks)))
+        Ok(Rows::pack(ticks))
     }
 }
 

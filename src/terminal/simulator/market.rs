@@ -15,8 +15,6 @@ use crate::mt5::{
 /// Ticks that one call may give.
 const MAX_TICKS: usize = 1_000_000;
 
-type Reply = Result<Answer, Error>;
-
 /// One simulated terminal: its view of the market, and the account's server behind it.
 pub struct Market {
     broker: Arc<Mutex<Broker>>,
@@ -39,7 +37,7 @@ impl Market {
     ///
     /// # Errors
     /// What `last_error()` would say.
-    pub fn answer(&mut self, request: &Request, now_msc: i64) -> Reply {
+    pub fn answer(&mut self, request: &Request, now_msc: i64) -> Result<Answer, Error> {
         match request {
             Request::Initialize
             | Request::MarketBookAdd { .. }
@@ -75,15 +73,19 @@ impl Market {
             Request::MarketBookGet { symbol } => Ok(Answer::Book(self.used(symbol)?.book(now_msc))),
             Request::CopyRatesFrom { symbol, timeframe, date_from, count } => {
                 let from = date_from.seconds().min(now_msc / 1000);
-                self.used(symbol)?.rates_back(*timeframe, from, 0, *count as usize, now_msc)
+                let count = *count as usize;
+                let bars = self.used(symbol)?.rates_back(*timeframe, from, 0, count, now_msc)?;
+                Ok(Answer::Rates(bars))
             }
             Request::CopyRatesFromPos { symbol, timeframe, start_pos, count } => {
                 let (skip, count) = (*start_pos as usize, *count as usize);
-                self.used(symbol)?.rates_back(*timeframe, now_msc / 1000, skip, count, now_msc)
+                let (feed, from) = (self.used(symbol)?, now_msc / 1000);
+                Ok(Answer::Rates(feed.rates_back(*timeframe, from, skip, count, now_msc)?))
             }
             Request::CopyRatesRange { symbol, timeframe, date_from, date_to } => {
                 let (from, to) = (date_from.seconds(), date_to.seconds());
-                self.used(symbol)?.rates_range(*timeframe, from, to, now_msc)
+                let bars = self.used(symbol)?.rates_range(*timeframe, from, to, now_msc)?;
+                Ok(Answer::Rates(bars))
             }
             Request::CopyTicksFrom { symbol, date_from, count, flags } => {
                 let count = *count as usize;
@@ -91,18 +93,17 @@ impl Market {
                     return Err(too_many(count, MAX_TICKS, "ticks"));
                 }
                 let from = date_from.seconds();
-                self.used(symbol)?.ticks(from, i64::MAX, count, *flags, now_msc)
+                let ticks = self.used(symbol)?.ticks(from, i64::MAX, count, *flags, now_msc)?;
+                Ok(Answer::Ticks(ticks))
             }
             Request::CopyTicksRange { symbol, date_from, date_to, flags } => {
                 let (from, to) = (date_from.seconds(), date_to.seconds());
                 let feed = self.used(symbol)?;
                 let ticks = feed.ticks(from, to, MAX_TICKS + 1, *flags, now_msc)?;
-                match &ticks {
-                    Answer::Ticks(rows) if rows.len() > MAX_TICKS => {
-                        Err(too_many(rows.len(), MAX_TICKS, "ticks"))
-                    }
-                    _ => Ok(ticks),
+                if ticks.len() > MAX_TICKS {
+                    return Err(too_many(ticks.len(), MAX_TICKS, "ticks"));
                 }
+                Ok(Answer::Ticks(ticks))
             }
             Request::OrdersTotal => {
                 let orders = self.broker().orders(&Selection::All, now_msc);

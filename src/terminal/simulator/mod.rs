@@ -24,7 +24,9 @@ use tokio::time::Instant;
 
 use self::broker::Broker;
 use self::market::Market;
-use super::{Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, Terminal};
+use super::{
+    Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, SubmittedCall, Terminal,
+};
 use crate::clock::BootInstant;
 use crate::mt5::{Answer, AnswerKind, Error, Method, Request, Retcode};
 
@@ -58,31 +60,31 @@ pub struct Options {
     pub bars: BTreeMap<String, Arc<Replay>>,
     /// How long each call takes.
     pub latency: Duration,
-    /// What goes wrong, by method.
-    pub faults: BTreeMap<Method, Fault>,
+    /// The faults to inject, by method.
+    pub faults: BTreeMap<Method, InjectedFault>,
 }
 
-/// What goes wrong with a method.
+/// A fault that the settings inject into the calls of a method.
 #[derive(Debug, Clone)]
-pub struct Fault {
-    /// What happens.
+pub struct InjectedFault {
+    /// What it does.
     pub kind: FaultKind,
     /// Inject the fault into every n-th call of the method (1 = every call).
     pub every: u64,
-    /// Whether the call is carried out before it happens.
+    /// Whether the call is carried out before the fault.
     pub after: bool,
 }
 
-/// What happens to a call.
+/// What a fault does to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FaultKind {
-    /// It is answered with this error.
+    /// Answers it with this error.
     Error(Error),
-    /// `order_send`: it is answered with this return code.
+    /// Answers an `order_send` with this return code.
     Retcode(Retcode),
-    /// It is never answered.
+    /// Never answers it.
     Hang,
-    /// The terminal ends.
+    /// Ends the terminal.
     Exit,
 }
 
@@ -118,18 +120,15 @@ impl Launch for Launcher {
     }
 }
 
-/// A call's number, what is asked, and until when a trade may be sent.
-type Call = (u64, Request, Option<BootInstant>);
-
 struct Handle {
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::UnboundedSender<SubmittedCall>,
     task: Option<AbortHandle>,
 }
 
 impl Terminal for Handle {
     fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
         // A simulator that ended has said so; the call is accounted for there.
-        let _ = self.calls.send((id, request, send_by));
+        let _ = self.calls.send(SubmittedCall { id, request, send_by });
     }
 
     fn close(mut self: Box<Self>) {
@@ -156,13 +155,14 @@ async fn run(
     mut market: Box<Market>,
     lease: Lease,
     events: EventSink,
-    mut calls: mpsc::UnboundedReceiver<Call>,
+    mut calls: mpsc::UnboundedReceiver<SubmittedCall>,
 ) {
     let _lease = lease.lock_owned().await;
     events(Event::Started("simulator".to_owned()));
     let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
     let mut answers = Vec::new();
-    while let Some((id, request, send_by)) = next(&mut calls, &mut answers, &events).await {
+    while let Some(call) = next(&mut calls, &mut answers, &events).await {
+        let SubmittedCall { id, request, send_by } = call;
         let method = request.method();
         let fault = due_fault(&options, &mut seen, method);
         if is_long(method) || fault.is_some() || !options.latency.is_zero() {
@@ -178,15 +178,17 @@ async fn run(
         }
         let mut result;
         match fault {
-            Some(Fault { kind: FaultKind::Retcode(retcode), after: false, .. })
+            Some(InjectedFault { kind: FaultKind::Retcode(retcode), after: false, .. })
                 if let Request::OrderSend { request } = &request =>
             {
                 result = Ok(market.refuse(request, *retcode, now_msc()));
             }
-            Some(Fault { kind: FaultKind::Error(error), after: false, .. }) => {
+            Some(InjectedFault { kind: FaultKind::Error(error), after: false, .. }) => {
                 result = Err(error.clone());
             }
-            Some(Fault { kind: FaultKind::Hang | FaultKind::Exit, after: false, .. }) => {
+            Some(InjectedFault {
+                kind: FaultKind::Hang | FaultKind::Exit, after: false, ..
+            }) => {
                 result = Ok(Answer::Done(()));
             }
             _ => (market, result) = answer_call(market, request).await,
@@ -212,10 +214,10 @@ async fn run(
 
 /// The next call, before which the answers that are there are told if it has to be waited for.
 async fn next(
-    calls: &mut mpsc::UnboundedReceiver<Call>,
+    calls: &mut mpsc::UnboundedReceiver<SubmittedCall>,
     answers: &mut Vec<Answered>,
     events: &EventSink,
-) -> Option<Call> {
+) -> Option<SubmittedCall> {
     if let Ok(call) = calls.try_recv() {
         return Some(call);
     }
@@ -236,7 +238,7 @@ fn due_fault<'a>(
     options: &'a Options,
     seen: &mut BTreeMap<Method, u64>,
     method: Method,
-) -> Option<&'a Fault> {
+) -> Option<&'a InjectedFault> {
     let fault = options.faults.get(&method)?;
     let count = seen.entry(method).or_default();
     *count += 1;
@@ -248,10 +250,11 @@ fn is_long(method: Method) -> bool {
     matches!(method.reply(), AnswerKind::Rates | AnswerKind::Ticks)
 }
 
-type Reply = (Box<Market>, Result<Answer, Error>);
-
 /// Answers at once what takes microseconds, and on a thread for long work what may not.
-async fn answer_call(mut market: Box<Market>, request: Request) -> Reply {
+async fn answer_call(
+    mut market: Box<Market>,
+    request: Request,
+) -> (Box<Market>, Result<Answer, Error>) {
     let long = is_long(request.method());
     let work = move || {
         let answer = market.answer(&request, now_msc());

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use self::process::Process;
 use self::protocol::{ClockReading, Frame};
-use super::{Ending, Event, EventSink, Launch, Lease, Mode, Terminal};
+use super::{Ending, Event, EventSink, Launch, Lease, Mode, SubmittedCall, Terminal};
 use crate::clock::BootInstant;
 use crate::mt5::{Method, Request};
 
@@ -94,20 +94,17 @@ impl Launch for Launcher {
     }
 }
 
-/// A call's number, what is asked, and until when a trade may be sent.
-type Call = (u64, Request, Option<BootInstant>);
-
-type Calls = mpsc::UnboundedReceiver<Call>;
+type Calls = mpsc::UnboundedReceiver<SubmittedCall>;
 
 struct Handle {
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::UnboundedSender<SubmittedCall>,
     kill: Option<CancellationToken>,
 }
 
 impl Terminal for Handle {
     fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
         // A worker that is gone has said so; the call is accounted for there.
-        let _ = self.calls.send((id, request, send_by));
+        let _ = self.calls.send(SubmittedCall { id, request, send_by });
     }
 
     fn close(mut self: Box<Self>) {
@@ -224,7 +221,7 @@ async fn write_calls(
             batch.push(call);
         }
         buffer.clear();
-        for (id, request, send_by) in batch.drain(..) {
+        for SubmittedCall { id, request, send_by } in batch.drain(..) {
             let called = (id, request.method(), BootInstant::now());
             locked(&pending.calls).push_back(called);
             // Without a reading of the worker's clock no moment can be named on it: the trade is
