@@ -153,24 +153,79 @@ impl<C: ReplyFields> ReplyFields for Vec<C> {
     }
 }
 
-/// Declares that these have neither times nor comments.
-macro_rules! without_times_and_comments {
-    ($($type:ty),* $(,)?) => {
-        $(impl ReplyFields for $type {
-            fn convert_times(&mut self, _: &mut impl FnMut(i64) -> i64) {}
-            fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
-        })*
-    };
-}
-
-without_times_and_comments!((), u64, f64, Version, Error, TerminalInfo, AccountInfo, BookEntry);
-
 /// Converts the seconds and milliseconds of one moment.
 fn convert_both(seconds: &mut i64, milliseconds: &mut i64, convert: &mut impl FnMut(i64) -> i64) {
     *seconds = convert(*seconds);
     let whole = milliseconds.div_euclid(1000);
     *milliseconds = milliseconds.saturating_add((convert(whole) - whole) * 1000);
 }
+
+/// A record of which lists and tables are made.
+pub trait Record: ReplyFields {
+    /// Its fields that are times in unix seconds.
+    const SECONDS: &'static [&'static str];
+    /// Its fields that are times in unix milliseconds.
+    const MILLISECONDS: &'static [&'static str];
+}
+
+/// States which fields of a record are times (`moment`: seconds and milliseconds of the same one),
+/// and which one is a comment that the gateway may have tagged.
+macro_rules! records {
+    ($($record:ident {
+        $(moment $seconds:ident $milliseconds:ident;)*
+        $(seconds $only_seconds:ident;)*
+        $(comment $comment:ident;)?
+    })*) => {
+        $(
+            impl Record for $record {
+                const SECONDS: &'static [&'static str] =
+                    &[$(stringify!($seconds),)* $(stringify!($only_seconds),)*];
+                const MILLISECONDS: &'static [&'static str] = &[$(stringify!($milliseconds),)*];
+            }
+
+            #[allow(unused_variables, reason = "some records have no times, or no comment")]
+            impl ReplyFields for $record {
+                fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
+                    $(convert_both(&mut self.$seconds, &mut self.$milliseconds, convert);)*
+                    $(self.$only_seconds = convert(self.$only_seconds);)*
+                }
+
+                fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
+                    $(edit(&mut self.$comment);)?
+                }
+            }
+        )*
+    };
+}
+
+records! {
+    Version {}
+    Error {}
+    TerminalInfo {}
+    AccountInfo {}
+    BookEntry {}
+    SymbolInfo { seconds time; seconds start_time; seconds expiration_time; }
+    Order {
+        moment time_setup time_setup_msc;
+        moment time_done time_done_msc;
+        seconds time_expiration;
+        comment comment;
+    }
+    Position { moment time time_msc; moment time_update time_update_msc; comment comment; }
+    Deal { moment time time_msc; comment comment; }
+}
+
+/// Numbers have neither times nor comments.
+macro_rules! numbers {
+    ($($number:ty),*) => {
+        $(impl ReplyFields for $number {
+            fn convert_times(&mut self, _: &mut impl FnMut(i64) -> i64) {}
+            fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
+        })*
+    };
+}
+
+numbers!((), u64, f64);
 
 impl<R: Row> ReplyFields for Rows<R> {
     fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
@@ -187,49 +242,6 @@ impl ReplyFields for Tick {
     }
 
     fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
-}
-
-impl ReplyFields for SymbolInfo {
-    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
-        for time in [&mut self.time, &mut self.start_time, &mut self.expiration_time] {
-            *time = convert(*time);
-        }
-    }
-
-    fn edit_comments(&mut self, _: &mut impl FnMut(&mut String)) {}
-}
-
-impl ReplyFields for Order {
-    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
-        convert_both(&mut self.time_setup, &mut self.time_setup_msc, convert);
-        convert_both(&mut self.time_done, &mut self.time_done_msc, convert);
-        self.time_expiration = convert(self.time_expiration);
-    }
-
-    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
-        edit(&mut self.comment);
-    }
-}
-
-impl ReplyFields for Position {
-    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
-        convert_both(&mut self.time, &mut self.time_msc, convert);
-        convert_both(&mut self.time_update, &mut self.time_update_msc, convert);
-    }
-
-    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
-        edit(&mut self.comment);
-    }
-}
-
-impl ReplyFields for Deal {
-    fn convert_times(&mut self, convert: &mut impl FnMut(i64) -> i64) {
-        convert_both(&mut self.time, &mut self.time_msc, convert);
-    }
-
-    fn edit_comments(&mut self, edit: &mut impl FnMut(&mut String)) {
-        edit(&mut self.comment);
-    }
 }
 
 // The comments of results are the server's own words, and those of their requests are shown by

@@ -20,7 +20,7 @@ mod time;
 mod timeframe;
 mod trade;
 
-pub use answer::{Answer, AnswerKind, Reply, ReplyFields, Version};
+pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};

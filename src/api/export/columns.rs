@@ -20,7 +20,7 @@ use serde_arrow::schema::{SchemaLike, TracingOptions};
 
 use super::rows_json;
 use super::table::Table;
-use crate::mt5::{Deal, Order, Row, RowField, Rows, SymbolInfo};
+use crate::mt5::{self, Row, RowField, Rows};
 
 /// The type of a time.
 fn timestamp(zone: Option<&str>) -> DataType {
@@ -122,39 +122,21 @@ impl<R: Row> Table for Rows<R> {
 }
 
 /// A record of MT5 that lists consist of.
-pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Its fields that are times in unix seconds.
-    const SECONDS: &'static [&'static str];
-    /// Its fields that are times in unix milliseconds.
-    const MILLISECONDS: &'static [&'static str];
-}
+pub trait TableRecord: mt5::Record + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-impl Record for Order {
-    const SECONDS: &'static [&'static str] = &["time_setup", "time_done", "time_expiration"];
-    const MILLISECONDS: &'static [&'static str] = &["time_setup_msc", "time_done_msc"];
-}
-
-impl Record for Deal {
-    const SECONDS: &'static [&'static str] = &["time"];
-    const MILLISECONDS: &'static [&'static str] = &["time_msc"];
-}
-
-impl Record for SymbolInfo {
-    const SECONDS: &'static [&'static str] = &["time", "start_time", "expiration_time"];
-    const MILLISECONDS: &'static [&'static str] = &[];
-}
+impl<T: mt5::Record + Serialize + DeserializeOwned + Send + Sync + 'static> TableRecord for T {}
 
 fn arrow(error: serde_arrow::Error) -> ArrowError {
     ArrowError::ExternalError(Box::new(error))
 }
 
 /// The fields as serde describes them, in which times are still numbers.
-fn plain_fields<T: Record>() -> Result<Vec<FieldRef>, ArrowError> {
+fn plain_fields<T: TableRecord>() -> Result<Vec<FieldRef>, ArrowError> {
     let options = TracingOptions::default().strings_as_large_utf8(false);
     Vec::<FieldRef>::from_type::<T>(options).map_err(arrow)
 }
 
-impl<T: Record> Table for Vec<T> {
+impl<T: TableRecord> Table for Vec<T> {
     fn schema(zone: Option<&str>) -> Result<Arc<Schema>, ArrowError> {
         let fields = plain_fields::<T>()?.into_iter().map(|field| {
             let name = field.name().as_str();
