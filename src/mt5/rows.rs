@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// What a field of a row is.
@@ -45,12 +45,6 @@ pub struct Column {
     pub field: RowField,
 }
 
-macro_rules! columns {
-    ($($name:literal: $field:ident),* $(,)?) => {
-        &[$(Column { name: $name, key: concat!("\"", $name, "\":"), field: RowField::$field }),*]
-    };
-}
-
 /// One packed row of a structured array.
 pub trait Row: Copy + Serialize + Send + 'static {
     /// Its fields in the order in which they are packed.
@@ -67,48 +61,6 @@ pub trait Row: Copy + Serialize + Send + 'static {
     fn moved(self, seconds: i64) -> Self;
 }
 
-/// A bar, a row of `copy_rates_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub struct Rate {
-    /// Opening time, unix seconds of the server's clock.
-    pub time: i64,
-    /// First bid of the period.
-    pub open: f64,
-    /// Highest bid of the period.
-    pub high: f64,
-    /// Lowest bid of the period.
-    pub low: f64,
-    /// Last bid of the period.
-    pub close: f64,
-    /// Number of ticks.
-    pub tick_volume: u64,
-    /// Spread in points.
-    pub spread: i32,
-    /// Traded volume, where the exchange tells.
-    pub real_volume: u64,
-}
-
-/// A tick, a row of `copy_ticks_*` and the record of `symbol_info_tick`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize, ToSchema)]
-pub struct Tick {
-    /// Unix seconds of the server's clock.
-    pub time: i64,
-    /// Current bid.
-    pub bid: f64,
-    /// Current ask.
-    pub ask: f64,
-    /// Price of the last deal.
-    pub last: f64,
-    /// Volume of the last deal, whole units.
-    pub volume: u64,
-    /// Unix milliseconds of the server's clock.
-    pub time_msc: i64,
-    /// What changed: bid 2, ask 4, last 8, volume 16, buy 32, sell 64.
-    pub flags: u32,
-    /// Volume of the last deal with its fraction.
-    pub volume_real: f64,
-}
-
 /// The little-endian fields of a row that were not read yet.
 pub struct RowFields<'a>(pub &'a [u8]);
 
@@ -123,95 +75,96 @@ impl RowFields<'_> {
     }
 }
 
-impl Row for Rate {
-    const COLUMNS: &'static [Column] = columns! {
-        "time": Seconds,
-        "open": F64,
-        "high": F64,
-        "low": F64,
-        "close": F64,
-        "tick_volume": U64,
-        "spread": I32,
-        "real_volume": U64,
+/// Declares a row: its fields in the order in which they are packed, the type of each, and what it
+/// is as a column.
+macro_rules! row {
+    (
+        $(#[$doc:meta])*
+        $row:ident {
+            $($(#[$field_doc:meta])* $field:ident: $type:ident = $column:ident,)*
+        }
+        fn moved($moved:ident, $seconds:ident) $body:block
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+        pub struct $row {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Row for $row {
+            const COLUMNS: &'static [Column] = &[$(Column {
+                name: stringify!($field),
+                key: concat!("\"", stringify!($field), "\":"),
+                field: RowField::$column,
+            }),*];
+            const SIZE: usize = 0 $(+ size_of::<$type>())*;
+
+            fn read(bytes: &[u8]) -> Self {
+                let mut fields = RowFields(bytes);
+                $row { $($field: $type::from_le_bytes(fields.take()),)* }
+            }
+
+            fn write(&self, buffer: &mut Vec<u8>) {
+                $(buffer.extend_from_slice(&self.$field.to_le_bytes());)*
+            }
+
+            fn time(&self) -> i64 {
+                self.time
+            }
+
+            fn moved($moved, $seconds: i64) -> Self $body
+        }
     };
-    const SIZE: usize = 60;
+}
 
-    fn read(bytes: &[u8]) -> Self {
-        let mut fields = RowFields(bytes);
-        Rate {
-            time: i64::from_le_bytes(fields.take()),
-            open: f64::from_le_bytes(fields.take()),
-            high: f64::from_le_bytes(fields.take()),
-            low: f64::from_le_bytes(fields.take()),
-            close: f64::from_le_bytes(fields.take()),
-            tick_volume: u64::from_le_bytes(fields.take()),
-            spread: i32::from_le_bytes(fields.take()),
-            real_volume: u64::from_le_bytes(fields.take()),
-        }
+row! {
+    /// A bar, a row of `copy_rates_*`.
+    Rate {
+        /// Opening time, unix seconds of the server's clock.
+        time: i64 = Seconds,
+        /// First bid of the period.
+        open: f64 = F64,
+        /// Highest bid of the period.
+        high: f64 = F64,
+        /// Lowest bid of the period.
+        low: f64 = F64,
+        /// Last bid of the period.
+        close: f64 = F64,
+        /// Number of ticks.
+        tick_volume: u64 = U64,
+        /// Spread in points.
+        spread: i32 = I32,
+        /// Traded volume, where the exchange tells.
+        real_volume: u64 = U64,
     }
 
-    fn write(&self, buffer: &mut Vec<u8>) {
-        buffer.extend_from_slice(&self.time.to_le_bytes());
-        for price in [self.open, self.high, self.low, self.close] {
-            buffer.extend_from_slice(&price.to_le_bytes());
-        }
-        buffer.extend_from_slice(&self.tick_volume.to_le_bytes());
-        buffer.extend_from_slice(&self.spread.to_le_bytes());
-        buffer.extend_from_slice(&self.real_volume.to_le_bytes());
-    }
-
-    fn time(&self) -> i64 {
-        self.time
-    }
-
-    fn moved(self, seconds: i64) -> Self {
+    fn moved(self, seconds) {
         Rate { time: self.time.saturating_add(seconds), ..self }
     }
 }
 
-impl Row for Tick {
-    const COLUMNS: &'static [Column] = columns! {
-        "time": Seconds,
-        "bid": F64,
-        "ask": F64,
-        "last": F64,
-        "volume": U64,
-        "time_msc": Milliseconds,
-        "flags": U32,
-        "volume_real": F64,
-    };
-    const SIZE: usize = 60;
-
-    fn read(bytes: &[u8]) -> Self {
-        let mut fields = RowFields(bytes);
-        Tick {
-            time: i64::from_le_bytes(fields.take()),
-            bid: f64::from_le_bytes(fields.take()),
-            ask: f64::from_le_bytes(fields.take()),
-            last: f64::from_le_bytes(fields.take()),
-            volume: u64::from_le_bytes(fields.take()),
-            time_msc: i64::from_le_bytes(fields.take()),
-            flags: u32::from_le_bytes(fields.take()),
-            volume_real: f64::from_le_bytes(fields.take()),
-        }
+row! {
+    /// A tick, a row of `copy_ticks_*` and the record of `symbol_info_tick`.
+    Tick {
+        /// Unix seconds of the server's clock.
+        time: i64 = Seconds,
+        /// Current bid.
+        bid: f64 = F64,
+        /// Current ask.
+        ask: f64 = F64,
+        /// Price of the last deal.
+        last: f64 = F64,
+        /// Volume of the last deal, whole units.
+        volume: u64 = U64,
+        /// Unix milliseconds of the server's clock.
+        time_msc: i64 = Milliseconds,
+        /// What changed: bid 2, ask 4, last 8, volume 16, buy 32, sell 64.
+        flags: u32 = U32,
+        /// Volume of the last deal with its fraction.
+        volume_real: f64 = F64,
     }
 
-    fn write(&self, buffer: &mut Vec<u8>) {
-        buffer.extend_from_slice(&self.time.to_le_bytes());
-        for price in [self.bid, self.ask, self.last] {
-            buffer.extend_from_slice(&price.to_le_bytes());
-        }
-        buffer.extend_from_slice(&self.volume.to_le_bytes());
-        buffer.extend_from_slice(&self.time_msc.to_le_bytes());
-        buffer.extend_from_slice(&self.flags.to_le_bytes());
-        buffer.extend_from_slice(&self.volume_real.to_le_bytes());
-    }
-
-    fn time(&self) -> i64 {
-        self.time
-    }
-
-    fn moved(self, seconds: i64) -> Self {
+    fn moved(self, seconds) {
         let time_msc = self.time_msc.saturating_add(seconds * 1000);
         Tick { time: self.time.saturating_add(seconds), time_msc, ..self }
     }
@@ -300,9 +253,18 @@ impl<R: Row> Serialize for Rows<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rate, Row, Rows};
+    use super::{Column, Rate, Row, Rows, Tick};
     use bytes::Bytes;
     use proptest::prelude::*;
+
+    #[test]
+    fn rows_take_as_many_bytes_as_numpys() {
+        assert_eq!((Rate::SIZE, Tick::SIZE), (60, 60));
+        let size = |columns: &[Column]| -> usize {
+            columns.iter().map(|column| column.field.size()).sum()
+        };
+        assert_eq!((size(Rate::COLUMNS), size(Tick::COLUMNS)), (60, 60));
+    }
 
     proptest! {
         #[test]
