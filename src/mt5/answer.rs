@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The terminal's version, the tuple of `version()`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// Version of the terminal, such as 500.
     pub version: i64,
@@ -124,6 +124,78 @@ answers! {
     OrderSend(Box<OrderSendResult>),
 }
 
+/// The highest tickets that an answer shows; 0: none. What cannot be a ticket, because it was repaired
+/// on its way, does not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShownTickets {
+    /// Of an order or a position: an order's ticket is that of the position it opens.
+    pub order: u64,
+    /// Of a deal.
+    pub deal: u64,
+}
+
+impl Answer {
+    /// The time of the newest quote that the answer shows, unix milliseconds of the server's clock.
+    pub fn quoted_msc(&self) -> Option<i64> {
+        let time = match self {
+            Answer::Tick(tick) => tick.time_msc.max(tick.time.saturating_mul(1000)),
+            Answer::SymbolInfo(symbol) => symbol.time.saturating_mul(1000),
+            // Of many rows and symbols the newest would have to be looked for.
+            Answer::Symbols(_) | Answer::Rates(_) | Answer::Ticks(_) => 0,
+            Answer::Done(())
+            | Answer::Total(_)
+            | Answer::Amount(_)
+            | Answer::Version(_)
+            | Answer::LastError(_)
+            | Answer::TerminalInfo(_)
+            | Answer::AccountInfo(_)
+            | Answer::Book(_)
+            | Answer::Orders(_)
+            | Answer::Positions(_)
+            | Answer::Deals(_)
+            | Answer::OrderCheck(_)
+            | Answer::OrderSend(_) => 0,
+        };
+        (time > 0).then_some(time)
+    }
+
+    /// The highest tickets that the answer shows.
+    pub fn highest_tickets(&self) -> ShownTickets {
+        fn highest(tickets: impl Iterator<Item = u64>) -> u64 {
+            tickets.filter(|ticket| i64::try_from(*ticket).is_ok()).max().unwrap_or_default()
+        }
+        match self {
+            Answer::Orders(orders) => {
+                ShownTickets { order: highest(orders.iter().map(|order| order.ticket)), deal: 0 }
+            }
+            Answer::Positions(positions) => ShownTickets {
+                order: highest(positions.iter().map(|position| position.identifier)),
+                deal: 0,
+            },
+            Answer::Deals(deals) => ShownTickets {
+                order: highest(deals.iter().map(|deal| deal.order)),
+                deal: highest(deals.iter().map(|deal| deal.ticket)),
+            },
+            // The journal knows what a trade gave before anybody asks.
+            Answer::OrderSend(_) => ShownTickets::default(),
+            Answer::Done(())
+            | Answer::Total(_)
+            | Answer::Amount(_)
+            | Answer::Version(_)
+            | Answer::LastError(_)
+            | Answer::TerminalInfo(_)
+            | Answer::AccountInfo(_)
+            | Answer::SymbolInfo(_)
+            | Answer::Symbols(_)
+            | Answer::Tick(_)
+            | Answer::Book(_)
+            | Answer::Rates(_)
+            | Answer::Ticks(_)
+            | Answer::OrderCheck(_) => ShownTickets::default(),
+        }
+    }
+}
+
 /// For calls whose method is known at run time alone.
 impl Reply for Answer {
     const KIND: AnswerKind = AnswerKind::Done;
@@ -195,6 +267,11 @@ macro_rules! records {
                 }
             }
         )*
+
+        #[cfg(test)]
+        fn check_records() {
+            $(tests::check_record(<$record>::default());)*
+        }
     };
 }
 
@@ -284,9 +361,9 @@ mod tests {
     }
 
     /// Gives every time of a record a value, converts, and compares all of its fields.
-    fn every_time_is_converted<T>(record: T)
+    pub(super) fn check_record<T>(record: T)
     where
-        T: ReplyFields + Serialize + DeserializeOwned,
+        T: Record + Serialize + DeserializeOwned,
     {
         let name = std::any::type_name::<T>();
         let mut before = fields(&record);
@@ -297,30 +374,37 @@ mod tests {
         }
         let mut record: T = serde_json::from_value(Value::Object(before.clone())).unwrap();
         record.convert_times(&mut |time| time - 3_600);
+        record.edit_comments(&mut |comment| comment.push_str("edited"));
         for (field, value) in fields(&record) {
             let expected = match &before[&field] {
                 Value::Number(time) if is_time(&field) => {
                     let hour = if field.ends_with("_msc") { 3_600_000 } else { 3_600 };
                     Value::from(time.as_i64().unwrap() - hour)
                 }
+                Value::String(_) if field == "comment" => Value::from("edited"),
                 other => other.clone(),
             };
             assert_eq!(value, expected, "{name}.{field}");
         }
+        let listed = |field: &str| T::SECONDS.contains(&field) || T::MILLISECONDS.contains(&field);
+        let times: Vec<&String> = before.keys().filter(|field| is_time(field)).collect();
+        assert!(times.iter().all(|field| listed(field)), "{name}: {times:?}");
+        assert_eq!(times.len(), T::SECONDS.len() + T::MILLISECONDS.len(), "{name}: {times:?}");
     }
 
     #[test]
-    fn every_field_that_is_named_like_a_time_is_converted() {
-        every_time_is_converted(SymbolInfo::default());
-        every_time_is_converted(Order::default());
-        every_time_is_converted(Position::default());
-        every_time_is_converted(Deal::default());
-        every_time_is_converted(TerminalInfo::default());
-        every_time_is_converted(AccountInfo::default());
-        every_time_is_converted(BookEntry::default());
+    fn whatever_is_named_like_a_time_or_a_comment_is_one() {
+        check_records();
+    }
+
+    #[test]
+    fn a_tick_is_moved_with_its_milliseconds() {
         let (bid, ask, last, volume, flags, volume_real) = (1.0, 2.0, 3.0, 4, 5, 6.0);
-        let tick = Tick { time: 0, bid, ask, last, volume, time_msc: 0, flags, volume_real };
-        every_time_is_converted(tick);
+        let tick =
+            |time, time_msc| Tick { time, bid, ask, last, volume, time_msc, flags, volume_real };
+        let mut moved = tick(7_000, 7_000_123);
+        moved.convert_times(&mut |time| time - 3_600);
+        assert_eq!(moved, tick(3_400, 3_400_123));
     }
 
     #[test]

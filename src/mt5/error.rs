@@ -62,7 +62,7 @@ error_types! {
 }
 
 /// An error as a terminal gives it: the tuple of `last_error()`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("MT5 error {code} ({name}): {message}", name = self.error_type().name())]
 pub struct Error {
     /// The package's code, negative for errors; `1` is success.

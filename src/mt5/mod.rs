@@ -20,7 +20,7 @@ mod time;
 mod timeframe;
 mod trade;
 
-pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, Version};
+pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, ShownTickets, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};
@@ -29,10 +29,7 @@ pub use method::{
     Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
     calls,
 };
-pub use record::{
-    AccountInfo, BookEntry, Deal, Order, OrderCheckResult, OrderSendResult, Position, SymbolInfo,
-    TerminalInfo, TradeRequest,
-};
+pub use record::*;
 pub use request::{Argument, Arguments, CallParameter, Mt5Call, ParameterKind, Selection};
 pub use retcode::{Retcode, Verdict};
 pub use rows::{Column, Rate, Row, RowField, RowFields, Rows, Tick};

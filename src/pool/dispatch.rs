@@ -255,15 +255,10 @@ impl Account {
 
     /// Remembers what an answer tells about the server's clock and about tickets.
     fn observe(&self, answer: &Answer) {
-        let tick = match answer {
-            Answer::Tick(tick) => tick.time_msc.max(tick.time.saturating_mul(1000)),
-            Answer::SymbolInfo(symbol) => symbol.time.saturating_mul(1000),
-            _ => 0,
-        };
-        if tick > 0 {
-            self.server_time.observe(tick, BootInstant::now());
+        if let Some(quoted) = answer.quoted_msc() {
+            self.server_time.observe(quoted, BootInstant::now());
         }
-        self.highest.observe(answer);
+        self.highest.observe(answer.highest_tickets());
     }
 
     /// The highest tickets of an order (or position) and of a deal that were seen so far.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::mt5::Answer;
+use crate::mt5::ShownTickets;
 
 /// The highest tickets that any answer has shown. Brokers number orders and deals in ascending order,
 /// so what a later trade makes lies above.
@@ -13,28 +13,13 @@ pub struct HighestTickets {
 }
 
 impl HighestTickets {
-    /// Remembers the tickets of an answer.
-    pub fn observe(&self, answer: &Answer) {
-        // What was repaired because it could not be read is no ticket.
-        let possible = |ticket: &u64| i64::try_from(*ticket).is_ok();
-        let (order, deal) = (&self.order, &self.deal);
-        match answer {
-            Answer::Orders(orders) => {
-                let highest = orders.iter().map(|order| order.ticket).filter(possible).max();
-                order.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
+    /// Remembers the tickets that an answer shows.
+    pub fn observe(&self, shown: ShownTickets) {
+        for (ticket, highest) in [(shown.order, &self.order), (shown.deal, &self.deal)] {
+            // Most answers show none.
+            if ticket > 0 {
+                highest.fetch_max(ticket, Ordering::Relaxed);
             }
-            Answer::Positions(positions) => {
-                let highest =
-                    positions.iter().map(|position| position.identifier).filter(possible).max();
-                order.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
-            }
-            Answer::Deals(deals) => {
-                let orders = deals.iter().map(|deal| deal.order).filter(possible).max();
-                order.fetch_max(orders.unwrap_or_default(), Ordering::Relaxed);
-                let highest = deals.iter().map(|deal| deal.ticket).filter(possible).max();
-                deal.fetch_max(highest.unwrap_or_default(), Ordering::Relaxed);
-            }
-            _ => {}
         }
     }
 
