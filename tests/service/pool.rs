@@ -25,7 +25,9 @@ fn a_hung_call_ends_with_504_and_its_terminal_is_restarted() {
         simulator("other", 1, ""),
     ));
     std::thread::scope(|scope| {
-        let hung = scope.spawn(|| gateway.get("/api/v1/accounts/demo/version"));
+        let hung = scope.spawn(|| {
+            gateway.get_with("/api/v1/accounts/demo/version", &[("x-request-id", "hung-1")])
+        });
         // Meanwhile the account's other session and the other account answer.
         let mut slowest = Duration::ZERO;
         while !hung.is_finished() {
@@ -54,6 +56,9 @@ fn a_hung_call_ends_with_504_and_its_terminal_is_restarted() {
     for event in ["terminal restarting", "reason=\"hang\"", "session ready", "login succeeded"] {
         gateway.logs(event);
     }
+    let log = gateway.log();
+    let line = log.lines().find(|line| line.contains("terminal restarting")).unwrap();
+    assert!(line.contains("request_id=\"hung-1\""), "{line}");
 }
 
 #[test]
