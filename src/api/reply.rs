@@ -8,7 +8,7 @@ use warp::reply::Response;
 use super::context::AuthorizedRequest;
 use super::export::rows_json;
 use super::problem::{Problem, ProblemType};
-use crate::mt5::{Answer, Rows};
+use crate::mt5::{Row, Rows};
 
 /// Number of records from which on they are serialized on a blocking thread instead of an async
 /// one.
@@ -39,27 +39,29 @@ pub async fn large_json(
     written.map_err(not_serializable)?.map(respond).map_err(not_serializable)
 }
 
-/// Passes on a terminal's answer.
+/// Answers with one row, which is written faster than serde would.
 ///
 /// # Errors
-/// 406, or 500 if it cannot be serialized.
-pub async fn answer(call: &AuthorizedRequest, answer: Answer) -> Result<Response, Problem> {
-    let records = match &answer {
-        Answer::Tick(tick) => {
-            call.accepts(JSON)?;
-            let mut body = Vec::with_capacity(256);
-            rows_json::write(&Rows::pack([*tick]), &mut body);
-            return Ok(respond(body));
-        }
-        Answer::Symbols(symbols) => symbols.len() * 10,
-        Answer::Orders(orders) => orders.len(),
-        Answer::Positions(positions) => positions.len(),
-        _ => 1,
-    };
-    if records < MANY_RECORDS {
-        return json(call, &answer);
+/// 406.
+pub fn row(call: &AuthorizedRequest, row: impl Row) -> Result<Response, Problem> {
+    call.accepts(JSON)?;
+    let mut body = Vec::with_capacity(256);
+    rows_json::write(&Rows::pack([row]), &mut body);
+    Ok(respond(body))
+}
+
+/// Answers with records, many of which are serialized on a blocking thread.
+///
+/// # Errors
+/// 406, or 500 if they cannot be serialized.
+pub async fn records<T>(call: &AuthorizedRequest, records: Vec<T>) -> Result<Response, Problem>
+where
+    T: Serialize + Send + 'static,
+{
+    if records.len() < MANY_RECORDS {
+        return json(call, &records);
     }
-    large_json(call, answer).await
+    large_json(call, records).await
 }
 
 fn not_serializable(error: impl std::fmt::Display) -> Problem {

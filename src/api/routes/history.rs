@@ -12,8 +12,8 @@ use crate::api::filters::moment::{Moment, ResolvedMoment};
 use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::openapi::TimeBody;
 use crate::api::problem::Problem;
-use crate::api::reply::answer;
-use crate::mt5::{Answer, Deal, Group, Order, Request, Selection, ServerTime, UtcTime};
+use crate::api::reply::json;
+use crate::mt5::{Deal, Group, Mt5Call, Order, Selection, ServerTime, UtcTime, calls};
 use crate::pool::Account;
 
 /// The dates that were applied, `FROM/TO`, where the zone of the server's clock is not known: what
@@ -125,39 +125,10 @@ impl Filtered {
     }
 
     /// Applies to the terminal's answer what it was not asked for.
-    fn apply(&self, answer: &mut Answer) {
+    fn apply<T: Historic>(&self, found: &mut Vec<T>) {
         let group = self.group.as_deref().map(Group::parse);
         let group = group.as_ref().filter(|_| self.is_by_ticket());
-        match answer {
-            Answer::Orders(orders) => orders.retain(|order| {
-                // An order is in the history from when it was done.
-                let (seconds, milliseconds) = match order.time_done {
-                    0 => (order.time_setup, order.time_setup_msc),
-                    done => (done, order.time_done_msc),
-                };
-                self.passes(
-                    group,
-                    &Entry {
-                        symbol: &order.symbol,
-                        magic: order.magic,
-                        ticket: order.ticket,
-                        at: exact(seconds, milliseconds),
-                    },
-                )
-            }),
-            Answer::Deals(deals) => deals.retain(|deal| {
-                self.passes(
-                    group,
-                    &Entry {
-                        symbol: &deal.symbol,
-                        magic: deal.magic,
-                        ticket: deal.order,
-                        at: exact(deal.time, deal.time_msc),
-                    },
-                )
-            }),
-            _ => {}
-        }
+        found.retain(|one| self.passes(group, &one.entry()));
     }
 
     /// Whether an order or a deal passes. `group`: where the terminal did not apply it.
@@ -196,25 +167,81 @@ fn exact(seconds: i64, milliseconds: i64) -> i64 {
     if milliseconds.div_euclid(1000) == seconds { milliseconds } else { seconds * 1000 }
 }
 
-async fn history_of(
+/// What a history has: orders or deals.
+trait Historic: Sized {
+    type Get: Mt5Call<Reply = Vec<Self>>;
+    type Total: Mt5Call<Reply = u64>;
+
+    fn get(dates: (ServerTime, ServerTime), selection: Selection) -> Self::Get;
+    fn total(dates: (ServerTime, ServerTime)) -> Self::Total;
+    fn entry(&self) -> Entry<'_>;
+}
+
+impl Historic for Order {
+    type Get = calls::HistoryOrdersGet;
+    type Total = calls::HistoryOrdersTotal;
+
+    fn get((date_from, date_to): (ServerTime, ServerTime), selection: Selection) -> Self::Get {
+        calls::HistoryOrdersGet { date_from, date_to, selection }
+    }
+
+    fn total((date_from, date_to): (ServerTime, ServerTime)) -> Self::Total {
+        calls::HistoryOrdersTotal { date_from, date_to }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        // An order is in the history from when it was done.
+        let (seconds, milliseconds) = match self.time_done {
+            0 => (self.time_setup, self.time_setup_msc),
+            done => (done, self.time_done_msc),
+        };
+        Entry {
+            symbol: &self.symbol,
+            magic: self.magic,
+            ticket: self.ticket,
+            at: exact(seconds, milliseconds),
+        }
+    }
+}
+
+impl Historic for Deal {
+    type Get = calls::HistoryDealsGet;
+    type Total = calls::HistoryDealsTotal;
+
+    fn get((date_from, date_to): (ServerTime, ServerTime), selection: Selection) -> Self::Get {
+        calls::HistoryDealsGet { date_from, date_to, selection }
+    }
+
+    fn total((date_from, date_to): (ServerTime, ServerTime)) -> Self::Total {
+        calls::HistoryDealsTotal { date_from, date_to }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            symbol: &self.symbol,
+            magic: self.magic,
+            ticket: self.order,
+            at: exact(self.time, self.time_msc),
+        }
+    }
+}
+
+async fn history_of<T: Historic>(
     call: &AuthorizedRequest,
     name: &str,
     filtered: &Filtered,
-    deals: bool,
-) -> Result<Answer, Problem> {
-    let (date_from, date_to) = filtered.server_dates(call.account(name)?);
-    let selection = filtered.selection();
-    let request = if deals {
-        Request::HistoryDealsGet { date_from, date_to, selection }
-    } else {
-        Request::HistoryOrdersGet { date_from, date_to, selection }
-    };
-    let mut found = call.ask(name, request).await?;
+) -> Result<Vec<T>, Problem> {
+    let dates = filtered.server_dates(call.account(name)?);
+    let mut found = call.ask(name, T::get(dates, filtered.selection())).await?;
     filtered.apply(&mut found);
     Ok(found)
 }
 
-async fn list(call: AuthorizedRequest, name: &str, deals: bool) -> Outcome {
+async fn list<T>(call: AuthorizedRequest, name: &str) -> Outcome
+where
+    T: Historic,
+    Vec<T>: export::Table,
+{
     let account = call.account(name)?;
     let mut parameters = Parameters::parse(call.context.query())?;
     let filtered = Filtered::take(&mut parameters, account)?;
@@ -222,33 +249,22 @@ async fn list(call: AuthorizedRequest, name: &str, deals: bool) -> Outcome {
     parameters.finish()?;
     let closed = filtered.to.is_some_and(|to| account.is_past(to.ceil_seconds()));
     let facts = Facts { utc: account.is_utc(), closed };
-    let response = match history_of(&call, name, &filtered, deals).await? {
-        Answer::Orders(orders) => export::answer(&call, format, facts, orders).await,
-        Answer::Deals(deals) => export::answer(&call, format, facts, deals).await,
-        other => answer(&call, other).await,
-    }?;
+    let found: Vec<T> = history_of(&call, name, &filtered).await?;
+    let response = export::answer(&call, format, facts, found).await?;
     Ok(with_window(response, account, &filtered))
 }
 
-async fn total(call: AuthorizedRequest, name: &str, deals: bool) -> Outcome {
+async fn total<T: Historic>(call: AuthorizedRequest, name: &str) -> Outcome {
     let account = call.account(name)?;
     let mut parameters = Parameters::parse(call.context.query())?;
     let filtered = Filtered::take(&mut parameters, account)?;
     parameters.finish()?;
-    let (date_from, date_to) = filtered.server_dates(account);
-    let total = if !filtered.is_whole() {
-        match history_of(&call, name, &filtered, deals).await? {
-            Answer::Orders(orders) => Answer::Total(orders.len() as u64),
-            Answer::Deals(deals) => Answer::Total(deals.len() as u64),
-            other => other,
-        }
-    } else if deals {
-        call.ask(name, Request::HistoryDealsTotal { date_from, date_to }).await?
+    let total = if filtered.is_whole() {
+        call.ask(name, T::total(filtered.server_dates(account))).await?
     } else {
-        call.ask(name, Request::HistoryOrdersTotal { date_from, date_to }).await?
+        history_of::<T>(&call, name, &filtered).await?.len() as u64
     };
-    let response = answer(&call, total).await?;
-    Ok(with_window(response, account, &filtered))
+    Ok(with_window(json(&call, &total)?, account, &filtered))
 }
 
 /// Tells which dates were applied, unless these are in UTC and so need no explanation.
@@ -279,7 +295,7 @@ fn with_window(mut response: Response, account: &Account, filtered: &Filtered) -
     responses((status = 200, description = "The orders", body = [Order]))
 )]
 pub async fn history_orders(call: AuthorizedRequest, account: String) -> Outcome {
-    list(call, &account, false).await
+    list::<Order>(call, &account).await
 }
 
 /// Number of orders that are done.
@@ -297,7 +313,7 @@ pub async fn history_orders(call: AuthorizedRequest, account: String) -> Outcome
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn history_orders_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total(call, &account, false).await
+    total::<Order>(call, &account).await
 }
 
 /// Deals.
@@ -318,7 +334,7 @@ pub async fn history_orders_total(call: AuthorizedRequest, account: String) -> O
     responses((status = 200, description = "The deals", body = [Deal]))
 )]
 pub async fn history_deals(call: AuthorizedRequest, account: String) -> Outcome {
-    list(call, &account, true).await
+    list::<Deal>(call, &account).await
 }
 
 /// Number of deals.
@@ -336,7 +352,7 @@ pub async fn history_deals(call: AuthorizedRequest, account: String) -> Outcome 
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn history_deals_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total(call, &account, true).await
+    total::<Deal>(call, &account).await
 }
 
 #[cfg(test)]
@@ -357,11 +373,8 @@ mod tests {
 
     /// The tickets of the deals that pass.
     fn passing(filtered: &Filtered, deals: &[Deal]) -> Vec<u64> {
-        let mut answer = Answer::Deals(deals.to_vec());
-        filtered.apply(&mut answer);
-        let Answer::Deals(deals) = answer else {
-            return vec![];
-        };
+        let mut deals = deals.to_vec();
+        filtered.apply(&mut deals);
         deals.iter().map(|deal| deal.ticket).collect()
     }
 

@@ -4,8 +4,8 @@ use super::{Outcome, Segments, Table};
 use crate::api::context::{AuthorizedRequest, shorten};
 use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::problem::Problem;
-use crate::api::reply::{answer, json};
-use crate::mt5::{Answer, Group, Order, Position, Request, Selection};
+use crate::api::reply::{json, records};
+use crate::mt5::{Group, Mt5Call, Order, Position, Selection, calls};
 
 /// A ticket of an account.
 #[derive(Debug, Clone)]
@@ -64,18 +64,21 @@ fn selection(call: &AuthorizedRequest) -> Result<(Selection, Option<Group>), Pro
 pub async fn positions(call: AuthorizedRequest, account: String) -> Outcome {
     call.account(&account)?;
     let (selection, group) = selection(&call)?;
-    let mut found = call.ask(&account, Request::PositionsGet { selection }).await?;
-    if let (Answer::Positions(positions), Some(group)) = (&mut found, group) {
-        positions.retain(|position| group.matches(&position.symbol));
+    let mut found = call.ask(&account, calls::PositionsGet { selection }).await?;
+    if let Some(group) = group {
+        found.retain(|position| group.matches(&position.symbol));
     }
-    answer(&call, found).await
+    records(&call, found).await
 }
 
-async fn total(call: AuthorizedRequest, account: &str, request: Request) -> Outcome {
+async fn total(
+    call: AuthorizedRequest,
+    account: &str,
+    count: impl Mt5Call<Reply = u64>,
+) -> Outcome {
     call.account(account)?;
     Parameters::parse(call.context.query())?.finish()?;
-    let total = call.ask(account, request).await?;
-    answer(&call, total).await
+    json(&call, &call.ask(account, count).await?)
 }
 
 /// Number of open positions.
@@ -84,7 +87,7 @@ async fn total(call: AuthorizedRequest, account: &str, request: Request) -> Outc
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn positions_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total(call, &account, Request::PositionsTotal).await
+    total(call, &account, calls::PositionsTotal).await
 }
 
 /// An open position.
@@ -96,13 +99,10 @@ pub async fn position(call: AuthorizedRequest, path: TicketPath) -> Outcome {
     call.account(&path.account)?;
     Parameters::parse(call.context.query())?.finish()?;
     let ticket = path.ticket()?;
-    let request = Request::PositionsGet { selection: Selection::Ticket(ticket) };
-    match call.ask(&path.account, request).await? {
-        Answer::Positions(positions) => match positions.into_iter().next() {
-            Some(position) => json(&call, &position),
-            None => Err(Problem::not_found(format!("there is no open position {ticket}"))),
-        },
-        other => answer(&call, other).await,
+    let by_ticket = calls::PositionsGet { selection: Selection::Ticket(ticket) };
+    match call.ask(&path.account, by_ticket).await?.first() {
+        Some(position) => json(&call, position),
+        None => Err(Problem::not_found(format!("there is no open position {ticket}"))),
     }
 }
 
@@ -118,11 +118,11 @@ pub async fn position(call: AuthorizedRequest, path: TicketPath) -> Outcome {
 pub async fn orders(call: AuthorizedRequest, account: String) -> Outcome {
     call.account(&account)?;
     let (selection, group) = selection(&call)?;
-    let mut found = call.ask(&account, Request::OrdersGet { selection }).await?;
-    if let (Answer::Orders(orders), Some(group)) = (&mut found, group) {
-        orders.retain(|order| group.matches(&order.symbol));
+    let mut found = call.ask(&account, calls::OrdersGet { selection }).await?;
+    if let Some(group) = group {
+        found.retain(|order| group.matches(&order.symbol));
     }
-    answer(&call, found).await
+    records(&call, found).await
 }
 
 /// Number of pending orders.
@@ -131,7 +131,7 @@ pub async fn orders(call: AuthorizedRequest, account: String) -> Outcome {
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
 pub async fn orders_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total(call, &account, Request::OrdersTotal).await
+    total(call, &account, calls::OrdersTotal).await
 }
 
 /// A pending order.
@@ -143,12 +143,9 @@ pub async fn order(call: AuthorizedRequest, path: TicketPath) -> Outcome {
     call.account(&path.account)?;
     Parameters::parse(call.context.query())?.finish()?;
     let ticket = path.ticket()?;
-    let request = Request::OrdersGet { selection: Selection::Ticket(ticket) };
-    match call.ask(&path.account, request).await? {
-        Answer::Orders(orders) => match orders.into_iter().next() {
-            Some(order) => json(&call, &order),
-            None => Err(Problem::not_found(format!("there is no pending order {ticket}"))),
-        },
-        other => answer(&call, other).await,
+    let by_ticket = calls::OrdersGet { selection: Selection::Ticket(ticket) };
+    match call.ask(&path.account, by_ticket).await?.first() {
+        Some(order) => json(&call, order),
+        None => Err(Problem::not_found(format!("there is no pending order {ticket}"))),
     }
 }

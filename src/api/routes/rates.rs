@@ -8,7 +8,7 @@ use crate::api::filters::history_span::HistorySpan;
 use crate::api::filters::moment::ResolvedMoment;
 use crate::api::filters::query::Parameters;
 use crate::api::openapi::TimeBody;
-use crate::mt5::{CopyTicks, Rate, Request, Tick, Timeframe};
+use crate::mt5::{CopyTicks, Rate, Tick, Timeframe, calls};
 use crate::pool::history::{self, RateRange, TickRange};
 
 pub fn add(table: &mut Table) {
@@ -50,13 +50,13 @@ pub async fn rates(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
             return export::stream(&call, format, facts, range).await;
         }
         HistorySpan::Backward(None, count) => {
-            let request = Request::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
-            account.rates(request, context).await?
+            let last = calls::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
+            account.rates(last, context).await?
         }
         HistorySpan::Backward(Some(from), count) => {
             let date_from = account.utc_to_server(from.floor_seconds());
-            let request = Request::CopyRatesFrom { symbol, timeframe, date_from, count };
-            account.rates(request, context).await?
+            let before = calls::CopyRatesFrom { symbol, timeframe, date_from, count };
+            account.rates(before, context).await?
         }
         HistorySpan::Forward(from, count) => {
             let from = from.ceil_seconds();

@@ -28,7 +28,7 @@ use crate::api::auth::{EXPIRED, Scope};
 use crate::api::context::AuthorizedRequest;
 use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::problem::{Problem, ProblemType};
-use crate::mt5::Request;
+use crate::mt5::calls;
 use crate::streams::{Content, Item, Kind, Reader, Topic};
 
 /// Symbols that one stream may have.
@@ -166,7 +166,7 @@ async fn symbols_of(
     let mut known = Vec::with_capacity(names.len());
     for name in names {
         let path = SymbolPath { account: account.to_owned(), symbol: name.to_owned() };
-        call.ask(account, Request::SymbolInfo { symbol: path.name()? }).await?;
+        call.ask(account, calls::SymbolInfo { symbol: path.name()? }).await?;
         known.push(Arc::from(name));
     }
     Ok(known)

@@ -12,8 +12,8 @@ use crate::api::export::{self, Facts, Format};
 use crate::api::filters::body::{Body, read_json};
 use crate::api::filters::query::Parameters;
 use crate::api::problem::Problem;
-use crate::api::reply::{answer, json};
-use crate::mt5::{Answer, BookEntry, Request, SymbolInfo, SymbolName, Tick};
+use crate::api::reply::{json, row};
+use crate::mt5::{BookEntry, Mt5Call, SymbolInfo, SymbolName, Tick, calls};
 
 /// A symbol of an account.
 #[derive(Debug, Clone)]
@@ -74,18 +74,14 @@ pub async fn symbols(call: AuthorizedRequest, account: String) -> Outcome {
     let group = parameters.optional("group")?;
     let format = Format::take(&call, &mut parameters)?;
     parameters.finish()?;
-    match call.ask(&account, Request::SymbolsGet { group }).await? {
-        Answer::Symbols(symbols) if format != Format::Json => {
-            export::answer(&call, format, Facts { utc, closed: false }, symbols).await
-        }
-        Answer::Symbols(symbols) => {
-            let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
-            let mut response = json(&call, &names)?;
-            response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-            Ok(response)
-        }
-        other => answer(&call, other).await,
+    let symbols = call.ask(&account, calls::SymbolsGet { group }).await?;
+    if format != Format::Json {
+        return export::answer(&call, format, Facts { utc, closed: false }, symbols).await;
     }
+    let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
+    let mut response = json(&call, &names)?;
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
 }
 
 /// Number of symbols that the terminal knows.
@@ -96,19 +92,18 @@ pub async fn symbols(call: AuthorizedRequest, account: String) -> Outcome {
 pub async fn symbols_total(call: AuthorizedRequest, account: String) -> Outcome {
     call.account(&account)?;
     Parameters::parse(call.context.query())?.finish()?;
-    let total = call.ask(&account, Request::SymbolsTotal).await?;
-    answer(&call, total).await
+    let total = call.ask(&account, calls::SymbolsTotal).await?;
+    json(&call, &total)
 }
 
-async fn plain(
-    call: AuthorizedRequest,
-    path: SymbolPath,
-    request: impl FnOnce(SymbolName) -> Request,
-) -> Outcome {
+async fn ask<C: Mt5Call>(
+    call: &AuthorizedRequest,
+    path: &SymbolPath,
+    about: impl FnOnce(SymbolName) -> C,
+) -> Result<C::Reply, Problem> {
     call.account(&path.account)?;
     Parameters::parse(call.context.query())?.finish()?;
-    let found = call.ask(&path.account, request(path.name()?)).await?;
-    answer(&call, found).await
+    call.ask(&path.account, about(path.name()?)).await
 }
 
 /// A symbol's properties.
@@ -117,7 +112,7 @@ async fn plain(
     responses((status = 200, description = "The properties", body = SymbolInfo))
 )]
 pub async fn symbol(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    plain(call, path, |symbol| Request::SymbolInfo { symbol }).await
+    json(&call, &ask(&call, &path, |symbol| calls::SymbolInfo { symbol }).await?)
 }
 
 /// A symbol's last tick.
@@ -126,7 +121,7 @@ pub async fn symbol(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
     responses((status = 200, description = "The tick", body = Tick))
 )]
 pub async fn tick(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    plain(call, path, |symbol| Request::SymbolInfoTick { symbol }).await
+    row(&call, ask(&call, &path, |symbol| calls::SymbolInfoTick { symbol }).await?)
 }
 
 /// A symbol's depth of market.
@@ -137,7 +132,7 @@ pub async fn tick(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
     responses((status = 200, description = "Price levels, highest first", body = [BookEntry]))
 )]
 pub async fn book(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    plain(call, path, |symbol| Request::MarketBookGet { symbol }).await
+    json(&call, &ask(&call, &path, |symbol| calls::MarketBookGet { symbol }).await?)
 }
 
 /// Whether a symbol is to be shown in Market Watch.
@@ -162,7 +157,7 @@ pub async fn select(call: AuthorizedRequest, path: SymbolPath, body: Body) -> Ou
     Parameters::parse(call.context.query())?.finish()?;
     let symbol = path.name()?;
     let select: Select = read_json(&call, body).await?;
-    let request = Request::SymbolSelect { symbol, enable: select.enable };
-    account.call_all(request, call.call_context()).await?;
+    let selection = calls::SymbolSelect { symbol, enable: select.enable };
+    account.call_all(selection, call.call_context()).await?;
     json(&call, &select)
 }

@@ -7,8 +7,8 @@ use super::health::STATUS_OK;
 use super::{Outcome, Table};
 use crate::api::context::AuthorizedRequest;
 use crate::api::filters::query::Parameters;
-use crate::api::reply::{answer, json};
-use crate::mt5::{AccountInfo, Request, TerminalInfo, Version};
+use crate::api::reply::json;
+use crate::mt5::{AccountInfo, Mt5Call, TerminalInfo, Version, calls};
 use crate::terminal::Mode;
 
 pub fn add(table: &mut Table) {
@@ -19,11 +19,13 @@ pub fn add(table: &mut Table) {
     table.get("/api/v1/accounts/{account}/account", account);
 }
 
-async fn plain(call: AuthorizedRequest, account: &str, request: Request) -> Outcome {
+async fn plain<C>(call: AuthorizedRequest, account: &str, about: C) -> Outcome
+where
+    C: Mt5Call<Reply: Serialize>,
+{
     call.account(account)?;
     Parameters::parse(call.context.query())?.finish()?;
-    let found = call.ask(account, request).await?;
-    answer(&call, found).await
+    json(&call, &call.ask(account, about).await?)
 }
 
 /// That an account's terminal answers.
@@ -43,7 +45,7 @@ pub struct Pong {
 pub async fn ping(call: AuthorizedRequest, account: String) -> Outcome {
     let mode = call.account(&account)?.mode();
     Parameters::parse(call.context.query())?.finish()?;
-    call.ask(&account, Request::TerminalInfo).await?;
+    call.ask(&account, calls::TerminalInfo).await?;
     json(&call, &Pong { status: STATUS_OK, mode })
 }
 
@@ -62,7 +64,7 @@ pub struct LastError {
     responses((status = 200, description = "Code and message", body = LastError))
 )]
 pub async fn error(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, Request::LastError).await
+    plain(call, &account, calls::LastError).await
 }
 
 /// Version and build of the account's primary terminal.
@@ -71,7 +73,7 @@ pub async fn error(call: AuthorizedRequest, account: String) -> Outcome {
     responses((status = 200, description = "The version", body = Version))
 )]
 pub async fn version(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, Request::Version).await
+    plain(call, &account, calls::Version).await
 }
 
 /// State and settings of the account's primary terminal.
@@ -80,7 +82,7 @@ pub async fn version(call: AuthorizedRequest, account: String) -> Outcome {
     responses((status = 200, description = "State and settings of the terminal", body = TerminalInfo))
 )]
 pub async fn terminal(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, Request::TerminalInfo).await
+    plain(call, &account, calls::TerminalInfo).await
 }
 
 /// The account at its broker: balance, equity, margin and the rest.
@@ -89,5 +91,5 @@ pub async fn terminal(call: AuthorizedRequest, account: String) -> Outcome {
     responses((status = 200, description = "The account at its broker", body = AccountInfo))
 )]
 pub async fn account(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, Request::AccountInfo).await
+    plain(call, &account, calls::AccountInfo).await
 }

@@ -9,6 +9,7 @@ use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -25,7 +26,7 @@ use crate::api::openapi::TimeBody;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
 use crate::mt5::{
-    Answer, OrderCheckResult, OrderType, ReplyFields, Request, Retcode, TradeRequest,
+    Order, OrderCheckResult, OrderType, Position, ReplyFields, Retcode, TradeRequest, calls,
 };
 use crate::pool::Account;
 use crate::trading::{
@@ -591,8 +592,8 @@ pub async fn calc_margin(call: AuthorizedRequest, account: String) -> Outcome {
     let price = parameters.required("price")?;
     parameters.finish()?;
     let symbol = symbol_named(&symbol)?;
-    let request = Request::OrderCalcMargin { action, symbol, volume, price };
-    json(&call, &Margin { margin: amount(call.ask(&account, request).await?)? })
+    let calculation = calls::OrderCalcMargin { action, symbol, volume, price };
+    json(&call, &Margin { margin: call.ask(&account, calculation).await? })
 }
 
 /// A profit.
@@ -625,18 +626,8 @@ pub async fn calc_profit(call: AuthorizedRequest, account: String) -> Outcome {
     let price_close = parameters.required("price_close")?;
     parameters.finish()?;
     let symbol = symbol_named(&symbol)?;
-    let request = Request::OrderCalcProfit { action, symbol, volume, price_open, price_close };
-    json(&call, &Profit { profit: amount(call.ask(&account, request).await?)? })
-}
-
-fn amount(answer: Answer) -> Result<f64, Problem> {
-    match answer {
-        Answer::Amount(amount) => Ok(amount),
-        _ => {
-            let detail = "the terminal's answer is no amount";
-            Err(Problem::new(ProblemType::TerminalAnswerUnusable, detail))
-        }
-    }
+    let calculation = calls::OrderCalcProfit { action, symbol, volume, price_open, price_close };
+    json(&call, &Profit { profit: call.ask(&account, calculation).await? })
 }
 
 /// A trade, as the journal has it.
@@ -691,17 +682,23 @@ pub enum PresentBody {
 /// A position or order as clients see it: without the tag, and in UTC where the server's zone is
 /// known.
 fn present(account: &Account, present: Option<serde_json::Value>) -> Option<serde_json::Value> {
-    let present = present?;
-    let mut answer = if present.get("identifier").is_some() {
-        Answer::Positions(vec![serde_json::from_value(present).ok()?])
-    } else {
-        Answer::Orders(vec![serde_json::from_value(present).ok()?])
-    };
-    tag::strip_answer(&mut answer);
-    if let Some(mut to_utc) = account.clock().to_utc() {
-        answer.convert_times(&mut to_utc);
+    fn shown<T>(account: &Account, present: serde_json::Value) -> Option<serde_json::Value>
+    where
+        T: ReplyFields + Serialize + DeserializeOwned,
+    {
+        let mut record: T = serde_json::from_value(present).ok()?;
+        tag::strip_answer(&mut record);
+        if let Some(mut to_utc) = account.clock().to_utc() {
+            record.convert_times(&mut to_utc);
+        }
+        serde_json::to_value(record).ok()
     }
-    serde_json::to_value(answer).ok()?.get_mut(0).map(serde_json::Value::take)
+
+    let present = present?;
+    match present.get("identifier") {
+        Some(_) => shown::<Position>(account, present),
+        None => shown::<Order>(account, present),
+    }
 }
 
 /// A request as clients see it: without the tag, and in UTC where the server's zone is known.
