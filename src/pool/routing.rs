@@ -207,10 +207,11 @@ mod tests {
             match least_loaded(sessions.iter().copied(), except) {
                 Some(chosen) => {
                     prop_assert!(sessions[chosen].ready && Some(chosen) != except);
-                    prop_assert!(others.all(|(index, other)| {
+                    let best = others.all(|(index, other)| {
                         !other.ready || Some(index) == except
                             || rank(other) >= rank(&sessions[chosen])
-                    }));
+                    });
+                    prop_assert!(best);
                 }
                 None => prop_assert!(others.all(|(index, other)| !other.ready || Some(index) == except)),
             }
