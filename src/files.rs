@@ -4,9 +4,8 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Opens a file as `options` say, and creates it with mode 0600 if it is not there.
-///
-/// On Windows a new file has the access list of its directory.
+/// Opens a file with these options, and creates it with mode 0600 if it is missing. On Windows a
+/// new file inherits the access list of its directory.
 ///
 /// # Errors
 /// As [`OpenOptions::open`].
@@ -16,7 +15,7 @@ pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
     options.create(true).open(path)
 }
 
-/// Creates a directory and those above it that are missing, with mode 0700.
+/// Creates a directory, and those above it that are missing, with mode 0700.
 ///
 /// # Errors
 /// As [`DirBuilder::create`].
@@ -27,8 +26,7 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// The mode of a file that users other than its owner can read or change. `None`: they cannot, or it
-/// is no file.
+/// The mode of a file that other users can read or change. `None`: they cannot, or it is no file.
 #[cfg(unix)]
 pub fn exposed_mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
@@ -37,7 +35,7 @@ pub fn exposed_mode(path: &Path) -> Option<u32> {
     (mode & 0o077 != 0).then_some(mode)
 }
 
-/// Permissions are access lists on Windows, which are not looked at.
+/// Always `None`: on Windows permissions are access lists, which are not checked.
 #[cfg(not(unix))]
 pub fn exposed_mode(_path: &Path) -> Option<u32> {
     None

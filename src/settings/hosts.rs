@@ -1,4 +1,4 @@
-//! Names of hosts and origins, as browsers send them.
+//! Host names and origins, in the form in which browsers send them.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub fn cors_origins(reader: &mut Reader) -> Vec<String> {
     each(reader, "server.cors_origins", origin)
 }
 
-/// Reads each entry of a list. One that is wrong is a fault that names it.
+/// Parses each entry of a list. A wrong one is a fault that names it.
 fn each(
     reader: &mut Reader,
     key: &str,
@@ -32,7 +32,7 @@ fn each(
     entries
 }
 
-/// Reads the name of a host as it stands in `Host`, less the port.
+/// Parses a host name as it stands in `Host`, without the port.
 fn host(text: &str) -> Result<String, String> {
     if text == "*" || text.parse::<IpAddr>().is_ok() {
         return Ok(text.to_ascii_lowercase());
@@ -60,7 +60,7 @@ fn host(text: &str) -> Result<String, String> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// Reads an origin, and writes it as browsers do: in lower case, without a default port.
+/// Parses an origin, and formats it as browsers do: in lower case, without a default port.
 fn origin(text: &str) -> Result<String, String> {
     if text == "*" || text == "null" {
         return Ok(text.to_owned());

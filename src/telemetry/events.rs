@@ -1,10 +1,11 @@
-//! The last events of each actor, kept within a fixed amount of memory.
+//! The latest events of each actor, within a fixed amount of memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
@@ -16,23 +17,25 @@ use utoipa::ToSchema;
 
 use crate::actor::Role;
 
-/// Events that are kept of each source.
-const KEPT: usize = 200;
+/// Events that are kept per source.
+const PER_SOURCE: usize = 200;
 
-/// Events that are given at once: they are copied while every line of the log waits.
-const MOST: usize = 5_000;
+/// Events that one request gets, about. Copying them blocks every line of the log.
+const MOST_RETURNED: usize = 5_000;
 
-/// Sources that are told apart. Only configured accounts have events, so this is never reached, and
-/// memory is bounded all the same.
-const SOURCES: usize = 4_096;
+/// Sources that are distinguished. Only configured accounts have events, so the limit is never
+/// reached; it bounds memory all the same.
+const MOST_SOURCES: usize = 4_096;
 
-/// Bytes of an event's text that are kept.
-const LONGEST: usize = 400;
+/// The longest text of an event that is kept, in bytes.
+const LONGEST_TEXT: usize = 400;
 
 /// Something that an actor logged.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Noted {
-    /// Unique, and higher than that of every earlier event: unix microseconds, or the next free number.
+#[schema(as = Noted)]
+pub struct LoggedEvent {
+    /// Unique, and higher than that of every earlier event: unix microseconds, or the next free
+    /// number.
     #[schema(example = 1_795_604_613_000_001_u64)]
     pub id: u64,
     /// When, RFC 3339.
@@ -54,20 +57,20 @@ pub struct Noted {
     pub text: String,
 }
 
-/// The last events. Clones show the same ones.
+/// The latest events. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<Kept>>);
+pub struct Events(Arc<Mutex<EventBuffer>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct EventBuffer {
     last_id: u64,
-    sources: BTreeMap<Source, VecDeque<Noted>>,
+    sources: BTreeMap<EventSource, VecDeque<LoggedEvent>>,
 }
 
-/// Each source has room of its own, so that one that fails all the time pushes out no other, and
-/// what goes well pushes out nothing that went wrong.
+/// What an event is about. Each source has room of its own, so that one that fails all the time
+/// does not push out the others, and good news does not push out problems.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Source {
+struct EventSource {
     actor: &'static str,
     account: Option<String>,
     session: Option<u64>,
@@ -75,17 +78,17 @@ struct Source {
 }
 
 impl Events {
-    /// The last events of each source with a higher id than this, newest first. Where there are so many
-    /// sources that these would be more than about [`MOST`], each has as many fewer.
-    pub fn after(&self, id: u64) -> Vec<Noted> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_each = (MOST / kept.sources.len().max(1)).clamp(1, KEPT);
-        let sources = kept.sources.values();
+    /// The latest events of each source with a higher id than this, newest first. If there are so
+    /// many sources that these would exceed [`MOST_RETURNED`], each gives fewer.
+    pub fn after(&self, id: u64) -> Vec<LoggedEvent> {
+        let buffer = self.0.lock();
+        let of_each = (MOST_RETURNED / buffer.sources.len().max(1)).clamp(1, PER_SOURCE);
+        let sources = buffer.sources.values();
         let later = sources
-            .flat_map(|events| events.iter().rev().take_while(|noted| noted.id > id).take(of_each));
-        let mut later: Vec<Noted> = later.cloned().collect();
-        drop(kept);
-        later.sort_unstable_by_key(|noted| std::cmp::Reverse(noted.id));
+            .flat_map(|events| events.iter().rev().take_while(|event| event.id > id).take(of_each));
+        let mut later: Vec<LoggedEvent> = later.cloned().collect();
+        drop(buffer);
+        later.sort_unstable_by_key(|event| std::cmp::Reverse(event.id));
         later
     }
 
@@ -93,35 +96,36 @@ impl Events {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        // Spans, of which ractor makes one an actor, are nothing to be kept.
+        // ractor opens a span per actor. Spans are not events.
         let wanted = filter_fn(|metadata| metadata.is_event() && *metadata.level() <= Level::INFO);
-        Recorder(self.clone()).with_filter(wanted)
+        EventLayer(self.clone()).with_filter(wanted)
     }
 
-    fn note(&self, level: &'static str, actor: &'static str, fields: Fields) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note(&self, level: &'static str, actor: &'static str, fields: EventFields) {
+        let mut buffer = self.0.lock();
         let time = Timestamp::now();
         let micros = u64::try_from(time.as_microsecond()).unwrap_or_default();
-        let id = micros.max(kept.last_id + 1);
-        kept.last_id = id;
-        let Fields { account, session, .. } = &fields;
+        let id = micros.max(buffer.last_id + 1);
+        buffer.last_id = id;
+        let EventFields { account, session, .. } = &fields;
         let problem = level != "INFO";
-        let mut source = Source { actor, account: account.clone(), session: *session, problem };
-        if kept.sources.len() >= SOURCES && !kept.sources.contains_key(&source) {
-            source = Source { account: None, session: None, ..source };
+        let mut source =
+            EventSource { actor, account: account.clone(), session: *session, problem };
+        if buffer.sources.len() >= MOST_SOURCES && !buffer.sources.contains_key(&source) {
+            source = EventSource { account: None, session: None, ..source };
         }
-        let of_source = kept.sources.entry(source).or_default();
-        if of_source.len() == KEPT {
+        let of_source = buffer.sources.entry(source).or_default();
+        if of_source.len() == PER_SOURCE {
             of_source.pop_front();
         }
         let (account, session, text) = (fields.account.clone(), fields.session, fields.text());
-        of_source.push_back(Noted { id, time, actor, account, session, level, text });
+        of_source.push_back(LoggedEvent { id, time, actor, account, session, level, text });
     }
 }
 
-struct Recorder(Events);
+struct EventLayer(Events);
 
-impl<S: Subscriber> Layer<S> for Recorder {
+impl<S: Subscriber> Layer<S> for EventLayer {
     fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
         let level = match *metadata.level() {
@@ -133,14 +137,15 @@ impl<S: Subscriber> Layer<S> for Recorder {
         let Some(room) = room_of(metadata.target()) else {
             return;
         };
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         event.record(&mut fields);
         let actor = fields.actor.unwrap_or(room);
         self.0.note(level, actor, fields);
     }
 }
 
-/// Which actor a line without the field `actor` is about. `None`: of nobody, as the access log.
+/// The actor of an event without the field `actor`, by the room that logs it. `None`: no actor's,
+/// as the access log.
 fn room_of(target: &str) -> Option<&'static str> {
     let mut rooms = target.strip_prefix("mt5_gateway")?.split("::").skip(1);
     match (rooms.next().unwrap_or_default(), rooms.next().unwrap_or_default()) {
@@ -158,9 +163,9 @@ fn room_of(target: &str) -> Option<&'static str> {
     }
 }
 
-/// What an event says.
+/// The fields of an event.
 #[derive(Default)]
-struct Fields {
+struct EventFields {
     actor: Option<&'static str>,
     account: Option<String>,
     session: Option<u64>,
@@ -168,11 +173,11 @@ struct Fields {
     others: String,
 }
 
-impl Fields {
+impl EventFields {
     fn text(self) -> String {
         let mut text = self.message + &self.others;
-        if text.len() > LONGEST {
-            let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        if text.len() > LONGEST_TEXT {
+            let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             text.truncate(end);
             text.push('…');
         }
@@ -180,7 +185,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
             "session" => self.session = Some(value),
@@ -228,24 +233,25 @@ mod tests {
                 tracing::info!(target: "mt5_gateway::pool::session", account, session, "ready");
             }
             tracing::warn!(target: "mt5_gateway::pool::session", account = "a", session = 0u64, "rare");
-            for restart in 0..2 * KEPT {
+            for restart in 0..2 * PER_SOURCE {
                 let (account, session) = ("a", 0usize);
                 tracing::info!(target: "mt5_gateway::pool::session", account, session, restart, "again");
             }
         });
         let latest = events.after(0);
         let of = |account: Option<&str>, session: Option<u64>| {
-            let of =
-                |noted: &&Noted| (noted.account.as_deref(), noted.session) == (account, session);
+            let of = |noted: &&LoggedEvent| {
+                (noted.account.as_deref(), noted.session) == (account, session)
+            };
             latest.iter().filter(of).count()
         };
-        assert_eq!(of(Some("a"), Some(0)), KEPT + 1, "the warning stays beside the last 200");
+        assert_eq!(of(Some("a"), Some(0)), PER_SOURCE + 1, "the warning stays beside the last 200");
         assert_eq!((of(Some("a"), Some(1)), of(Some("b"), Some(0)), of(None, None)), (1, 1, 1));
-        assert_eq!(latest[0].text, format!("again restart={}", 2 * KEPT - 1));
+        assert_eq!(latest[0].text, format!("again restart={}", 2 * PER_SOURCE - 1));
         assert!(latest.is_sorted_by(|later, earlier| later.id > earlier.id));
         let middle = latest[10].id;
-        let later: Vec<u64> = events.after(middle).iter().map(|noted| noted.id).collect();
-        assert_eq!(later, latest[..10].iter().map(|noted| noted.id).collect::<Vec<_>>());
+        let later: Vec<u64> = events.after(middle).iter().map(|event| event.id).collect();
+        assert_eq!(later, latest[..10].iter().map(|event| event.id).collect::<Vec<_>>());
     }
 
     #[test]
@@ -264,7 +270,7 @@ mod tests {
         let mut latest: Vec<_> = events.after(0);
         latest.reverse();
         let seen: Vec<_> =
-            latest.iter().map(|noted| (noted.actor, noted.account.as_deref())).collect();
+            latest.iter().map(|event| (event.actor, event.account.as_deref())).collect();
         let expected = [
             ("sampler", None),
             ("reconciler", Some("a")),
@@ -283,6 +289,6 @@ mod tests {
         });
         let latest = events.after(0);
         assert!(latest[0].text.ends_with("ü…"), "{}", latest[0].text);
-        assert!(latest[0].text.len() <= LONGEST + '…'.len_utf8());
+        assert!(latest[0].text.len() <= LONGEST_TEXT + '…'.len_utf8());
     }
 }

@@ -1,7 +1,7 @@
 //! A log file that is replaced when it is full.
 //!
-//! Own code: the crates for this panic when a file was moved away, or cannot create files for their
-//! owner alone, and bring a calendar and compression along.
+//! This is our own code because the crates for it panic when somebody moves the file away, or
+//! cannot create files that only their owner can read, and bring a calendar and compression along.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -13,28 +13,28 @@ use tracing::{info, warn};
 use super::LogFile;
 use crate::files;
 
-/// Writes lines to a file. Before a line that would make it larger than `max_size` the file becomes
-/// `NAME.1`, what was `NAME.1` becomes `NAME.2`, and so on up to `NAME.KEEP`.
+/// Writes lines to a file. When the next line would exceed `max_size`, the file is renamed
+/// `NAME.1`, the former `NAME.1` is renamed `NAME.2`, and so on up to `NAME.KEEP`.
 ///
-/// What fails is tried again with the next line. The log says when that begins and when it ends, for
-/// those who read standard error.
+/// A failure is retried with the next line. The log says on standard error when failures begin and
+/// end.
 pub struct RotatingFile {
     options: LogFile,
-    /// `None`: it was not opened yet, or could not be.
-    open: Option<Open>,
+    /// `None`: it was not opened yet, or opening it failed.
+    open: Option<OpenLog>,
     failing: bool,
 }
 
-struct Open<F = File> {
+struct OpenLog<F = File> {
     file: F,
     /// Bytes that count towards `max_size`.
     size: u64,
-    /// The file ends within a line.
+    /// Whether the file ends within a line.
     torn: bool,
 }
 
 impl RotatingFile {
-    /// A file that is opened, and created if need be, when the first line comes.
+    /// The first line opens the file, and creates it if it is missing.
     pub fn new(options: LogFile) -> RotatingFile {
         RotatingFile { options, open: None, failing: false }
     }
@@ -42,21 +42,21 @@ impl RotatingFile {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
-            None => Open::new(&self.options.path)?,
+            None => OpenLog::new(&self.options.path)?,
         };
         let is_full = open.size > 0 && open.size + line.len() as u64 > self.options.max_size;
         let open = if is_full { self.replace(open)? } else { open };
         self.open.insert(open).write_line(line)
     }
 
-    /// The file after this one. A file that cannot be moved is continued, and moved when as much
-    /// again was written to it: too long a log is better than none.
-    fn replace(&self, full: Open) -> io::Result<Open> {
+    /// Moves a full file on and opens the next one. A file that cannot be moved is continued, and
+    /// the next attempt follows `max_size` bytes later: too long a log is better than none.
+    fn replace(&self, full: OpenLog) -> io::Result<OpenLog> {
         let path = &self.options.path;
-        // Windows moves no file that is open.
+        // Windows cannot move an open file.
         drop(full);
         let moved = move_on(path, self.options.keep);
-        let mut open = Open::new(path)?;
+        let mut open = OpenLog::new(path)?;
         if let Err(fault) = moved {
             warn!(path = %path.display(), %fault, "log file is full but cannot be moved");
             open.size = 0;
@@ -71,7 +71,7 @@ impl Write for RotatingFile {
         Ok(line.len())
     }
 
-    /// Takes a whole line.
+    /// Writes one whole line.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         let written = self.write_line(line);
         let path = self.options.path.display();
@@ -89,8 +89,8 @@ impl Write for RotatingFile {
     }
 }
 
-impl Open {
-    fn new(path: &Path) -> io::Result<Open> {
+impl OpenLog {
+    fn new(path: &Path) -> io::Result<OpenLog> {
         // Logs name accounts and clients.
         let open = || files::open_private(path, OpenOptions::new().append(true));
         let opened = open().or_else(|fault| match path.parent() {
@@ -102,11 +102,11 @@ impl Open {
         });
         let file = opened?;
         let size = file.metadata()?.len();
-        Ok(Open { file, size, torn: false })
+        Ok(OpenLog { file, size, torn: false })
     }
 }
 
-impl<F: Write> Open<F> {
+impl<F: Write> OpenLog<F> {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if self.torn {
             append(&mut self.file, b"\n", &mut self.size)?;
@@ -119,7 +119,7 @@ impl<F: Write> Open<F> {
     }
 }
 
-/// Writes what a disk takes, and adds it to a size.
+/// Writes as much as the disk takes, and adds it to `size`.
 fn append(file: &mut impl Write, mut bytes: &[u8], size: &mut u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
@@ -135,12 +135,12 @@ fn append(file: &mut impl Write, mut bytes: &[u8], size: &mut u64) -> io::Result
     Ok(())
 }
 
-/// Makes room at a path: each file is moved to the next number, over the last one that is kept.
+/// Frees a path: each file moves to the next number, and the last one that is kept is overwritten.
 fn move_on(path: &Path, keep: u32) -> io::Result<()> {
     let free = (1..keep).find(|number| !numbered(path, *number).exists()).unwrap_or(keep);
     for number in (0..free).rev() {
         match std::fs::rename(numbered(path, number), numbered(path, number + 1)) {
-            // Somebody took it away, so there is nothing to be moved.
+            // Somebody moved it away already.
             Err(fault) if fault.kind() == ErrorKind::NotFound => {}
             moved => moved?,
         }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_line_that_a_full_disk_cut_is_ended_before_the_next_one() {
-        let mut open = Open { file: Disk(vec![], 5), size: 0, torn: false };
+        let mut open = OpenLog { file: Disk(vec![], 5), size: 0, torn: false };
         open.write_line(b"one\n").unwrap();
         assert!(open.write_line(b"two\n").is_err());
         assert!(open.write_line(b"three\n").is_err());

@@ -1,5 +1,5 @@
-//! Logs: one line an event, to standard error and to a file if one is configured, as text or JSON;
-//! and the last events of each actor, for the console.
+//! Logs: one line per event, as text or JSON, to standard error and to a file if one is configured;
+//! and the latest events of each actor, for the console.
 
 mod events;
 mod file;
@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-pub use self::events::{Events, Noted};
+pub use self::events::{Events, LoggedEvent};
 use self::file::RotatingFile;
 
 /// Capacity of each log queue, in lines. When standard error blocks (for example while text is
@@ -26,10 +26,10 @@ const WAITING_LINES: usize = 128_000;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How a line looks.
-    pub format: Format,
-    /// Which lines there are, in `tracing`'s syntax.
+    pub format: LogFormat,
+    /// Which events are logged, in the syntax of `tracing`'s `EnvFilter`.
     pub filter: String,
-    /// Where lines are written as well, beside standard error.
+    /// A file to write lines to, beside standard error.
     pub file: Option<LogFile>,
 }
 
@@ -38,57 +38,59 @@ pub struct Options {
 pub struct LogFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Bytes that it may have before the next one is begun.
+    /// The size in bytes at which it is replaced.
     pub max_size: u64,
-    /// Older files that are kept.
+    /// How many replaced files are kept.
     pub keep: u32,
 }
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
+/// Checks a filter.
+///
 /// # Errors
-/// Why a text is no filter.
+/// Why it cannot be parsed.
 pub fn check_filter(filter: &str) -> Result<(), ParseError> {
     filter.parse::<EnvFilter>().map(|_| ())
 }
 
-/// Starts logging. Lines that wait are written when the guards are dropped.
+/// Starts logging. Dropping the guards writes the queued lines.
 ///
 /// # Errors
-/// If the filter cannot be read.
+/// If the filter cannot be parsed.
 pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError> {
     let filter: EnvFilter = options.filter.parse()?;
     let (errors, guard) = queue("log", std::io::stderr());
     let mut guards = vec![guard];
     let writer = match &options.file {
         None => BoxMakeWriter::new(errors),
-        // A queue each, so that neither waits for the other.
+        // Each has a queue of its own, so that neither waits for the other.
         Some(file) => {
             let (file, guard) = queue("log-file", RotatingFile::new(file.clone()));
             guards.push(guard);
             BoxMakeWriter::new(errors.and(file))
         }
     };
-    // A line is made once for both, and a file wants no colours.
+    // A line is formatted once for both, and a file must not have colours.
     let ansi = options.file.is_none() && std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines = match options.format {
-        Format::Text => lines.with_filter(filter).boxed(),
-        Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
     let events = Events::default();
     tracing_subscriber::registry().with(lines).with(events.layer()).init();
     Ok((guards, events))
 }
 
-/// A writer that never blocks, and the thread behind it.
+/// A writer that never blocks, and the guard of its thread.
 fn queue(thread: &str, writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
     builder.thread_name(thread).finish(writer)

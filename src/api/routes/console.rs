@@ -20,7 +20,7 @@ use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::large_json;
 use crate::metrics::{Overview, Unknown};
 use crate::pool::{AccountStatus, Availability, Ready, SessionState, SessionStatus};
-use crate::telemetry::Noted;
+use crate::telemetry::LoggedEvent;
 
 /// The page may load nothing but itself, and talk to nobody but its gateway.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -102,7 +102,7 @@ pub struct Console {
     metrics: Overview,
     /// The last events of each actor of each account, at most 200, and as many warnings and errors;
     /// newest first. With hundreds of actors they are fewer of each.
-    events: Vec<Noted>,
+    events: Vec<LoggedEvent>,
 }
 
 /// An account, and how it is.

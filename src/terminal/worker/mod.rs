@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
+use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
@@ -55,7 +56,7 @@ pub struct Options {
     /// The account's number at its broker.
     pub login: u64,
     /// The account's password. It reaches the worker by the pipe alone.
-    pub password: String,
+    pub password: SecretString,
     /// The broker's server.
     pub server: String,
     /// The command that runs Python.

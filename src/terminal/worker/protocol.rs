@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -102,7 +103,7 @@ pub fn put_hello(buffer: &mut BytesMut, options: &Options) {
         module: &options.module,
         connect: options.connect.as_ref(),
         login: options.login,
-        password: &options.password,
+        password: options.password.expose_secret(),
         server: &options.server,
         path: options.path.as_ref().and_then(|path| path.to_str()),
         portable: options.portable,

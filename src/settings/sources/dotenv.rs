@@ -1,22 +1,22 @@
 //! `.env`: one `NAME=value` a line.
 //!
-//! Values are data. There is no substitution, and an escape exists in double quotes alone: a
-//! password may have `$`, `#` and backslashes, and `C:\new\5\terminal64.exe` stays what it is.
-//! `.env.example` documents it.
+//! Values are data: nothing is substituted, and only double quotes have escapes. A password may
+//! contain `$`, `#` and backslashes, and `C:\new\5\terminal64.exe` stays as it is. `.env.example`
+//! documents it.
 
-/// A variable, and where it stands.
+/// A variable and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
+pub struct EnvVariable {
     pub line: usize,
     pub name: String,
     pub value: String,
-    /// Whether an unquoted value has what looks like a comment.
+    /// Whether an unquoted value contains what looks like a comment.
     pub has_comment: bool,
 }
 
-/// What is wrong with a line. It never repeats the value.
+/// What is wrong with a line. The message never repeats the value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct LineFault {
     pub line: usize,
     /// The variable's name, if it has one.
     pub name: Option<String>,
@@ -24,7 +24,7 @@ pub struct Fault {
 }
 
 /// Reads every line.
-pub fn parse(text: &str) -> (Vec<Variable>, Vec<Fault>) {
+pub fn parse(text: &str) -> (Vec<EnvVariable>, Vec<LineFault>) {
     let (mut variables, mut faults) = (vec![], vec![]);
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
@@ -35,17 +35,17 @@ pub fn parse(text: &str) -> (Vec<Variable>, Vec<Fault>) {
         let (name, value) = match split(line) {
             Ok(parts) => parts,
             Err(message) => {
-                faults.push(Fault { line: line_number, name: None, message });
+                faults.push(LineFault { line: line_number, name: None, message });
                 continue;
             }
         };
         let name = name.to_owned();
         match read_value(value) {
             Ok((value, has_comment)) => {
-                variables.push(Variable { line: line_number, name, value, has_comment });
+                variables.push(EnvVariable { line: line_number, name, value, has_comment });
             }
             Err(message) => {
-                faults.push(Fault { line: line_number, name: Some(name), message });
+                faults.push(LineFault { line: line_number, name: Some(name), message });
             }
         }
     }

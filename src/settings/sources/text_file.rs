@@ -1,34 +1,31 @@
-//! Text files that people write: settings, `.env`, passwords. All are read in the same way.
+//! Text files that people write: settings, `.env` and passwords. All are read by the same rules.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// Bytes that a file of settings has at most.
+/// The largest size of such a file, in bytes.
 const LARGEST: u64 = 4 << 20;
 
-/// Why a file cannot be read. The text follows the file's name and never repeats what is in it.
+/// Why a file cannot be read. The message follows the file's name, and never repeats the content.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Nothing has this name.
+pub enum TextFileError {
+    /// There is no such file.
     #[error("does not exist")]
     Missing,
-    /// Something has this name, and cannot be read as a text.
+    /// It exists, but cannot be read as text.
     #[error("{0}")]
     Unusable(String),
 }
 
-impl Fault {
-    fn unusable(why: impl Into<String>) -> Fault {
-        Fault::Unusable(why.into())
+impl TextFileError {
+    fn unusable(why: impl Into<String>) -> TextFileError {
+        TextFileError::Unusable(why.into())
     }
 }
 
-/// Reads a file as UTF-8, less a byte order mark.
-///
-/// # Errors
-/// Why that cannot be.
-pub fn read(path: &Path) -> Result<String, Fault> {
+/// Reads a file as UTF-8, without its byte order mark.
+pub fn read(path: &Path) -> Result<String, TextFileError> {
     let open = || {
         let file = File::open(path)?;
         // Windows does not open a directory, Unix does not read it.
@@ -42,26 +39,28 @@ pub fn read(path: &Path) -> Result<String, Fault> {
     let bytes = open().map_err(|error| explain(path, &error))?;
     if bytes.len() as u64 > LARGEST {
         let most = LARGEST >> 20;
-        return Err(Fault::unusable(format!("is larger than {most} MiB, so it is something else")));
+        return Err(TextFileError::unusable(format!(
+            "is larger than {most} MiB, so it is something else"
+        )));
     }
-    decode(bytes).map_err(Fault::Unusable)
+    decode(bytes).map_err(TextFileError::Unusable)
 }
 
-fn explain(path: &Path, error: &io::Error) -> Fault {
+fn explain(path: &Path, error: &io::Error) -> TextFileError {
     if path.is_dir() {
-        return Fault::unusable("is a directory, expected a file");
+        return TextFileError::unusable("is a directory, expected a file");
     }
     if error.kind() == ErrorKind::NotFound {
         return match path.symlink_metadata() {
-            Ok(_) => Fault::unusable("is a link to something that does not exist"),
-            Err(_) => Fault::Missing,
+            Ok(_) => TextFileError::unusable("is a link to something that does not exist"),
+            Err(_) => TextFileError::Missing,
         };
     }
-    Fault::unusable(format!("cannot be read: {error}"))
+    TextFileError::unusable(format!("cannot be read: {error}"))
 }
 
-/// Decodes UTF-8 and takes a byte order mark off. Other encodings are refused, never guessed: a
-/// password with a replaced character would lock the account.
+/// Decodes UTF-8 and removes a byte order mark. Other encodings are refused, never guessed: a
+/// password with a replaced character would lock the account at its broker.
 fn decode(bytes: Vec<u8>) -> Result<String, String> {
     let has_wide_mark = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
     if has_wide_mark || bytes.contains(&0) {

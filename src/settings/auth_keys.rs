@@ -9,16 +9,18 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use secrecy::ExposeSecret;
 
-use super::number;
-use super::reader::{Reader, Setting, text};
+use super::limits::number;
+use super::reader::Reader;
+use super::types::{Setting, text};
 use crate::api::{Key, Scope};
 use crate::mt5::wildcard;
 
 /// The highest rate and burst that a key may have.
 const MOST_REQUESTS: u32 = 1_000_000;
 
-/// The digests that come of the command in the documents when no key was put into it.
+/// The digests that the documented command prints if no key was put into it.
 const EMPTY: [u8; 32] = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
     0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
@@ -36,8 +38,7 @@ pub fn take(reader: &mut Reader) -> Vec<Key> {
     keys
 }
 
-/// Warns of keys that nobody can use: those that have expired, and those for accounts that do not
-/// exist.
+/// Warns of keys that nobody can use, because they have expired or name no account that exists.
 pub fn warn(reader: &mut Reader, keys: &[Key], accounts: &[&str], now: Timestamp) {
     for key in keys {
         let field = |field: &str| format!("auth.keys.{}.{field}", key.name);
@@ -73,13 +74,13 @@ fn key(reader: &mut Reader, name: &str) -> Key {
     }
 }
 
-/// `None`: there is a fault already.
+/// `None`: a fault was noted.
 fn sha256(reader: &mut Reader, key: &str) -> Option<[u8; 32]> {
     let expected = "the SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`";
     if !reader.has(key) {
         reader.missing(key, expected);
     }
-    let digest = parse_digest(&reader.secret(key)?);
+    let digest = parse_digest(reader.secret(key)?.expose_secret());
     match digest {
         None => reader.fault(key, format!("expected {expected}")),
         Some(EMPTY) => reader.fault(key, "it is the digest of an empty text: make a key first"),
@@ -152,7 +153,7 @@ fn cidr(reader: &mut Reader, key: &str) -> Vec<IpNet> {
     networks.unwrap_or_default()
 }
 
-/// Two keys with one digest are one key, of which only one could have its scopes.
+/// Refuses two entries for one key: only one of them could give it its scopes.
 fn refuse_same_key(reader: &mut Reader, keys: &[Key]) {
     let mut seen = HashMap::new();
     for key in keys.iter().filter(|key| key.sha256 != [0; 32]) {
@@ -178,7 +179,7 @@ impl Setting for Expiry {
         if let Ok(moment) = text.parse() {
             return Some(Expiry(moment));
         }
-        // A civil date would also be read from the beginning of something longer.
+        // jiff would also parse a date at the beginning of a longer text.
         let day: Date = (text.len() == "2027-01-31".len()).then(|| text.parse().ok())??;
         let midnight = day.tomorrow().ok()?.at(0, 0, 0, 0);
         TimeZone::UTC.to_timestamp(midnight).ok().map(Expiry)

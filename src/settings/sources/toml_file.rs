@@ -1,4 +1,4 @@
-//! TOML, read so that no error repeats what stands in the file: a password may be where the fault
+//! TOML, parsed so that no error repeats a part of the file: a password may stand where the fault
 //! is.
 
 use std::collections::BTreeSet;
@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use config::{Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-/// Every setting stands in here as `name = …`.
-const DOCUMENTED: &str = include_str!("../../settings/default.toml");
+/// The documented settings: each one stands in this file as `name = …`.
+const DOCUMENTED: &str = include_str!("../../../settings/default.toml");
 
-/// What a file says: dotted keys with their values. A table without entries is a value, too.
+/// Dotted keys with their values. An empty table is a value, too.
 pub type Entries = Vec<(String, Value)>;
 
 /// Reads a file's text.
@@ -22,8 +22,8 @@ pub fn parse(text: &str) -> Result<Entries, Vec<String>> {
     let mut faults: Vec<String> = vec![];
     let mut lines = BTreeSet::new();
     for error in errors {
-        let position = Position::of(text, error.span().map_or(0, |span| span.start));
-        // What follows on the same line is probably not meant.
+        let position = TextPosition::of(text, error.span().map_or(0, |span| span.start));
+        // Further errors on the same line are probably consequences of the first.
         if lines.insert(position.line) {
             faults.push(format!("{position}: {}", explain(&position, error.message())));
         }
@@ -42,7 +42,7 @@ fn flatten(
     entries: &mut Entries,
     faults: &mut Vec<String>,
 ) {
-    // Symbols have dots, names do not: a dot separates names.
+    // Symbols may contain dots. Other names must not, because a dot separates them.
     let takes_dots = section.ends_with(".bars");
     for (name, value) in table {
         let start = name.span().start;
@@ -51,7 +51,7 @@ fn flatten(
             && !name.contains(char::is_control)
             && (takes_dots || !name.contains('.'));
         if !is_name {
-            let position = Position::of(text, start);
+            let position = TextPosition::of(text, start);
             let why = "a name in quotes is empty or has a dot or a control character";
             faults.push(format!("{position}: {why}"));
             continue;
@@ -70,7 +70,8 @@ fn flatten(
 fn convert(value: DeValue<'_>) -> Value {
     let kind = match value {
         DeValue::String(text) => ValueKind::String(text.into_owned()),
-        // A number that does not fit is none; what takes it says what it expects.
+        // A number that does not fit becomes nothing, and the setting's own error says what is
+        // expected.
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(ValueKind::Nil, ValueKind::I64),
         DeValue::Float(number) => number.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),
@@ -79,28 +80,28 @@ fn convert(value: DeValue<'_>) -> Value {
         DeValue::Array(items) => {
             ValueKind::Array(items.into_iter().map(|item| convert(item.into_inner())).collect())
         }
-        // In a list; no setting is a list of tables.
+        // A table in a list: no setting is a list of tables.
         DeValue::Table(_) => ValueKind::Nil,
     };
     Value::new(None, kind)
 }
 
-/// A place in a text, and what may be told of it.
-struct Position<'a> {
+/// A position in a text, and what may be told about it.
+struct TextPosition<'a> {
     line: usize,
     column: usize,
-    /// The setting that the line is about.
+    /// The setting that the line assigns.
     key: Option<&'a str>,
-    /// What stands at the place.
+    /// The text from there on.
     rest: &'a str,
 }
 
-impl<'a> Position<'a> {
-    fn of(text: &'a str, offset: usize) -> Position<'a> {
+impl<'a> TextPosition<'a> {
+    fn of(text: &'a str, offset: usize) -> TextPosition<'a> {
         let offset = text.floor_char_boundary(offset);
         let (before, rest) = text.split_at(offset);
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        Position {
+        TextPosition {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             key: setting_of(text[line_start..].lines().next().unwrap_or_default()),
@@ -109,7 +110,7 @@ impl<'a> Position<'a> {
     }
 }
 
-impl std::fmt::Display for Position<'_> {
+impl std::fmt::Display for TextPosition<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)?;
         match self.key {
@@ -119,8 +120,8 @@ impl std::fmt::Display for Position<'_> {
     }
 }
 
-/// The last name in `accounts.main.password = …`, if it is a setting's. What stands where a name
-/// belongs may be a secret in the wrong place.
+/// The last name in `accounts.main.password = …`, if a setting has that name. Anything else there
+/// may be a misplaced secret.
 fn setting_of(line: &str) -> Option<&str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (path, _) = line.split_once('=')?;
@@ -129,8 +130,8 @@ fn setting_of(line: &str) -> Option<&str> {
     (!name.is_empty() && documented.any(|documented| documented == Some(name))).then_some(name)
 }
 
-/// Says in our own words what the parser found: its text might repeat a part of the file.
-fn explain(position: &Position<'_>, message: &str) -> &'static str {
+/// Explains the parser's message in words of our own: its text may repeat a part of the file.
+fn explain(position: &TextPosition<'_>, message: &str) -> &'static str {
     match position.rest.chars().next() {
         Some('“' | '”' | '„' | '‘' | '’' | '‚' | '«' | '»') => {
             return "a typographic quotation mark: write \" or '";
@@ -151,7 +152,7 @@ fn explain(position: &Position<'_>, message: &str) -> &'static str {
 
 const MUST_BE_QUOTED: &str = "must be quoted";
 
-/// What the parser's messages mean, by parts of them.
+/// Explanations of the parser's messages, found by parts of them.
 const EXPLANATIONS: [(&[&str], &str); 13] = [
     (
         &["escape", "unicode"],

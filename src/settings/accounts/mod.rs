@@ -1,0 +1,138 @@
+//! `[accounts]`: the accounts and their terminals.
+
+mod clock;
+mod conflicts;
+mod password;
+mod simulator;
+mod worker;
+
+use std::sync::Arc;
+
+use self::conflicts::{ParsedAccount, TerminalIdentity, refuse_conflicts};
+use super::limits::{HOUR, choice, number, positive, required_choice};
+use super::reader::Reader;
+use super::sections::SendLimits;
+use crate::pool::AccountOptions;
+use crate::terminal::{self, Launch};
+
+/// The account that exists when no source names one.
+const DEMO: &str = "demo";
+
+/// The kind of a terminal.
+#[derive(Clone, Copy, PartialEq)]
+enum TerminalKind {
+    Simulator,
+    Worker,
+}
+
+const KINDS: [(&str, TerminalKind); 2] =
+    [("simulator", TerminalKind::Simulator), ("worker", TerminalKind::Worker)];
+
+/// Takes every account.
+pub fn take(reader: &mut Reader, send_within: SendLimits) -> Vec<AccountOptions> {
+    let mut names = reader.names("accounts");
+    let demo = names.is_empty();
+    if demo {
+        names.insert(DEMO.to_owned());
+    }
+    let accounts: Vec<ParsedAccount> =
+        names.iter().map(|name| account(reader, name, demo, send_within)).collect();
+    refuse_conflicts(reader, &accounts);
+    accounts.into_iter().map(|account| account.options).collect()
+}
+
+fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits) -> ParsedAccount {
+    let section = format!("accounts.{name}");
+    let field = |field: &str| format!("{section}.{field}");
+    if !is_name(name) {
+        reader.fault(
+            &section,
+            "expected a name of lower-case letters and digits, with single underscores between",
+        );
+    }
+    let (login, server) = if demo {
+        (
+            reader.value(&field("login"), 5001),
+            reader.value(&field("server"), "Demo-Server".to_owned()),
+        )
+    } else {
+        (login(reader, &field("login")), server(reader, &field("server")))
+    };
+    let has_password = reader.has(&field("password")) || reader.has(&field("password_file"));
+    let password = password::take(reader, &section);
+    let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
+    let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
+    let kind_key = field("terminal.kind");
+    let kind = if demo {
+        Some(choice(reader, &kind_key, &KINDS))
+    } else {
+        required_choice(reader, &kind_key, &KINDS)
+    };
+    let trade = reader.value(&field("trade"), kind == Some(TerminalKind::Simulator));
+    let send_within_close = positive(reader, &field("send_within_close"), send_within.close, HOUR);
+    let send_within = positive(reader, &field("send_within"), send_within.any, HOUR);
+    let clock = clock::take(reader, &field("server_time_zone"));
+    if kind.is_none() {
+        // The kind decides which settings are allowed there.
+        reader.skip(&field("terminal"));
+    }
+    let (launcher, terminal): (Arc<dyn Launch>, _) = match kind {
+        Some(TerminalKind::Worker) => {
+            if !has_password {
+                reader.missing(&field("password"), "`password` or `password_file`");
+            }
+            let password = password.unwrap_or_default();
+            let options = worker::options(reader, name, login, server.clone(), password);
+            worker::warn_of_python(reader, &field("terminal.python"), &options.python);
+            worker::check_sessions(reader, &field("sessions"), sessions, &options);
+            let terminal = TerminalIdentity::of(&options);
+            (Arc::new(terminal::worker::Launcher(options)), Some(terminal))
+        }
+        Some(TerminalKind::Simulator) | None => {
+            let options = simulator::options(reader, &section, login, server.clone());
+            if trade && let Some(warning) = simulator::latency_warning(send_within, options.latency)
+            {
+                reader.warn(&field("terminal.latency"), warning);
+            }
+            (Arc::new(terminal::simulator::Launcher::new(options)), None)
+        }
+    };
+    let options = AccountOptions {
+        name: name.to_owned(),
+        login,
+        server,
+        sessions,
+        queue,
+        trade,
+        send_within,
+        send_within_close,
+        clock,
+        launcher,
+    };
+    ParsedAccount { options, terminal }
+}
+
+fn is_name(name: &str) -> bool {
+    name.split('_').all(|part| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
+}
+
+/// Takes the account's number. 0: a fault was noted.
+fn login(reader: &mut Reader, key: &str) -> u64 {
+    let login = reader.required(key);
+    if login == Some(0) {
+        reader.fault(key, "expected the account's number at its broker, which is above 0");
+    }
+    login.unwrap_or_default()
+}
+
+/// Takes the broker's server. Empty: a fault was noted.
+fn server(reader: &mut Reader, key: &str) -> String {
+    let server: Option<String> = reader.required(key);
+    if server.as_ref().is_some_and(|server| server.trim().is_empty()) {
+        reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
+    }
+    server.unwrap_or_default()
+}

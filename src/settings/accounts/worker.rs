@@ -1,0 +1,122 @@
+//! A terminal behind a Python worker: `terminal.kind = "worker"`.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::settings::limits::{HOUR, positive};
+use crate::settings::reader::Reader;
+use crate::terminal::worker;
+
+/// The package that MetaQuotes publishes.
+const MODULE: &str = "MetaTrader5";
+
+pub fn options(
+    reader: &mut Reader,
+    account: &str,
+    login: u64,
+    server: String,
+    password: SecretString,
+) -> worker::Options {
+    let field = |field: &str| format!("accounts.{account}.terminal.{field}");
+    let python = reader.value(&field("python"), vec!["python".to_owned()]);
+    if python.first().is_none_or(String::is_empty) {
+        reader.fault(
+            &field("python"),
+            "expected a command, such as \"python\" or [\"wine64\", \"python.exe\"]",
+        );
+    }
+    let module = reader.value(&field("module"), MODULE.to_owned());
+    if !is_module(&module) {
+        reader.fault(
+            &field("module"),
+            "expected a Python module such as \"MetaTrader5\", or \"package:Attribute\"",
+        );
+    }
+    let connect = connect(reader, &field("connect"));
+    if connect.is_some() && !module.contains(':') {
+        let message = format!(
+            "`{}` names no attribute that it is passed to, such as \"mt5linux:MetaTrader5\"",
+            field("module")
+        );
+        reader.fault(&field("connect.host"), message);
+    }
+    worker::Options {
+        account: account.to_owned(),
+        login,
+        password,
+        server,
+        python,
+        module,
+        connect,
+        path: reader.optional(&field("path")),
+        portable: reader.value(&field("portable"), false),
+        init_timeout: positive(reader, &field("init_timeout"), Duration::from_secs(60), HOUR),
+    }
+}
+
+fn is_module(module: &str) -> bool {
+    let is_identifier = |name: &str| {
+        name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let (path, attribute) = module.split_once(':').unwrap_or((module, "attribute"));
+    path.split('.').all(is_identifier) && is_identifier(attribute)
+}
+
+/// Takes the address of a remote terminal. `None`: there is none, or a fault was noted.
+fn connect(reader: &mut Reader, section: &str) -> Option<worker::Connect> {
+    if !reader.has_section(section) {
+        return None;
+    }
+    let (host_key, port_key) = (format!("{section}.host"), format!("{section}.port"));
+    let host: Option<String> = reader.required(&host_key);
+    let is_host =
+        |host: &String| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    if host.as_ref().is_some_and(|host| !is_host(host)) {
+        reader.fault(&host_key, "expected a host name or an address, such as \"127.0.0.1\"");
+    }
+    let port: Option<u64> = reader.required(&port_key);
+    let (host, port) = host.zip(port)?;
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Some(worker::Connect { host, port }),
+        _ => {
+            reader.fault(&port_key, "expected a port from 1 to 65535");
+            None
+        }
+    }
+}
+
+/// Warns if Python cannot be found. It is no fault, because it may still be installed.
+pub fn warn_of_python(reader: &mut Reader, key: &str, python: &[String]) {
+    let Some(program) = python.first() else {
+        return;
+    };
+    if let Err(fault) = which::which(program) {
+        let message = format!(
+            "{program:?} cannot be run ({fault}): install it, or write where it is, such as \
+             'C:\\Python\\python.exe'"
+        );
+        reader.warn(key, message);
+    }
+}
+
+/// Refuses more sessions than there are terminals: MT5 runs one terminal per data directory.
+pub fn check_sessions(reader: &mut Reader, key: &str, sessions: usize, options: &worker::Options) {
+    if sessions < 2 {
+        return;
+    }
+    if options.portable && options.path.is_some() {
+        reader.fault(
+            key,
+            "a portable terminal is one terminal: expected 1, or a `terminal.module` that reaches \
+             several without `terminal.path`",
+        );
+    } else if options.module == MODULE {
+        let message = format!(
+            "`{MODULE}` reaches one terminal, which all {sessions} sessions would share: probably 1 \
+             is meant"
+        );
+        reader.warn(key, message);
+    }
+}

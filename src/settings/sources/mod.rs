@@ -1,0 +1,210 @@
+//! The sources of settings: files, `.env`, the environment and the command line.
+//!
+//! A later source overrides an earlier one, key by key. Each value keeps its source, so that every
+//! fault and `check-config` can name it.
+
+mod dotenv;
+pub mod text_file;
+mod toml_file;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{Environment, Map, Source as _, Value, ValueKind};
+
+use self::text_file::TextFileError;
+use self::variables::{PREFIX, is_ours, misspelt};
+use super::fault::SettingFault;
+
+/// The settings file that is read if it exists.
+const DEFAULT_FILE: &str = "settings/default.toml";
+
+/// The file of environment variables that is read if it exists.
+const ENV_FILE: &str = ".env";
+
+/// A source of settings.
+#[derive(Debug)]
+pub struct SettingSource {
+    /// Its name in faults and in `check-config`.
+    pub name: String,
+    /// Its path, if it is a file.
+    pub file: Option<PathBuf>,
+}
+
+impl SettingSource {
+    /// The directory that its relative paths are relative to. `None`: the working directory.
+    pub fn directory(&self) -> Option<&Path> {
+        self.file.as_deref()?.parent()
+    }
+}
+
+/// A value and its source.
+#[derive(Debug, Clone)]
+pub struct SourcedValue {
+    pub value: Value,
+    pub source: Arc<SettingSource>,
+}
+
+/// Every value by its dotted key.
+#[derive(Debug, Default)]
+pub struct Layers {
+    pub values: BTreeMap<String, SourcedValue>,
+    /// Sources, or parts of them, that cannot be read.
+    pub faults: Vec<SettingFault>,
+    pub warnings: Vec<SettingFault>,
+}
+
+impl Layers {
+    /// Reads every source below `directory`.
+    pub fn read(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
+    ) -> Layers {
+        let mut layers = Layers::default();
+        layers.toml_file(&directory.join(DEFAULT_FILE), DEFAULT_FILE, Presence::Optional);
+        if let Some(file) = file {
+            layers.toml_file(file, &file.display().to_string(), Presence::Required);
+        }
+        layers.env_file(&directory.join(ENV_FILE));
+        layers.environment(environment);
+        layers.command_line(command_line);
+        layers
+    }
+
+    fn fault(&mut self, source: &str, message: impl Into<String>) {
+        let (key, origin) = (String::new(), source.to_owned());
+        self.faults.push(SettingFault { key, origin, message: message.into() });
+    }
+
+    fn text(&mut self, path: &Path, source: &str, presence: Presence) -> Option<String> {
+        match text_file::read(path) {
+            Ok(text) => Some(text),
+            Err(TextFileError::Missing) if presence == Presence::Optional => None,
+            Err(fault) => {
+                self.fault(source, format!("the file {fault}"));
+                None
+            }
+        }
+    }
+
+    fn toml_file(&mut self, path: &Path, source: &str, presence: Presence) {
+        let Some(text) = self.text(path, source, presence) else {
+            return;
+        };
+        match toml_file::parse(&text) {
+            Ok(entries) => self.add(entries, source, Some(path)),
+            Err(faults) => faults.into_iter().for_each(|fault| self.fault(source, fault)),
+        }
+    }
+
+    fn env_file(&mut self, path: &Path) {
+        let Some(text) = self.text(path, ENV_FILE, Presence::Optional) else {
+            return;
+        };
+        let (variables, faults) = dotenv::parse(&text);
+        for dotenv::LineFault { line, name, message } in faults {
+            // A name that is not ours may be a misplaced secret.
+            let name = name.filter(|name| is_ours(name)).map(|name| format!(", `{name}`"));
+            let name = name.unwrap_or_default();
+            self.fault(ENV_FILE, format!("line {line}{name}: {message}"));
+        }
+        for variable in variables.iter().filter(|variable| variable.has_comment) {
+            if is_ours(&variable.name) {
+                let message = format!(
+                    "line {}: the value includes everything from ` #` on; a comment needs a line of \
+                     its own, and quotes around the value say that it is meant",
+                    variable.line
+                );
+                self.warn(&variable.name, ENV_FILE, message);
+            }
+        }
+        let variables = variables.into_iter().map(|variable| (variable.name, variable.value));
+        self.variables(variables.collect(), ENV_FILE, Some(path));
+    }
+
+    fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        const ENVIRONMENT: &str = "environment";
+        let mut texts = vec![];
+        for (name, value) in variables {
+            let name = name.to_string_lossy();
+            match value.into_string() {
+                Ok(value) => texts.push((name.into_owned(), value)),
+                Err(_) if is_ours(&name) => {
+                    self.fault(ENVIRONMENT, format!("the value of `{name}` is not Unicode"));
+                }
+                // Not a setting of the gateway.
+                Err(_) => {}
+            }
+        }
+        self.variables(texts, ENVIRONMENT, None);
+    }
+
+    fn variables(&mut self, variables: Vec<(String, String)>, source: &str, file: Option<&Path>) {
+        let mut ours: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for (name, value) in variables {
+            if let Some(meant) = misspelt(&name) {
+                let message = format!(
+                    "is not read: two underscores separate the parts of a name: write `{meant}`"
+                );
+                self.warn(&name, source, message);
+            }
+            if is_ours(&name)
+                && let Some((other, _)) =
+                    ours.insert(name.to_ascii_lowercase(), (name.clone(), value))
+            {
+                let names = if other == name { String::new() } else { format!(" as `{other}`") };
+                self.fault(source, format!("`{name}` is set twice{names}"));
+            }
+        }
+        let environment = Environment::with_prefix(PREFIX)
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(ours.into_values().collect::<Map<String, String>>()));
+        match environment.collect() {
+            Ok(map) => self.add(map, source, file),
+            Err(_) => self.fault(source, "cannot be read as settings"),
+        }
+    }
+
+    fn command_line(&mut self, settings: &[(&str, String)]) {
+        let entry = |(key, text): &(&str, String)| ((*key).to_owned(), text.as_str().into());
+        self.add(settings.iter().map(entry), "command line", None);
+    }
+
+    fn warn(&mut self, key: &str, source: &str, message: String) {
+        self.warnings.push(SettingFault {
+            key: key.to_owned(),
+            origin: source.to_owned(),
+            message,
+        });
+    }
+
+    fn add(
+        &mut self,
+        entries: impl IntoIterator<Item = (String, Value)>,
+        source: &str,
+        file: Option<&Path>,
+    ) {
+        let source =
+            Arc::new(SettingSource { name: source.to_owned(), file: file.map(Path::to_path_buf) });
+        for (key, value) in entries {
+            // An empty table removes nothing of an earlier source.
+            let is_table = matches!(value.kind, ValueKind::Table(_));
+            if !(is_table && self.values.contains_key(&key)) {
+                self.values.insert(key, SourcedValue { value, source: source.clone() });
+            }
+        }
+    }
+}
+
+/// Whether a source must be there.
+#[derive(Clone, Copy, PartialEq)]
+enum Presence {
+    Optional,
+    Required,
+}
