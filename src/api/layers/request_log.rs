@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
 
-use super::admission::{Admission, is_for_any_host};
+use super::admission::{Admission, check_size, is_for_any_host};
 use super::bodies::{RecordedBody, RequestBody, TrackedBody};
 use super::client_address::client_address;
 use super::request_record::RequestRecord;
@@ -62,13 +62,15 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let client = client_address(self.peer, &parts.headers, &self.app.options.trusted_proxies);
-        let peer = match client {
-            Ok(client) => client,
+        let trusted = &self.app.options.trusted_proxies;
+        let client = check_size(&parts.headers)
+            .and_then(|()| client_address(self.peer, &parts.headers, trusted));
+        let (peer, headers) = match client {
+            Ok(client) => (client, parts.headers.clone()),
             Err(problem) => {
-                // Refused below, where CORS sees it.
+                // `AdmissionService` answers it, below CORS. Nobody reads these headers.
                 parts.extensions.insert(problem);
-                self.peer
+                (self.peer, HeaderMap::new())
             }
         };
         let context = Arc::new(RequestContext::new(
@@ -76,7 +78,7 @@ where
             peer,
             parts.method.clone(),
             parts.uri.clone(),
-            parts.headers.clone(),
+            headers,
         ));
         let record = RequestRecord::new(self.app.clone(), self.unmatched.clone(), context.clone());
         let (version, under_way) = (parts.version, self.activity.begin());
@@ -99,7 +101,7 @@ where
         };
         Box::pin(async move {
             let response = answer.await.unwrap_or_else(|never| match never {});
-            let response = if version < http::Version::HTTP_11 && has_open_end(&context, &response)
+            let response = if version < Version::HTTP_11 && has_open_end(&context, &response)
             {
                 let detail = "HTTP/1.0 cannot tell a whole answer from one that breaks off: ask for \
                               this one with HTTP/1.1";
@@ -108,11 +110,11 @@ where
                 response
             };
             let mut response = finish(response, &context, record);
-            if version <= http::Version::HTTP_11 && !context.is_received_whole() {
+            if version <= Version::HTTP_11 && !context.is_received_whole() {
                 // hyper closes the connection unless the rest of the body has arrived already.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let is_http_2 = version == http::Version::HTTP_2;
+            let is_http_2 = version == Version::HTTP_2;
             Ok(response.map(|body| TrackedBody::new(body, is_http_2, under_way)))
         })
     }
@@ -174,9 +176,9 @@ pub fn refuse_head(
         _ => Problem::invalid("the request's head is not HTTP"),
     };
     let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
-    let headers = http::HeaderMap::new();
+    let headers = HeaderMap::new();
     let context =
-        RequestContext::new(request_id(&headers), peer, method, http::Uri::default(), headers);
+        RequestContext::new(request_id(&headers), peer, method, Uri::default(), headers);
     let request_id = context.request_id.clone();
     let body = problem.body(&request_id);
     let mut record = RequestRecord::new(app.clone(), unmatched.clone(), Arc::new(context));
@@ -188,7 +190,7 @@ pub fn refuse_head(
 }
 
 /// The client's own id if it is short and plain, else a new one.
-fn request_id(headers: &http::HeaderMap) -> Arc<str> {
+fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let given = given.filter(|id| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())

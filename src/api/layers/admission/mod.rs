@@ -15,5 +15,5 @@ mod coding;
 mod head;
 mod service;
 
-pub use self::head::{Admission, is_for_any_host};
+pub use self::head::{Admission, check_size, is_for_any_host};
 pub use self::service::AdmissionService;
