@@ -74,8 +74,8 @@ impl Settings {
     /// `file` is that of `--config`, and `command_line` has settings by their keys.
     ///
     /// # Errors
-    /// Every fault. If a source cannot be read, nothing else is checked, because its settings would seem to
-    /// be missing.
+    /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
+    /// seem to be missing.
     pub fn load(
         directory: &Path,
         file: Option<&Path>,

@@ -34,8 +34,7 @@ const LONGEST_TEXT: usize = 400;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Noted)]
 pub struct LoggedEvent {
-    /// Unique, and higher than that of every earlier event: unix microseconds, or the next free
-    /// number.
+    /// Unique, and higher than that of every earlier event: unix microseconds, or the next free number.
     #[schema(example = 1_795_604_613_000_001_u64)]
     pub id: u64,
     /// When, RFC 3339.

@@ -23,25 +23,25 @@ use crate::api::problem::{Problem, ProblemType};
 use crate::pool::history::{HistoryPage, HistoryPages};
 use crate::pool::{CallContext, CallError};
 
-/// Rows that are written at once: about a millisecond of work.
+/// Rows that are encoded at once: about a millisecond of work.
 const CHUNK: usize = 4_096;
 
-/// Rows up to which an answer goes out in one, with its length.
+/// The most rows of an answer that goes out in one, with its length.
 const WHOLE: usize = 2_000;
 
-/// What is known of an answer beside its rows.
+/// What is known about the rows of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// Whether times are UTC.
     pub utc: bool,
-    /// Whether the rows are of a past that does not change any more.
+    /// Whether the rows are of a past that can no longer change, so that the answer gets an `ETag`.
     pub closed: bool,
 }
 
-/// Answers with rows that are all there.
+/// Answers with rows that are in memory.
 ///
 /// # Errors
-/// If they cannot be written.
+/// If they cannot be encoded, or `If-None-Match` cannot be parsed.
 pub async fn answer<T: Table>(
     call: &AuthorizedRequest,
     format: Format,
@@ -51,7 +51,7 @@ pub async fn answer<T: Table>(
     stream(call, format, facts, SinglePage(Some(rows))).await
 }
 
-/// Rows that came in one piece.
+/// Rows that are one page.
 struct SinglePage<T>(Option<T>);
 
 impl<T: Table> HistoryPages for SinglePage<T> {
@@ -66,37 +66,37 @@ impl<T: Table> HistoryPages for SinglePage<T> {
     }
 }
 
-/// Answers with rows that come in pieces, the first of them before the status
-/// is sent.
+/// Answers with rows that come in pages. The first page is fetched before the status is sent, so
+/// that its failure is a problem; a later failure breaks the connection.
 ///
 /// # Errors
-/// If the first piece cannot be had.
+/// If the first page cannot be fetched or encoded, or `If-None-Match` cannot be parsed.
 pub async fn stream<P>(
     call: &AuthorizedRequest,
     format: Format,
     facts: Facts,
-    mut pieces: P,
+    mut pages: P,
 ) -> Result<Response, Problem>
 where
     P: HistoryPages + Send + 'static,
     P::Rows: Table,
 {
-    let first = pieces.next(call.call_context()).await?;
-    let (rows, age) = first.map_or((None, None), |piece| (Some(piece.rows), piece.age));
-    let whole = pieces.is_done();
+    let first = pages.next(call.call_context()).await?;
+    let (rows, age) = first.map_or((None, None), |page| (Some(page.rows), page.age));
+    let whole = pages.is_done();
     let length = rows.as_ref().map_or(0, Table::row_count);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     if whole && facts.closed {
-        let tag = tag(format, facts, rows.as_ref()).await.map_err(unwritable)?;
+        let tag = entity_tag(format, facts, rows.as_ref()).await.map_err(not_encodable)?;
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         let known = call.context.header_list(&IF_NONE_MATCH)?;
         let mut known = known.into_iter();
         let unchanged = known.find(|one| one.trim_start_matches("W/") == tag || *one == "*");
-        // The tag of a compressed answer is a weak one, and stays so in the answer that it is good.
+        // A client that has the tag of a compressed answer has a weak one, and gets that one back.
         let tag = unchanged.filter(|one| one.starts_with("W/")).unwrap_or(&tag);
-        headers.insert(ETAG, HeaderValue::from_str(tag).map_err(unwritable)?);
+        headers.insert(ETAG, HeaderValue::from_str(tag).map_err(not_encodable)?);
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age.as_secs()));
         }
@@ -108,19 +108,19 @@ where
             return Ok(response);
         }
     }
-    let mut encoder = Encoder::<P::Rows>::new(format, facts.utc).map_err(unwritable)?;
+    let mut encoder = Encoder::<P::Rows>::new(format, facts.utc).map_err(not_encodable)?;
     let mut response = if whole && length <= WHOLE {
         let mut body = match &rows {
-            Some(rows) => encoder.write(rows, 0..length).map_err(unwritable)?,
+            Some(rows) => encoder.write(rows, 0..length).map_err(not_encodable)?,
             None => Vec::new(),
         };
-        body.extend(encoder.finish().map_err(unwritable)?);
+        body.extend(encoder.finish().map_err(not_encodable)?);
         Response::new(body.into())
     } else {
         let (chunks, mut arriving) = mpsc::channel(2);
         let call = call.clone();
         tokio::spawn(async move {
-            let end = match pour(&call, encoder, rows, pieces, &chunks).await {
+            let end = match encode_pages(&call, encoder, rows, pages, &chunks).await {
                 Ok(()) => AnswerChunk::End,
                 Err(fault) => {
                     warn!(request_id = &*call.context.request_id, %fault, "answer broken off");
@@ -134,66 +134,66 @@ where
                 Some(AnswerChunk::Rows(bytes)) => Some(Ok(bytes)),
                 Some(AnswerChunk::End) => None,
                 Some(AnswerChunk::Broken(fault)) => Some(Err(fault)),
-                // The task that writes was ended with the gateway.
+                // The encoding task ended with the gateway.
                 None => Some(Err(BrokenAnswer::Cut)),
             })
         });
-        // What compresses may ask once more.
+        // The compression layer may poll once more after the end.
         warp::reply::stream(body.fuse()).into_response()
     };
     *response.headers_mut() = headers;
     Ok(response)
 }
 
-/// A part of an answer on its way to the connection. Only what ends with [`AnswerChunk::End`] is
-/// whole.
+/// A part of an answer on its way to the connection. An answer without [`AnswerChunk::End`] is not
+/// complete.
 enum AnswerChunk {
     Rows(Bytes),
     End,
     Broken(BrokenAnswer),
 }
 
-/// Why an answer ends in the middle.
+/// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
 enum BrokenAnswer {
     #[error("{0}")]
-    Unwritable(String),
+    NotEncodable(String),
     #[error("the gateway stopped")]
     Cut,
     #[error("the key of the client has expired")]
     KeyExpired,
-    #[error("a later piece has no answer: {0}")]
+    #[error("a later page could not be fetched: {0}")]
     Call(#[from] CallError),
 }
 
-/// Writes pieces as they come, for as long as the client takes them.
-async fn pour<P: HistoryPages>(
+/// Encodes pages as they come, as long as the client reads.
+async fn encode_pages<P: HistoryPages>(
     call: &AuthorizedRequest,
     mut encoder: Encoder<P::Rows>,
     mut rows: Option<P::Rows>,
-    mut pieces: P,
+    mut pages: P,
     chunks: &mpsc::Sender<AnswerChunk>,
 ) -> Result<(), BrokenAnswer>
 where
     P::Rows: Table,
 {
-    let broken = |error: EncodeError| BrokenAnswer::Unwritable(error.to_string());
-    while let Some(piece) = rows {
-        let length = piece.row_count();
+    let broken = |error: EncodeError| BrokenAnswer::NotEncodable(error.to_string());
+    while let Some(page) = rows {
+        let length = page.row_count();
         for start in (0..length).step_by(CHUNK) {
             if call.is_key_expired() {
                 return Err(BrokenAnswer::KeyExpired);
             }
             let range = start..(start + CHUNK).min(length);
-            let chunk = encoder.write(&piece, range).map_err(broken)?;
+            let chunk = encoder.write(&page, range).map_err(broken)?;
             if !chunk.is_empty() && chunks.send(AnswerChunk::Rows(chunk.into())).await.is_err() {
                 return Ok(());
             }
         }
-        drop(piece);
+        drop(page);
         let context = call.renewed_context();
         rows = tokio::select! {
-            piece = pieces.next(&context) => piece?.map(|piece| piece.rows),
+            page = pages.next(&context) => page?.map(|page| page.rows),
             () = chunks.closed() => return Ok(()),
         };
     }
@@ -204,8 +204,8 @@ where
     Ok(())
 }
 
-/// Names the content, so that a client can ask whether it is still the same.
-async fn tag<T: Table>(
+/// The entity tag of the rows in a format.
+async fn entity_tag<T: Table>(
     format: Format,
     facts: Facts,
     rows: Option<&T>,
@@ -221,6 +221,6 @@ async fn tag<T: Table>(
     Ok(format!("\"{}-{:016x}\"", format.name(), hasher.finish()))
 }
 
-fn unwritable(error: impl std::fmt::Display) -> Problem {
+fn not_encodable(error: impl std::fmt::Display) -> Problem {
     Problem::new(ProblemType::Internal, format!("the answer could not be written: {error}"))
 }

@@ -1,11 +1,14 @@
 //! The format that a client accepts.
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use crate::api::context::{AuthorizedRequest, shorten};
 use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
 
 /// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Format {
     /// A list of objects.
     Json,
@@ -19,16 +22,11 @@ pub enum Format {
 
 impl Format {
     /// Every format. Clients that accept any get the first.
-    pub const ALL: [Format; 4] = [Format::Json, Format::Arrow, Format::Parquet, Format::Csv];
+    pub const ALL: &'static [Format] = Format::VARIANTS;
 
     /// Its name in the parameter `format`.
     pub fn name(self) -> &'static str {
-        match self {
-            Format::Json => "json",
-            Format::Arrow => "arrow",
-            Format::Parquet => "parquet",
-            Format::Csv => "csv",
-        }
+        self.into()
     }
 
     /// Its media type in `Accept`.
@@ -55,11 +53,10 @@ impl Format {
     /// 406 if there is no such format, or the two disagree.
     pub fn take(call: &AuthorizedRequest, parameters: &mut Parameters) -> Result<Format, Problem> {
         if let Some(name) = parameters.optional::<String>("format")? {
-            let is_named = |format: &Format| format.name().eq_ignore_ascii_case(&name);
-            let known = Format::ALL.into_iter().find(is_named);
-            let format = known.ok_or_else(|| {
+            let format: Format = name.parse().map_err(|_| {
                 let name = shorten(&name);
-                let names = Format::ALL.map(Format::name).join(", ");
+                let names: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+                let names = names.join(", ");
                 let detail = format!("parameter `format`: expected {names}, got {name:?}");
                 Problem::new(ProblemType::NotAcceptable, detail)
             })?;
@@ -75,14 +72,15 @@ impl Format {
             };
         }
         let mut best = (0.0, None);
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let quality = call.quality(format.media_type())?;
             if quality > best.0 {
                 best = (quality, Some(format));
             }
         }
         best.1.ok_or_else(|| {
-            let types = Format::ALL.map(Format::media_type).join(", ");
+            let types: Vec<&str> = Format::ALL.iter().map(|format| format.media_type()).collect();
+            let types = types.join(", ");
             Problem::new(ProblemType::NotAcceptable, format!("this route answers {types}"))
         })
     }

@@ -16,8 +16,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// address, or writes nonsense, that proxy counts as the client.
 ///
 /// # Errors
-/// 400 if the two headers name different clients. A proxy that writes one of them may pass on the other as
-/// the client sent it, so neither can be trusted then.
+/// 400 if the two headers name different clients. A proxy that writes one of them may pass on the
+/// other as the client sent it, so neither can be trusted then.
 pub fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,

@@ -9,6 +9,10 @@
 //!
 //! A problem travels from wherever it arises to the outermost layer, in the extensions of the
 //! response, because only that layer knows the request id and writes problem bodies.
+//!
+//! CORS and compression are tower-http's. Its request ids, panics, body limits and timeouts are not
+//! used: it takes any id that a client sends, boxes every body to catch panics, and answers 408 and
+//! 413 without a problem, where a trade needs its own answer.
 
 pub mod admission;
 mod bodies;

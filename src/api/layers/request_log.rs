@@ -101,8 +101,7 @@ where
         };
         Box::pin(async move {
             let response = answer.await.unwrap_or_else(|never| match never {});
-            let response = if version < Version::HTTP_11 && has_open_end(&context, &response)
-            {
+            let response = if version < Version::HTTP_11 && has_open_end(&context, &response) {
                 let detail = "HTTP/1.0 cannot tell a whole answer from one that breaks off: ask for \
                               this one with HTTP/1.1";
                 Problem::invalid(detail).into_response_of()
@@ -177,8 +176,7 @@ pub fn refuse_head(
     };
     let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
     let headers = HeaderMap::new();
-    let context =
-        RequestContext::new(request_id(&headers), peer, method, Uri::default(), headers);
+    let context = RequestContext::new(request_id(&headers), peer, method, Uri::default(), headers);
     let request_id = context.request_id.clone();
     let body = problem.body(&request_id);
     let mut record = RequestRecord::new(app.clone(), unmatched.clone(), Arc::new(context));

@@ -274,8 +274,8 @@ fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<St
     for (status, answer) in answers.iter_mut() {
         if is_table {
             let rows = ["csv", "arrow", "parquet"];
-            for format in Format::ALL.into_iter().filter(|format| rows.contains(&format.name())) {
-                answer["content"][format.media_type()] = content(format);
+            for format in Format::ALL.iter().filter(|format| rows.contains(&format.name())) {
+                answer["content"][format.media_type()] = content(*format);
             }
         }
         let names = nature.headers(status.parse().unwrap_or_default());
@@ -341,7 +341,7 @@ fn pascal(slug: &str) -> String {
 
 /// The parameters that operations share.
 fn parameters() -> Value {
-    let formats = Format::ALL.map(Format::name);
+    let formats: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
     let ticket =
         json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX });
     json!({

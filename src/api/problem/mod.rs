@@ -2,7 +2,37 @@
 //!
 //! A handler returns a [`Problem`]. It travels in the response's extensions to the outermost layer,
 //! which alone knows the request id and writes the body. `conversions` turns the errors of lower
-//! rooms into problems. Each [`ProblemType`] has a `type` URI and a section in `docs/errors.md`.
+//! rooms into problems, and nothing else does, so that one failure has one status on every route.
+//!
+//! # Which status an error gets
+//!
+//! A status answers the question that a program asks first: may I send this again, and would that
+//! help? The `type` answers the question of a person: what happened, and what do I do about it?
+//! `docs/errors.md` describes each type.
+//!
+//! | status | what it means | the client | the operator |
+//! |---|---|---|---|
+//! | 400, 406, 413, 414, 415, 431 | the request is wrong | changes it; the same one fails again | nothing |
+//! | 401, 403 | the key, the page or the account may not do this | uses another key | gives scopes, or enables trading |
+//! | 404, 405 | no such thing, or not for this key | changes the path or the method | nothing |
+//! | 408 | the body came too slowly; nothing was done | sends it again | looks at the network |
+//! | 409 | the state forbids it, such as a trade under way | reads the state, then decides | settles a trade if asked to |
+//! | 421 | the name in `Host` is not allowed | uses an allowed name | adds it to `server.allowed_hosts` |
+//! | 422 | the broker refused, or a key stands for another trade | changes the order or the key | nothing |
+//! | 429 | over the key's rate | waits for `Retry-After` | raises the rate, if it is meant |
+//! | 500 | a bug in the gateway | may repeat a read | reports it with the request id |
+//! | 501 | the terminal does not support it | does without | updates the terminal or its module |
+//! | 502 | the terminal answered with an error, or died | may repeat a read once | looks at the log of the account |
+//! | 503 | not now; nothing was sent | waits for `Retry-After` and sends it again | looks at `/readyz` and the log |
+//! | 504 | no answer in time | repeats a read; of a trade, asks for its outcome | looks for slow terminals |
+//!
+//! Three rules follow from money being at stake:
+//!
+//! - 503 promises that nothing was sent, so repeating a trade cannot double it.
+//! - To a client of a trade, 504 means that the outcome is not known, so a trade that certainly was
+//!   not sent is 503 even if a timeout was the cause.
+//! - What a key may not see does not exist: 404, with the same body as for a name that was never
+//!   used.
 
 mod conversions;
 mod problem_type;
@@ -28,7 +58,7 @@ pub struct Problem {
     sent: Option<OnSent>,
 }
 
-/// What is to be done once a response was sent whole.
+/// What happens once a response was sent whole.
 pub type OnSent = Arc<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for Problem {
@@ -38,17 +68,18 @@ impl std::fmt::Debug for Problem {
 }
 
 impl Problem {
-    /// A problem of a kind; the detail says what was wrong, with what, and what to do.
+    /// A problem of a type. The detail says what was wrong with which value, and what to do about
+    /// it.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Problem {
         Problem { kind, detail: detail.into(), extra: Map::new(), headers: vec![], sent: None }
     }
 
-    /// A request that is wrong by itself.
+    /// A request that is wrong whatever the state of the gateway.
     pub fn invalid(detail: impl Into<String>) -> Problem {
         Problem::new(ProblemType::InvalidRequest, detail)
     }
 
-    /// Something in the path that does not exist.
+    /// Something in the path that does not exist, or that the client's key may not see.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(ProblemType::NotFound, detail)
     }
@@ -88,7 +119,7 @@ impl Problem {
         &self.detail
     }
 
-    /// Tells the client when to try again; whole seconds, at least one.
+    /// Tells the client when to try again, in whole seconds, at least one.
     pub fn retry_after(self, delay: Duration) -> Problem {
         let seconds = delay.as_secs_f64().ceil().max(1.0);
         self.header(RETRY_AFTER, &format!("{seconds:.0}"))
@@ -100,12 +131,12 @@ impl Problem {
         self
     }
 
-    /// Has something done once the response was sent whole: only then its client knows.
+    /// Runs something once the response was sent whole: only then can its client know of it.
     pub fn on_sent(self, sent: OnSent) -> Problem {
         Problem { sent: Some(sent), ..self }
     }
 
-    /// What is to be done once the response was sent whole.
+    /// Takes what happens once the response was sent whole.
     pub fn take_on_sent(&mut self) -> Option<OnSent> {
         self.sent.take()
     }
@@ -118,7 +149,7 @@ impl Problem {
         self
     }
 
-    /// A response that carries the problem to the edge.
+    /// A response that carries the problem to the outermost layer.
     pub fn into_response(self) -> Response {
         self.into_response_of()
     }
@@ -144,7 +175,7 @@ impl Problem {
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    /// Writes the body and the headers.
+    /// Sets the headers of a response, and returns its body.
     pub fn render(self, response: &mut http::response::Parts, request_id: &str) -> Vec<u8> {
         let written = self.body(request_id);
         response.headers.extend(self.headers);

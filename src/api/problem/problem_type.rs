@@ -1,77 +1,153 @@
-//! The types of problems.
+//! The types of problems: the last part of each `type` URI, its status and its title.
 
 use http::StatusCode;
+use strum::{IntoStaticStr, VariantArray};
 
-macro_rules! kinds {
-    ($($variant:ident $status:literal $slug:literal $title:literal),* $(,)?) => {
-        /// The kinds of problem.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum ProblemType {
-            $(#[doc = $title] $variant,)*
-        }
-
-        impl ProblemType {
-            /// Every kind.
-            pub const ALL: &'static [ProblemType] = &[$(ProblemType::$variant,)*];
-
-            /// The last part of its `type`.
-            pub const fn slug(self) -> &'static str {
-                match self { $(ProblemType::$variant => $slug,)* }
-            }
-
-            /// Its `title`.
-            pub const fn title(self) -> &'static str {
-                match self { $(ProblemType::$variant => $title,)* }
-            }
-
-            /// Its status.
-            pub fn status(self) -> StatusCode {
-                let status = match self { $(ProblemType::$variant => $status,)* };
-                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-        }
-    };
+/// The type of a problem. Its slug is the variant's name in kebab case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+#[expect(missing_docs, reason = "the titles below say it")]
+pub enum ProblemType {
+    InvalidRequest,
+    InvalidParams,
+    Unauthorized,
+    Forbidden,
+    OriginNotAllowed,
+    AutoTradingDisabled,
+    TradingDisabled,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    RequestTimeout,
+    RestartUnderWay,
+    TradeUnderWay,
+    TradeNotFound,
+    TradeSuperseded,
+    TradeNotResolvable,
+    BodyTooLarge,
+    UriTooLong,
+    UnsupportedMediaType,
+    HostNotAllowed,
+    TradeRefused,
+    IdempotencyKeyReused,
+    TooManyRequests,
+    HeaderTooLarge,
+    Internal,
+    Unsupported,
+    TerminalError,
+    TerminalAnswerUnusable,
+    TerminalDied,
+    NotReady,
+    QueueFull,
+    NoQuote,
+    TradeNotSent,
+    AuthFailed,
+    JournalUnavailable,
+    Reconciling,
+    TooManyStreams,
+    TerminalTimeout,
+    DeadlinePassed,
+    OutcomeUnknown,
 }
 
-kinds! {
-    InvalidRequest 400 "invalid-request" "The request is malformed",
-    InvalidParams 400 "invalid-params" "The terminal refused the parameters",
-    Unauthorized 401 "unauthorized" "A key is needed",
-    Forbidden 403 "forbidden" "The key does not allow this",
-    OriginNotAllowed 403 "origin-not-allowed" "Pages of this origin may not do this",
-    AutoTradingDisabled 403 "auto-trading-disabled" "Auto-trading is disabled",
-    TradingDisabled 403 "trading-disabled" "The account may not trade",
-    NotFound 404 "not-found" "There is no such thing",
-    MethodNotAllowed 405 "method-not-allowed" "The method is not allowed here",
-    NotAcceptable 406 "not-acceptable" "No acceptable representation",
-    RequestTimeout 408 "request-timeout" "The request did not arrive in time",
-    RestartUnderWay 409 "restart-under-way" "A restart is under way",
-    TradeUnderWay 409 "trade-under-way" "A trade with this key is under way",
-    TradeNotFound 409 "trade-not-found" "The trade with this key did not happen",
-    TradeSuperseded 409 "trade-superseded" "What the trade was to change has changed otherwise",
-    TradeNotResolvable 409 "trade-not-resolvable" "The trade cannot be settled so",
-    BodyTooLarge 413 "body-too-large" "The body is too large",
-    UriTooLong 414 "uri-too-long" "The request's target is too long",
-    UnsupportedMediaType 415 "unsupported-media-type" "The body's type is not supported",
-    HostNotAllowed 421 "host-not-allowed" "The gateway does not answer for this host",
-    TradeRefused 422 "trade-refused" "The broker refused the trade",
-    IdempotencyKeyReused 422 "idempotency-key-reused" "The key was used for another request",
-    TooManyRequests 429 "too-many-requests" "Too many requests",
-    HeaderTooLarge 431 "header-too-large" "The request's headers are too large",
-    Internal 500 "internal" "The gateway failed",
-    Unsupported 501 "unsupported" "The terminal does not support this",
-    TerminalError 502 "terminal-error" "The terminal answered with an error",
-    TerminalAnswerUnusable 502 "terminal-answer-unusable" "The terminal's answer is unusable",
-    TerminalDied 502 "terminal-died" "The terminal died in this call",
-    NotReady 503 "not-ready" "No terminal is ready",
-    QueueFull 503 "queue-full" "The terminal's queue is full",
-    NoQuote 503 "no-quote" "The terminal has no quote yet",
-    TradeNotSent 503 "trade-not-sent" "The trade was withdrawn before it was sent",
-    AuthFailed 503 "auth-failed" "The terminal is not logged in",
-    JournalUnavailable 503 "journal-unavailable" "Trading is off without a journal",
-    Reconciling 503 "reconciling" "Earlier trades are still being looked for",
-    TooManyStreams 503 "too-many-streams" "As many streams as allowed are open",
-    TerminalTimeout 504 "terminal-timeout" "The terminal did not answer in time",
-    DeadlinePassed 504 "deadline-passed" "The deadline passed",
-    OutcomeUnknown 504 "outcome-unknown" "The outcome of the trade is not known yet",
+impl ProblemType {
+    /// Every type, by status.
+    pub const ALL: &'static [ProblemType] = ProblemType::VARIANTS;
+
+    /// The last part of its `type` URI.
+    pub fn slug(self) -> &'static str {
+        self.into()
+    }
+
+    /// Its `title`.
+    pub const fn title(self) -> &'static str {
+        match self {
+            ProblemType::InvalidRequest => "The request is malformed",
+            ProblemType::InvalidParams => "The terminal refused the parameters",
+            ProblemType::Unauthorized => "A key is needed",
+            ProblemType::Forbidden => "The key does not allow this",
+            ProblemType::OriginNotAllowed => "Pages of this origin may not do this",
+            ProblemType::AutoTradingDisabled => "Auto-trading is disabled",
+            ProblemType::TradingDisabled => "The account may not trade",
+            ProblemType::NotFound => "There is no such thing",
+            ProblemType::MethodNotAllowed => "The method is not allowed here",
+            ProblemType::NotAcceptable => "No acceptable representation",
+            ProblemType::RequestTimeout => "The request did not arrive in time",
+            ProblemType::RestartUnderWay => "A restart is under way",
+            ProblemType::TradeUnderWay => "A trade with this key is under way",
+            ProblemType::TradeNotFound => "The trade with this key did not happen",
+            ProblemType::TradeSuperseded => "What the trade was to change has changed otherwise",
+            ProblemType::TradeNotResolvable => "The trade cannot be settled so",
+            ProblemType::BodyTooLarge => "The body is too large",
+            ProblemType::UriTooLong => "The request's target is too long",
+            ProblemType::UnsupportedMediaType => "The body's type is not supported",
+            ProblemType::HostNotAllowed => "The gateway does not answer for this host",
+            ProblemType::TradeRefused => "The broker refused the trade",
+            ProblemType::IdempotencyKeyReused => "The key was used for another request",
+            ProblemType::TooManyRequests => "Too many requests",
+            ProblemType::HeaderTooLarge => "The request's headers are too large",
+            ProblemType::Internal => "The gateway failed",
+            ProblemType::Unsupported => "The terminal does not support this",
+            ProblemType::TerminalError => "The terminal answered with an error",
+            ProblemType::TerminalAnswerUnusable => "The terminal's answer is unusable",
+            ProblemType::TerminalDied => "The terminal died in this call",
+            ProblemType::NotReady => "No terminal is ready",
+            ProblemType::QueueFull => "The terminal's queue is full",
+            ProblemType::NoQuote => "The terminal has no quote yet",
+            ProblemType::TradeNotSent => "The trade was withdrawn before it was sent",
+            ProblemType::AuthFailed => "The terminal is not logged in",
+            ProblemType::JournalUnavailable => "Trading is off without a journal",
+            ProblemType::Reconciling => "Earlier trades are still being looked for",
+            ProblemType::TooManyStreams => "As many streams as allowed are open",
+            ProblemType::TerminalTimeout => "The terminal did not answer in time",
+            ProblemType::DeadlinePassed => "The deadline passed",
+            ProblemType::OutcomeUnknown => "The outcome of the trade is not known yet",
+        }
+    }
+
+    /// Its status.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            ProblemType::InvalidRequest | ProblemType::InvalidParams => StatusCode::BAD_REQUEST,
+            ProblemType::Unauthorized => StatusCode::UNAUTHORIZED,
+            ProblemType::Forbidden
+            | ProblemType::OriginNotAllowed
+            | ProblemType::AutoTradingDisabled
+            | ProblemType::TradingDisabled => StatusCode::FORBIDDEN,
+            ProblemType::NotFound => StatusCode::NOT_FOUND,
+            ProblemType::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ProblemType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            ProblemType::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            ProblemType::RestartUnderWay
+            | ProblemType::TradeUnderWay
+            | ProblemType::TradeNotFound
+            | ProblemType::TradeSuperseded
+            | ProblemType::TradeNotResolvable => StatusCode::CONFLICT,
+            ProblemType::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProblemType::UriTooLong => StatusCode::URI_TOO_LONG,
+            ProblemType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemType::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
+            ProblemType::TradeRefused | ProblemType::IdempotencyKeyReused => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            ProblemType::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            ProblemType::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ProblemType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ProblemType::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            ProblemType::TerminalError
+            | ProblemType::TerminalAnswerUnusable
+            | ProblemType::TerminalDied => StatusCode::BAD_GATEWAY,
+            ProblemType::NotReady
+            | ProblemType::QueueFull
+            | ProblemType::NoQuote
+            | ProblemType::TradeNotSent
+            | ProblemType::AuthFailed
+            | ProblemType::JournalUnavailable
+            | ProblemType::Reconciling
+            | ProblemType::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
+            ProblemType::TerminalTimeout
+            | ProblemType::DeadlinePassed
+            | ProblemType::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
 }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method};
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, ORIGIN, UPGRADE,
 };
 use http::request::Parts;
+use http::{HeaderMap, Method};
 
 use super::authority::{authority, invalid_host, is_own_origin, split};
 use crate::api::Options;
