@@ -123,8 +123,8 @@ impl TradeCommand {
         }
     }
 
-    /// SHA-256 of method, route and parsed body: equal commands have equal ones,
-    /// however they were spelt.
+    /// SHA-256 of the parsed command. Equal commands have equal fingerprints, whatever the spelling of
+    /// their bodies.
     pub fn fingerprint(&self) -> [u8; 32] {
         let canonical = match self {
             TradeCommand::Place(order) => written(&(

@@ -151,8 +151,8 @@ impl Trading {
         Ok(begun)
     }
 
-    /// Settles an unknown trade by an operator's word, as far as that goes with what the terminal
-    /// shows. `None`: there is no such trade.
+    /// Settles an unknown trade by an operator's decision, unless the terminal shows otherwise. `None`:
+    /// there is no such trade.
     ///
     /// # Errors
     /// If the trade is decided already, or the terminal shows otherwise, or cannot be asked.
@@ -230,10 +230,10 @@ impl Trading {
     }
 }
 
-/// An operator's word about an unknown trade.
+/// An operator's decision about an unknown trade.
 #[derive(Debug, Clone)]
 pub struct Resolution {
-    /// The order that it is; `None`: it did not happen.
+    /// The order that the trade became; `None`: the trade did not happen.
     pub order: Option<u64>,
     /// Why, in the operator's words.
     pub reason: String,

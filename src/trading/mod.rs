@@ -1,12 +1,17 @@
-//! One fate for each trade: it is written down before it is sent, sent at most once and not later than
-//! its client allowed, and its result is written down; where no answer says what became of it, the
-//! gateway looks until it knows, or says that it does not.
+//! Sends each trade at most once and never late, and finds out what became of it.
 //!
-//! [`command`] is what a client wants, [`build`] checks it against the symbol and makes a request of it,
-//! [`journal`] keeps what was decided, [`execution`] carries one trade through, the [`actor`] admits
-//! trades and supervises the rest, [`reconcile`] finds out about those whose answer was lost, [`tag`] is
-//! how they are recognised. `docs/trading.md` states what is promised. This room must never send a trade
-//! a second time, never send one late, and never say of one that it did not happen unless that is known.
+//! A trade is written to the journal before it is sent, and its result is written there afterwards. When
+//! the answer is lost, the gateway searches the terminal until it knows the outcome, or reports it as
+//! unknown. `docs/trading.md` states what is promised.
+//!
+//! In the order of a trade: the API hands a [`command`] to the [`handle`], the [`actor`] admits it and
+//! keeps track of its [`executions`], an [`execution`] carries it through. [`build`] makes a request of the
+//! command and checks it against the symbol, with a [`tag`] by which the trade is recognised later. The
+//! [`journal`] keeps what was decided, the [`ledger`] tells everybody concerned, and [`reconcile`] searches
+//! for trades whose answer was lost.
+//!
+//! This room must never send a trade a second time, never send one late, and never say that a trade did not
+//! happen unless that is known.
 
 mod actor;
 mod build;
@@ -41,12 +46,12 @@ pub use self::trade::{Operation, Trade, TradeResult, TradeState};
 pub struct Options {
     /// The journal's file.
     pub journal: PathBuf,
-    /// How long requests and results are kept; keys and fates are kept for ever.
+    /// How long requests and results are kept. Keys and states are kept for ever.
     pub retention: Duration,
     /// Whether comments are tagged.
     pub tag: bool,
-    /// How long a terminal has to be sound, and the trade nowhere to be seen, before it is known not
-    /// to have happened.
+    /// How long nothing must show a trade, on a terminal that is connected and up to date, before the
+    /// trade is known not to have happened.
     pub not_found_after: Duration,
 }
 

@@ -34,10 +34,10 @@ pub enum Error {
     /// The deadline passed while the trade was under way.
     #[error("the deadline passed while the trade was under way")]
     OutcomeUnknown {
-        /// Under which its state can be asked for.
+        /// The id under which clients can ask for its state.
         trade_id: String,
     },
-    /// An operator's word does not go with what is known.
+    /// An operator's decision contradicts what is known.
     #[error("{0}")]
     NotResolvable(String),
 }
@@ -60,7 +60,7 @@ pub struct NotSent {
     pub cause: Option<NotSentCause>,
     /// Where its time went; `None`: another request with the same key made it.
     pub spent: Option<TimeSpent>,
-    /// When it may go better; `None`: waiting does not help.
+    /// When to try again; `None`: waiting does not help.
     pub retry_after: Option<Duration>,
 }
 

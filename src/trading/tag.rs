@@ -42,15 +42,15 @@ pub fn find(comment: &str) -> Option<&str> {
 /// What a comment at the broker says about a trade whose comment carried a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trace {
-    /// It carries the tag, or so much of it that nobody else can have written it.
+    /// It carries the tag, or enough of it to identify the trade.
     Ours,
-    /// It may be what a broker left of ours: a beginning of it, or nothing.
+    /// It may be what a broker left of the comment: its beginning, or nothing.
     Possible,
     /// It is another comment.
     Foreign,
 }
 
-/// Random characters of a cut tag from which on it is as good as the whole: one in a million is alike.
+/// Random characters that identify a tag that was cut. The chance of a match by accident is one in a million.
 const DECISIVE: usize = 4;
 
 /// Compares a comment at the broker with the one that was sent, which ends in `tag`. Brokers cut

@@ -1,9 +1,9 @@
-//! From a command to a request: fills in what the client left out, and checks prices and volumes
-//! against the symbol before anything is written down.
+//! Builds the request of a command: fills in what the client left out, and checks prices and volumes
+//! against the symbol, before anything is written to the journal.
 //!
-//! At most two calls of the terminal: what is asked for here is part of the time within which a
-//! trade has to be sent. What takes risk off asks for no quote, because a symbol that is hidden,
-//! delisted or without ticks must not keep a position open.
+//! The reads here count towards the time within which a trade must be sent, so there are at most two. A
+//! command that reduces risk needs no quote, because a symbol that is hidden, delisted or without ticks
+//! must not keep a position open.
 
 mod reads;
 mod requests;
@@ -23,7 +23,7 @@ pub use self::rules::StopRules;
 /// Why a command was not sent.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
-    /// It breaks a rule, which is named.
+    /// It breaks a rule. Names the field and the rule.
     #[error("{0}")]
     Invalid(String),
     /// There is no such position or order.
@@ -34,7 +34,7 @@ pub enum Refused {
     Call(#[from] CallError),
 }
 
-/// A request that is ready to be sent, and what finding out about it may need.
+/// A request that is ready to be sent, and what a search for it may need.
 pub struct Prepared {
     pub request: TradeRequest,
     pub tag: Option<String>,
@@ -46,7 +46,7 @@ pub struct Prepared {
 
 type Ready<T> = Result<T, Refused>;
 
-/// Prepares a command. Calls the terminal for reads alone.
+/// Prepares a command. Only reads from the terminal.
 pub async fn prepare(
     account: &Account,
     command: &TradeCommand,
@@ -106,7 +106,7 @@ pub async fn prepare(
     Ok(prepared)
 }
 
-/// What would be sent, for `order_check`.
+/// The request that an order would be sent with, for `order_check`.
 pub async fn rehearse(
     account: &Account,
     order: &NewOrder,

@@ -27,8 +27,8 @@ impl Asker<'_> {
         Ok(*self.call(calls::SymbolInfo { symbol: SymbolName::known(name) }).await?)
     }
 
-    /// The symbol of something that exists. `None`: the terminal does not know it any more, which
-    /// says nothing about the position or the order.
+    /// The symbol of an open position or order. `None`: the terminal no longer knows the symbol, which
+    /// must not keep the position or order from being changed.
     pub async fn known_symbol(&self, name: &str) -> Ready<Option<SymbolInfo>> {
         match self.symbol(name).await {
             Ok(symbol) => Ok(Some(symbol)),

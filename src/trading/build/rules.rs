@@ -6,24 +6,24 @@ use crate::pool::CallError;
 use crate::terminal::Failure;
 use crate::trading::command::NewOrder;
 
-/// Characters from which on the package refuses a comment or a symbol.
+/// The package refuses comments and symbols of this many characters or more.
 const TOO_LONG: usize = 30;
 
-/// What the arithmetic of doubles may add to a value: `price - 100 * point` is off by some 1e-16.
+/// Tolerance for rounding errors of doubles: `price - 100 * point` is off by some 1e-16.
 const NOISE: f64 = 1e-9;
 
 /// Decimal places that are compared.
 const PLACES: usize = 12;
 
-/// What a symbol asks of stops and of pending orders.
+/// Distances that a symbol requires of stops and pending orders.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StopRules {
     symbol: String,
     digits: usize,
     point: f64,
-    /// Points between the price and a stop, at least.
+    /// Least distance between the price and a stop, points.
     stops_level: i64,
-    /// Points around the price within which nothing may be changed.
+    /// Distance from the price within which orders and stops cannot be changed, points.
     freeze_level: i64,
 }
 
@@ -56,12 +56,12 @@ fn digits(symbol: &SymbolInfo) -> usize {
     usize::try_from(symbol.digits).unwrap_or(0).min(PLACES)
 }
 
-/// A field that has to be there.
+/// The refusal of a command without a required field.
 pub fn missing(field: &str, why: &str) -> Refused {
     Refused::Invalid(format!("field `{field}` is missing: {why}"))
 }
 
-/// The comment's length.
+/// Checks a comment's length.
 pub fn comment(comment: &str) -> Ready<()> {
     let length = comment.chars().count();
     if length < TOO_LONG {
@@ -73,7 +73,7 @@ pub fn comment(comment: &str) -> Ready<()> {
     )))
 }
 
-/// When an order ends.
+/// The lifetime of an order, with its expiration.
 pub fn lifetime(type_time: Option<OrderTime>, expiration: Option<i64>) -> Ready<(OrderTime, i64)> {
     let invalid = |rule: &str| Err(Refused::Invalid(rule.to_owned()));
     match (type_time, expiration) {
@@ -106,10 +106,10 @@ fn unscaled(value: i128) -> Option<f64> {
     format!("{}.{:0PLACES$}", value / ONE, value % ONE).parse().ok()
 }
 
-/// The volume in whole steps that is meant, within the noise of doubles.
+/// The volume in whole steps, freed from rounding errors.
 ///
 /// # Errors
-/// If it is no such volume.
+/// If it is not a volume that the symbol takes.
 pub fn volume(symbol: &SymbolInfo, volume: f64) -> Ready<f64> {
     let SymbolInfo { name, volume_min, volume_max, volume_step, .. } = symbol;
     let invalid =
@@ -131,10 +131,10 @@ pub fn volume(symbol: &SymbolInfo, volume: f64) -> Ready<f64> {
     }
 }
 
-/// The price with the symbol's digits that is meant, within the noise of doubles; 0 means none.
+/// The price with the symbol's digits, freed from rounding errors; 0 means none.
 ///
 /// # Errors
-/// If it is no such price.
+/// If it is not a price that the symbol has.
 pub fn price(symbol: &SymbolInfo, field: &str, price: f64) -> Ready<f64> {
     let (digits, name) = (digits(symbol), &symbol.name);
     if price.is_nan() || price < 0.0 {
@@ -149,8 +149,8 @@ pub fn price(symbol: &SymbolInfo, field: &str, price: f64) -> Ready<f64> {
     })
 }
 
-/// The present value of a field that is not to change. MT5 clears what is left out, so one that cannot be
-/// read must not be sent as none.
+/// The present value of a field that the client does not change. MT5 clears fields that are left out, so a
+/// value that cannot be read must not be sent as none.
 ///
 /// # Errors
 /// If the terminal shows no number.
@@ -162,7 +162,7 @@ pub fn present(field: &str, value: f64) -> Ready<f64> {
     Err(CallError::Failed(Failure::Unusable(detail)).into())
 }
 
-/// A position is closed by no more than it has.
+/// Checks that a position has the volume that is to be closed.
 pub fn within(position: &Position, volume: f64) -> Ready<()> {
     if volume <= position.volume + NOISE {
         return Ok(());
@@ -171,7 +171,7 @@ pub fn within(position: &Position, volume: f64) -> Ready<()> {
     Err(Refused::Invalid(format!("field `volume`: position {ticket} has {has} lots, got {volume}")))
 }
 
-/// A deal that names a position has to close it.
+/// Checks that an order that names a position closes it.
 pub fn closing(position: &Position, order: &NewOrder, volume: f64) -> Ready<()> {
     let ticket = position.ticket;
     if !order.kind.is_market() {
@@ -189,7 +189,7 @@ pub fn closing(position: &Position, order: &NewOrder, volume: f64) -> Ready<()> 
     within(position, volume)
 }
 
-/// Two positions can close each other.
+/// Checks that two positions can close each other.
 pub fn pair(one: &Position, other: &Position, symbol: &str, volume: Option<f64>) -> Ready<()> {
     for position in [one, other] {
         if position.symbol != symbol {

@@ -1,8 +1,8 @@
 //! The protocol of one trade: key, preparation, intent, sending, result.
 //!
-//! It runs on a task of its own, so that nothing that a client does changes what becomes of a trade.
-//! From the arrival of its request until the moment in which the terminal calls `order_send` it has
-//! one budget of time; what is not sent by then is withdrawn.
+//! An execution runs on a task of its own, so a client that hangs up does not change what becomes of its
+//! trade. It has one budget of time, from the arrival of the request until the worker calls `order_send`. A
+//! trade that is not sent by then is withdrawn.
 
 mod outcome;
 mod submission;
@@ -25,13 +25,13 @@ use crate::pool::{CallContext, CallError, TradeError, TradeOutcome};
 
 pub use self::submission::{ClientWait, Origin, Submission};
 
-/// How often a trade is looked at again that the broker accepted and whose client still waits.
+/// From one look at an order that the broker has accepted to the next, while the client waits.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How much longer than a hung session keeps its place its answer is waited for.
+/// How long to wait for a primary that hangs, as a multiple of the time after which it hands over.
 const PREPARATION_SLACK: f64 = 1.2;
 
-/// How long the name of the position is waited for that a netted deal changed.
+/// How long to search for the position that a deal changed on a netting account.
 const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Carries a command through and gives what its client is told.
@@ -208,8 +208,8 @@ impl Execution<'_> {
         Ok(Some(Err(Error::NotSent(Box::new(not_sent)))))
     }
 
-    /// Reads what the request needs. Where another session could take over from a primary that hangs,
-    /// its answer is waited for so long only; the second try is made on whoever is the primary then.
+    /// Reads what the request needs. With several sessions, a primary that hangs hands over soon, and a
+    /// second attempt is made on its successor.
     async fn prepare(&self, journal: &Journal) -> Result<Prepared, Error> {
         let account = &self.submission.account;
         let mut context = self.submission.context();

@@ -1,8 +1,8 @@
-//! What could not be written to the file yet: the newest state of each trade, in the order in which
-//! the trades came. Readers see it in place of the file's rows.
+//! States that could not be written to the file yet: the newest one of each trade, in the order in which
+//! the trades came. Readers see them in place of the file's rows.
 //!
-//! Only the journal's thread changes it, and only after it looked at the present state, so that an
-//! older state never takes the place of a newer one.
+//! Only the journal's thread changes the outbox, after it has compared the new state with the present one,
+//! so an older state never replaces a newer one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Takes a state, which replaces an older one of the same trade.
+    /// Adds a state, which replaces an older one of the same trade.
     pub fn put(&mut self, trade: Trade) {
         let id = trade.trade_id.clone();
         let number = match self.by_id.get(&id) {
@@ -42,7 +42,7 @@ impl Outbox {
         self.get(id)
     }
 
-    /// Takes a state out that was written.
+    /// Removes a state that was written.
     pub fn remove(&mut self, trade_id: &str) {
         if let Some((number, _)) = self.by_id.remove(trade_id) {
             self.order.remove(&number);

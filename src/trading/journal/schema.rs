@@ -20,7 +20,7 @@ const VERSION: i64 = 2;
 /// Marks the file as ours, `PRAGMA application_id`: "mt5g".
 const APPLICATION_ID: i64 = 0x6d74_3567;
 
-/// How long another SQLite program that holds the file is waited for.
+/// How long to wait for another SQLite program that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const TABLE: &str = "
@@ -49,8 +49,8 @@ const TABLE: &str = "
     CREATE INDEX trades_by_time ON trades (account, created_msc);
 ";
 
-/// What version 2 added. Rows of version 1 were looked for by their shape within seconds of a time
-/// whose clock is not known, so they are given no time and no floor.
+/// What version 2 added. The clock behind the times of version 1 is not known, so its rows get no time and
+/// no floor.
 const SECOND: &str = "
     ALTER TABLE trades ADD COLUMN server TEXT NOT NULL DEFAULT '';
     ALTER TABLE trades ADD COLUMN trade_mode INTEGER NOT NULL DEFAULT -1;
@@ -209,21 +209,21 @@ fn lock(file: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Which file is open, not under which name: one that is deleted or moved away while it is open takes
-/// every further row with it, and another gateway can open its name.
+/// The identity of the open file, whatever its name. A file that is deleted or moved while it is open would
+/// take every further row with it, and another gateway could open a new file under its name.
 pub struct FileIdentity {
     /// Each file's name and place: the database, its log of newest rows, the lock.
-    files: Vec<(PathBuf, Place)>,
+    files: Vec<(PathBuf, FileId)>,
     /// Holds the lock.
     _lock: File,
 }
 
 impl FileIdentity {
     fn of(file: &Path, lock: File) -> io::Result<FileIdentity> {
-        let mut files = vec![(with_ending(file, ".lock"), Place::of(&lock.metadata()?))];
+        let mut files = vec![(with_ending(file, ".lock"), FileId::of(&lock.metadata()?))];
         // By their names: opening them once more and closing that would drop SQLite's own locks.
         for name in [file.to_owned(), with_ending(file, "-wal")] {
-            let place = Place::of(&std::fs::metadata(&name)?);
+            let place = FileId::of(&std::fs::metadata(&name)?);
             files.push((name, place));
         }
         Ok(FileIdentity { files, _lock: lock })
@@ -236,7 +236,7 @@ impl FileIdentity {
     pub fn check(&self) -> Result<(), String> {
         for (name, opened) in &self.files {
             match std::fs::metadata(name) {
-                Ok(found) if Place::of(&found) == *opened => {}
+                Ok(found) if FileId::of(&found) == *opened => {}
                 Ok(_) => {
                     return Err(format!(
                         "{} was replaced by another file while the gateway ran: put the old one \
@@ -257,22 +257,21 @@ impl FileIdentity {
     }
 }
 
-/// Where a file is stored.
+/// The device and inode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place(u64, u64);
+struct FileId(u64, u64);
 
-impl Place {
+impl FileId {
     #[cfg(unix)]
-    fn of(metadata: &std::fs::Metadata) -> Place {
+    fn of(metadata: &std::fs::Metadata) -> FileId {
         use std::os::unix::fs::MetadataExt;
-        Place(metadata.dev(), metadata.ino())
+        FileId(metadata.dev(), metadata.ino())
     }
 
-    /// Windows does not let anybody delete or rename what SQLite has open, so that it is there is
-    /// enough.
+    /// Windows lets nobody delete or rename a file that SQLite has open, so its presence is enough.
     #[cfg(not(unix))]
-    fn of(_metadata: &std::fs::Metadata) -> Place {
-        Place(0, 0)
+    fn of(_metadata: &std::fs::Metadata) -> FileId {
+        FileId(0, 0)
     }
 }
 

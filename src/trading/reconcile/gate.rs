@@ -1,5 +1,7 @@
-//! Whether an account takes trades: what was under way before the start was looked for, and the
-//! primary session's terminal knows what the journal knows.
+//! Whether an account takes trades.
+//!
+//! It does once the trades of the last run have been searched for, and while the history of the primary
+//! session's terminal contains the newest deal that the journal knows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +18,7 @@ use crate::trading::journal::Journal;
 use crate::trading::now_msc;
 use crate::trading::trade::TradeResult;
 
-/// How far back the last known deal may lie to be asked for.
+/// Age up to which the newest known deal is asked for, milliseconds.
 const KNOWN_MSC: i64 = 7 * 86_400_000;
 
 /// How long a terminal without the newest known deal keeps trades waiting.
@@ -25,11 +27,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How soon a terminal whose history is behind may be asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Which session, and since when it is ready.
+/// The index of a session, and since when it is ready.
 pub type Primary = (usize, Timestamp);
 
-/// The gate of one account. Whoever asks first after a change of the primary pays for the answer,
-/// which is usually the reconciler.
+/// The gate of one account. The first caller after a change of the primary asks the terminal, which is
+/// usually the reconciler.
 #[derive(Debug, Default)]
 pub struct Gate {
     reconciled: AtomicBool,
@@ -55,7 +57,7 @@ pub struct History {
 }
 
 impl Gate {
-    /// Whether everything from before the start was looked for.
+    /// Whether the trades of the last run have been searched for.
     pub fn is_reconciled(&self) -> bool {
         self.reconciled.load(Ordering::Acquire)
     }
@@ -65,9 +67,11 @@ impl Gate {
         self.reconciled.store(true, Ordering::Release);
     }
 
-    /// Makes sure that the terminal of the primary session has the last deal that the journal knows:
-    /// one that has just taken over, or was just started, may still be downloading its history.
-    /// Waits for that only for a while: an account that its broker opened anew never shows it.
+    /// Makes sure that the terminal of the primary session shows the newest deal that the journal knows.
+    ///
+    /// A terminal that has just started or taken over may still be downloading its history. After
+    /// [`LONGEST_WAIT`] trades go on without that deal, because an account that its broker opened anew
+    /// never shows it.
     ///
     /// # Errors
     /// If it has not, or cannot be asked.

@@ -1,9 +1,9 @@
 //! Which orders and deals at the broker may be a trade's. Pure functions.
 //!
-//! A ticket that the broker gave, and a tag, are ours. What merely looks like the trade is a
-//! candidate that is shown to a person: somebody else may have made it. The likeness is wide on
-//! purpose, because leaving something out would be taken for absence: brokers cut, rewrite and drop
-//! comments and round prices. Magic numbers, symbols, types and volumes survive.
+//! A ticket that the broker gave identifies the trade, and so does its tag. An order that only looks like
+//! the trade is a candidate, which is shown to an operator, because somebody else may have made it. The
+//! comparison is wide on purpose: an order that is left out would count as absence, and brokers cut,
+//! rewrite and drop comments and round prices. Magic numbers, symbols, types and volumes survive.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,10 +15,10 @@ use crate::trading::trade::{Operation, Trade};
 /// The reasons of orders and deals that are the server's own doing: stop loss, take profit, stop out.
 const REASON_SERVER: std::ops::RangeInclusive<i64> = 4..=6;
 
-/// What the arithmetic of doubles may differ by.
+/// Tolerance for rounding errors of doubles.
 pub const NOISE: f64 = 1e-9;
 
-/// Whether two prices or volumes are the same. What is no number is like none.
+/// Whether two prices or volumes are the same. NaN equals nothing.
 pub fn same(one: f64, other: f64) -> bool {
     (one - other).abs() <= NOISE
 }
@@ -37,8 +37,8 @@ pub fn own_order(trade: &Trade, evidence: &Evidence) -> Option<u64> {
     by_order.chain(by_deal).chain(by_position.map(|position| position.identifier)).next()
 }
 
-/// What looks like the trade, unless it is another's. Beside a position that was to be closed: every
-/// order that closed of it since and could be the trade's.
+/// Orders that look like the trade and belong to no other. For a position that was to be closed: every
+/// order that has closed some of it since and could be the trade's.
 pub fn candidates(trade: &Trade, evidence: &Evidence, owned: &HashSet<u64>) -> Vec<u64> {
     let Some(request) = &trade.request else {
         return vec![];
@@ -60,8 +60,8 @@ pub fn candidates(trade: &Trade, evidence: &Evidence, owned: &HashSet<u64>) -> V
     tickets.into_iter().collect()
 }
 
-/// Orders that would be candidates, or explain what became of the trade's position, depending on whose
-/// they are.
+/// Orders whose owner must be known: they are candidates if nobody owns them, or explain what became of the
+/// trade's position if another trade does.
 pub fn foreign_orders(trade: &Trade, evidence: &Evidence) -> Vec<u64> {
     let mut orders = candidates(trade, evidence, &HashSet::new());
     if trade.position_id != 0 {
