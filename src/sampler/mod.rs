@@ -1,13 +1,13 @@
-//! The sampler actor: measures processor, memory, file systems and its own process on a schedule,
-//! and reports to the metrics actor.
+//! The sampler actor: measures processors, memory, file systems and the gateway's own process on a
+//! schedule, and reports each sample to the metrics actor.
 //!
-//! Each source is measured on a blocking thread of its own, and has [`LIMIT`] for it. What takes
-//! longer counts as failed, and is not measured again before its thread has ended: a file server
-//! that does not answer costs one thread and holds nothing else up. The actor re-arms itself after
-//! each sample, so a stall costs ticks and never causes a burst.
+//! Each source is measured on a blocking thread of its own within [`LIMIT`]. A source that takes
+//! longer has failed in this sample, and is not measured again before its thread has ended. So a
+//! file server that does not answer costs one thread and delays no other source. The actor schedules
+//! the next sample when one is finished, so a stall skips samples and never causes a burst.
 
 mod mounts;
-mod round;
+mod sampling;
 mod sensor;
 
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 pub use self::sensor::{Group, Sensor, sensors};
 
-use self::round::{Change, Round};
+use self::sampling::{Change, Sampling};
 use self::sensor::Reading;
 use crate::actor::{Address, Envelope, Ping, Role};
 use crate::metrics::{Event, Metrics, Sample};
@@ -27,11 +27,11 @@ use crate::metrics::{Event, Metrics, Sample};
 /// How long a source may take.
 pub const LIMIT: Duration = Duration::from_secs(1);
 
-/// How long readiness waits for the first sample. Above [`LIMIT`], which is how long the first
-/// sample takes at most; this one holds where the actor itself does not work.
+/// How long readiness waits for the first sample. Above [`LIMIT`], the longest that the first sample
+/// takes, so that it only ends the wait if the actor itself does not work.
 pub const FIRST_SAMPLE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The actor.
+/// Measures the machine on a schedule.
 pub struct Sampler;
 
 /// What the actor is told.
@@ -57,7 +57,7 @@ pub struct Measured {
     /// Which one.
     source: usize,
     /// For which sample.
-    round: u64,
+    sample: u64,
     sensor: Sensor,
     result: Result<Reading, String>,
     took: Duration,
@@ -83,7 +83,7 @@ pub struct State {
     /// Of this actor alone.
     address: Address<Msg>,
     sources: Vec<Source>,
-    round: Round<(Reading, Duration)>,
+    sampling: Sampling<(Reading, Duration)>,
     begun: Instant,
 }
 
@@ -131,8 +131,8 @@ impl Actor for Sampler {
         let _ = address.send(Msg::Tick);
         info!(actor = Role::Sampler.name(), interval = ?args.interval, "actor started");
         let sources: Vec<Source> = sensors(&args.disks).into_iter().map(Source::new).collect();
-        let round = Round::new(sources.len());
-        Ok(State { args, address, sources, round, begun: Instant::now() })
+        let sampling = Sampling::new(sources.len());
+        Ok(State { args, address, sources, sampling, begun: Instant::now() })
     }
 
     async fn handle(
@@ -144,8 +144,8 @@ impl Actor for Sampler {
         match message.open() {
             Msg::Tick => state.begin(),
             Msg::Measured(measured) => state.measured(*measured),
-            Msg::TimeUp(round) => {
-                if state.round.time_up(round, &format!("no answer within {LIMIT:?}")) {
+            Msg::TimeUp(sample) => {
+                if state.sampling.time_up(sample, &format!("no answer within {LIMIT:?}")) {
                     state.finish();
                 }
             }
@@ -167,22 +167,22 @@ impl Actor for Sampler {
 impl State {
     fn begin(&mut self) {
         self.begun = Instant::now();
-        let (number, started) = self.round.begin();
+        let (number, started) = self.sampling.begin();
         for source in started {
             if let Some(sensor) = self.sources[source].sensor.take() {
                 measure(source, number, sensor, self.address.clone());
             }
         }
         self.address.send_after(LIMIT, Msg::TimeUp(number));
-        if self.round.is_complete() {
+        if self.sampling.is_complete() {
             self.finish();
         }
     }
 
     fn measured(&mut self, measured: Measured) {
-        let Measured { source, round, sensor, result, took } = measured;
+        let Measured { source, sample, sensor, result, took } = measured;
         self.sources[source].sensor = Some(sensor);
-        if self.round.measured(source, round, result.map(|reading| (reading, took))) {
+        if self.sampling.measured(source, sample, result.map(|reading| (reading, took))) {
             self.finish();
         }
     }
@@ -191,7 +191,7 @@ impl State {
     fn finish(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut sample = Sample { timestamp: now.as_secs_f64(), ..Sample::default() };
-        for (source, (outcome, change)) in self.sources.iter().zip(self.round.finish()) {
+        for (source, (outcome, change)) in self.sources.iter().zip(self.sampling.finish()) {
             let (name, group) = (source.name.as_str(), source.group.name());
             match outcome {
                 Ok((reading, took)) => {
@@ -226,13 +226,13 @@ impl Source {
 }
 
 /// Measures a source on a thread that may hang.
-fn measure(source: usize, round: u64, mut sensor: Sensor, address: Address<Msg>) {
+fn measure(source: usize, sample: u64, mut sensor: Sensor, address: Address<Msg>) {
     tokio::task::spawn_blocking(move || {
         sensor.prepare();
         let begun = Instant::now();
         let result = sensor.measure();
         let took = begun.elapsed();
-        let measured = Measured { source, round, sensor, result, took };
+        let measured = Measured { source, sample, sensor, result, took };
         // An actor that has ended wants no measurement.
         let _ = address.send(Msg::Measured(Box::new(measured)));
     });

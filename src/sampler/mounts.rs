@@ -1,4 +1,4 @@
-//! File systems: where they are mounted, and how much room they have.
+//! File systems: where they are mounted, and how much space they have.
 //!
 //! On Linux the list of mounts is read anew for each measurement, which touches none of them, and
 //! only the wanted file system is asked. `sysinfo` would ask every one of the machine, and leaves
@@ -9,29 +9,29 @@ use std::path::{Path, PathBuf};
 
 use crate::metrics::Disk;
 
-/// Which file system is measured.
+/// A file system to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum FileSystem {
     /// The one that holds the working directory.
     WorkingDirectory,
     /// The one that is mounted here.
     Mountpoint(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FileSystem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::WorkingDirectory => formatter.write_str("working directory"),
-            Place::Mountpoint(path) => path.display().fmt(formatter),
+            FileSystem::WorkingDirectory => formatter.write_str("working directory"),
+            FileSystem::Mountpoint(path) => path.display().fmt(formatter),
         }
     }
 }
 
-impl Place {
+impl FileSystem {
     /// Its mount point, among those of the machine in the order in which they were mounted.
     fn find(&self, mountpoints: &[PathBuf], working_directory: &Path) -> Result<PathBuf, String> {
         match self {
-            Place::WorkingDirectory => {
+            FileSystem::WorkingDirectory => {
                 let holders = mountpoints.iter().filter(|at| working_directory.starts_with(at));
                 let longest = holders.max_by_key(|at| at.components().count());
                 longest.cloned().ok_or_else(|| {
@@ -40,8 +40,10 @@ impl Place {
                 })
             }
             // Without a file system there the path exists as well, on another one.
-            Place::Mountpoint(path) if mountpoints.contains(path) => Ok(path.clone()),
-            Place::Mountpoint(path) => Err(format!("nothing is mounted at {}", path.display())),
+            FileSystem::Mountpoint(path) if mountpoints.contains(path) => Ok(path.clone()),
+            FileSystem::Mountpoint(path) => {
+                Err(format!("nothing is mounted at {}", path.display()))
+            }
         }
     }
 }
@@ -51,7 +53,7 @@ impl Place {
 /// # Errors
 /// Why it cannot be told.
 #[cfg(target_os = "linux")]
-pub fn measure(place: &Place) -> Result<Disk, String> {
+pub fn measure(file_system: &FileSystem) -> Result<Disk, String> {
     use std::os::unix::ffi::OsStrExt;
 
     let listed = std::fs::read(MOUNTS).map_err(|fault| format!("{MOUNTS}: {fault}"))?;
@@ -62,11 +64,11 @@ pub fn measure(place: &Place) -> Result<Disk, String> {
         .collect();
     let directory = std::env::current_dir()
         .map_err(|fault| format!("the working directory cannot be told: {fault}"))?;
-    let mountpoint = place.find(&mountpoints, &directory)?;
+    let mountpoint = file_system.find(&mountpoints, &directory)?;
     // The directory itself: on some file systems it has less room than the mount point.
-    let asked = match place {
-        Place::WorkingDirectory => &directory,
-        Place::Mountpoint(path) => path,
+    let asked = match file_system {
+        FileSystem::WorkingDirectory => &directory,
+        FileSystem::Mountpoint(path) => path,
     };
     let room = rustix::fs::statvfs(asked)
         .map_err(|fault| format!("statvfs of {} failed: {fault}", asked.display()))?;
@@ -104,7 +106,7 @@ fn mountpoint(line: &[u8]) -> Option<Vec<u8>> {
 /// # Errors
 /// Why it cannot be told.
 #[cfg(not(target_os = "linux"))]
-pub fn measure(place: &Place) -> Result<Disk, String> {
+pub fn measure(file_system: &FileSystem) -> Result<Disk, String> {
     use sysinfo::{DiskRefreshKind, Disks};
 
     let storage = DiskRefreshKind::nothing().with_storage();
@@ -114,7 +116,7 @@ pub fn measure(place: &Place) -> Result<Disk, String> {
         disks.iter().map(|disk| disk.mount_point().to_owned()).collect();
     let directory = std::env::current_dir()
         .map_err(|fault| format!("the working directory cannot be told: {fault}"))?;
-    let mountpoint = place.find(&mountpoints, &directory)?;
+    let mountpoint = file_system.find(&mountpoints, &directory)?;
     let disk = disks.iter().find(|disk| disk.mount_point() == mountpoint);
     let disk = disk.ok_or_else(|| format!("nothing is mounted at {}", mountpoint.display()))?;
     Ok(Disk {
@@ -141,16 +143,16 @@ mod tests {
             ("/data2", Some("/")),
         ];
         for (directory, expected) in cases {
-            let found = Place::WorkingDirectory.find(&mounted, Path::new(directory)).ok();
+            let found = FileSystem::WorkingDirectory.find(&mounted, Path::new(directory)).ok();
             assert_eq!(found, expected.map(PathBuf::from), "{directory}");
         }
-        let nowhere = Place::WorkingDirectory.find(&[], Path::new("/home")).unwrap_err();
+        let nowhere = FileSystem::WorkingDirectory.find(&[], Path::new("/home")).unwrap_err();
         assert_eq!(nowhere, "no mount point holds /home; list one in `metrics.disks`");
 
         let cases = [("/data", Ok("/data")), ("/data/", Ok("/data/")), ("/home", Err(()))];
         for (path, expected) in cases {
-            let place = Place::Mountpoint(path.into());
-            let found = place.find(&mounted, Path::new("/home")).map_err(|_| ());
+            let file_system = FileSystem::Mountpoint(path.into());
+            let found = file_system.find(&mounted, Path::new("/home")).map_err(|_| ());
             assert_eq!(found, expected.map(PathBuf::from), "{path}");
         }
     }

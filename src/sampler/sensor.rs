@@ -1,4 +1,4 @@
-//! What is measured, and how. Everything here may block.
+//! What is measured, and how. Every function here may block its thread.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use strum::{IntoStaticStr, VariantNames};
 use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::mounts::{self, Place};
+use super::mounts::{self, FileSystem};
 use crate::actor::panic_message;
 use crate::metrics::{Disk, Memory, ProcessSample, Sample};
 
@@ -35,7 +35,7 @@ impl Group {
     }
 }
 
-/// Something that can be measured, and what the measuring library remembers between readings.
+/// A source of measurements, with what the measuring library remembers between two of them.
 pub enum Sensor {
     /// Processors.
     Cpu(Cpu),
@@ -44,7 +44,7 @@ pub enum Sensor {
     /// The gateway's own process.
     Process(Option<System>),
     /// A file system.
-    Disk(Place),
+    Disk(FileSystem),
 }
 
 /// Processors. Their usage is what they did since the reading before.
@@ -65,15 +65,16 @@ pub enum Reading {
     Disk(Disk),
 }
 
-/// Everything that is measured, with these mount points. Without any it is the file system that
-/// holds the working directory.
+/// The sensors of everything that is measured, with the file systems at these mount points. Without
+/// mount points it is the file system that holds the working directory.
 pub fn sensors(mountpoints: &[PathBuf]) -> Vec<Sensor> {
     let mut sensors = vec![Sensor::Cpu(Cpu::default()), Sensor::Memory, Sensor::Process(None)];
     if mountpoints.is_empty() {
-        sensors.push(Sensor::Disk(Place::WorkingDirectory));
+        sensors.push(Sensor::Disk(FileSystem::WorkingDirectory));
     }
-    let places = mountpoints.iter().map(|mountpoint| Place::Mountpoint(mountpoint.clone()));
-    sensors.extend(places.map(Sensor::Disk));
+    let file_systems =
+        mountpoints.iter().map(|mountpoint| FileSystem::Mountpoint(mountpoint.clone()));
+    sensors.extend(file_systems.map(Sensor::Disk));
     sensors
 }
 
@@ -108,7 +109,7 @@ impl Sensor {
             Sensor::Cpu(cpu) => cpu.usage().map(Reading::Cpu),
             Sensor::Memory => memory().map(Reading::Memory),
             Sensor::Process(system) => process(opened(system)?).map(Reading::Process),
-            Sensor::Disk(place) => mounts::measure(place).map(Reading::Disk),
+            Sensor::Disk(file_system) => mounts::measure(file_system).map(Reading::Disk),
         })
     }
 }
@@ -116,7 +117,7 @@ impl Sensor {
 impl fmt::Display for Sensor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Sensor::Disk(place) => place.fmt(formatter),
+            Sensor::Disk(file_system) => file_system.fmt(formatter),
             other => formatter.write_str(other.group().name()),
         }
     }
