@@ -1,18 +1,16 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use prometheus::core::{Atomic, Collector as _, GenericGaugeVec};
-use prometheus::proto::{LabelPair, MetricFamily};
-use prometheus::{Histogram, IntCounter, IntGaugeVec};
+use prometheus::{Histogram, IntCounter};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::overview::{self, History};
+use super::history::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
 use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Ping, Role};
@@ -29,16 +27,19 @@ pub type Render = Arc<dyn Fn(&Catalog) -> Bytes + Send + Sync>;
 pub enum Msg {
     /// Something happened.
     Event(Event),
-    /// Somebody wants a snapshot that begins after now.
+    /// Render a snapshot that begins after this message.
     Render(oneshot::Sender<Rendered>),
-    /// The rendering of this number is over.
+    /// The rendering with this number is over.
     Rendered(u64, Rendered),
-    /// Somebody wants to know where everything stands that belongs to these accounts.
+    /// Tell where everything stands that belongs to these accounts.
     Overview(BTreeSet<String>, oneshot::Sender<Overview>),
     /// Time for the next point of the history.
     Tick,
     /// Answers that it lives.
     Ping(Ping),
+    /// Fails.
+    #[cfg(test)]
+    Fail,
 }
 
 impl From<Ping> for Msg {
@@ -97,10 +98,11 @@ impl Metrics {
     }
 }
 
-/// The actor.
+/// Takes events, and renders snapshots.
 pub struct Collector;
 
 /// What the actor needs.
+#[derive(Clone)]
 pub struct Args {
     /// The families.
     pub catalog: Arc<Catalog>,
@@ -125,9 +127,9 @@ pub struct State {
     /// By account and method, then by outcome.
     calls: Vec<Vec<(&'static str, IntCounter)>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
-    /// Those who wait for the rendering that is under way.
+    /// Take the rendering that is under way.
     served: Vec<oneshot::Sender<Rendered>>,
-    /// Those who came after it began, and wait for the next.
+    /// Came after it began, and take the next one.
     waiting: Vec<oneshot::Sender<Rendered>>,
     /// The number of the rendering that is under way.
     rendering: Option<u64>,
@@ -175,13 +177,15 @@ impl Actor for Collector {
             }
             Msg::Rendered(number, rendered) => state.rendered(number, &rendered),
             Msg::Overview(accounts, reply) => {
-                let _ = reply.send(state.history.overview(&state.args.catalog, &accounts));
+                let _ = reply.send(Overview::read(&state.args.catalog, &state.history, &accounts));
             }
             Msg::Tick => {
                 state.history.tick(&state.args.catalog);
-                state.args.metrics.address.send_after(overview::INTERVAL, Msg::Tick);
+                state.args.metrics.address.send_after(history::INTERVAL, Msg::Tick);
             }
             Msg::Ping(ping) => ping.answer(),
+            #[cfg(test)]
+            Msg::Fail => return Err("injected".into()),
         }
         Ok(())
     }
@@ -264,10 +268,10 @@ impl State {
                 catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).inc();
             }
             Event::Sampled(sample) => {
-                show_sample(&catalog, &sample);
-                count_sample(&catalog, &sample);
+                sample.show(&catalog);
+                sample.count(&catalog);
             }
-            Event::SamplerGone => show_sample(&catalog, &Sample::default()),
+            Event::SamplerGone => Sample::default().show(&catalog),
         }
     }
 
@@ -359,88 +363,23 @@ fn answer(replies: Vec<oneshot::Sender<Rendered>>, rendered: &Rendered) {
     }
 }
 
-/// Shows what the sample has, and removes the series of what it lacks: an old figure would be
-/// taken for a new one.
-fn show_sample(catalog: &Catalog, sample: &Sample) {
-    show(&catalog.system_cpu_usage_ratio, sample.cpu_usage_ratio);
-    let memory = sample.memory.as_ref();
-    show(&catalog.system_memory_used_bytes, memory.map(|memory| bytes(memory.used)));
-    show(&catalog.system_memory_total_bytes, memory.map(|memory| bytes(memory.total)));
-    let limit = memory.and_then(|memory| memory.limit);
-    show(&catalog.system_memory_limit_bytes, limit.map(bytes));
-
-    let free = sample.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.free)));
-    show_each(&catalog.system_disk_free_bytes, &free.collect());
-    let size = sample.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.size)));
-    show_each(&catalog.system_disk_size_bytes, &size.collect());
-
-    let process = sample.process.as_ref();
-    match process {
-        Some(process) => {
-            let cpu = catalog.process_cpu_seconds_total.with_label_values(NONE);
-            cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
-        }
-        None => catalog.process_cpu_seconds_total.reset(),
-    }
-    let resident = process.map(|process| bytes(process.resident_memory));
-    show(&catalog.process_resident_memory_bytes, resident);
-    show(&catalog.process_start_time_seconds, process.map(|process| process.start_time));
-    let threads = process.and_then(|process| process.threads);
-    show(&catalog.process_threads, threads.map(bytes));
-    let open = process.and_then(|process| process.open_fds);
-    show(&catalog.process_open_fds, open.map(bytes));
-    let max = process.and_then(|process| process.max_fds);
-    show(&catalog.process_max_fds, max.map(bytes));
-}
-
-fn count_sample(catalog: &Catalog, sample: &Sample) {
-    let durations = catalog.gateway_sampler_duration_seconds.with_label_values(NONE);
-    durations.observe(sample.duration.as_secs_f64());
-    for group in &sample.failed {
-        catalog.gateway_sampler_errors_total.with_label_values(&[group]).inc();
-    }
-    if sample.failed.is_empty() {
-        let last = catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(NONE);
-        last.set(sample.timestamp);
-    }
-}
-
-/// No labels.
-const NONE: &[&str] = &[];
-
-fn bytes(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Sets the one series of a family without labels, or removes it.
-fn show<P: Atomic>(family: &GenericGaugeVec<P>, value: Option<P::T>) {
-    match value {
-        Some(value) => family.with_label_values(NONE).set(value),
-        None => family.reset(),
-    }
-}
-
-/// Sets the series of a family with one label, and removes those that have no value.
-fn show_each(family: &IntGaugeVec, values: &BTreeMap<&str, i64>) {
-    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
-        let label = metric.get_label().first().map_or("", LabelPair::value);
-        if !values.contains_key(label) {
-            // It is there, because it was listed just now.
-            let _ = family.remove_label_values(&[label]);
-        }
-    }
-    for (label, value) in values {
-        family.with_label_values(&[label]).set(*value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+    use tokio::task::JoinHandle;
+
     use super::*;
-    use crate::metrics::{Disk, LabelSets, Options, StatusLabels};
+    use crate::metrics::{LabelSets, Options, StatusLabels};
 
     /// A metrics actor whose `n`th rendering, from 0, does this.
     async fn start(render: impl Fn(u64) -> Bytes + Send + Sync + 'static) -> Metrics {
+        spawn(render).await.0
+    }
+
+    /// The same, with what a successor needs, and the actor's end.
+    async fn spawn(
+        render: impl Fn(u64) -> Bytes + Send + Sync + 'static,
+    ) -> (Metrics, Args, JoinHandle<()>) {
         let options = Options {
             enabled: true,
             status_labels: StatusLabels::Exact,
@@ -454,29 +393,8 @@ mod tests {
         let render: Render =
             Arc::new(move |_: &Catalog| render(count.fetch_add(1, Ordering::Relaxed)));
         let args = Args { render, ..Args::new(catalog, depths, metrics.clone()) };
-        Actor::spawn(None, Collector, args).await.unwrap();
-        metrics
-    }
-
-    #[test]
-    fn without_a_sampler_the_machine_has_no_series() {
-        let options = Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
-        let catalog = Catalog::new(&options, &[], &LabelSets::default()).unwrap();
-        let disk = Disk { mountpoint: "/".to_owned(), free: 1, size: 2 };
-        let sample = Sample { cpu_usage_ratio: Some(0.5), disks: vec![disk], ..Sample::default() };
-        let machine = |catalog: &Catalog| {
-            let text = String::from_utf8(render::render(catalog).to_vec()).unwrap();
-            text.lines().filter(|line| line.starts_with("system_")).count()
-        };
-        show_sample(&catalog, &sample);
-        assert_eq!(machine(&catalog), 3);
-        show_sample(&catalog, &Sample::default());
-        assert_eq!(machine(&catalog), 0);
+        let (_, ended) = Actor::spawn(None, Collector, args.clone()).await.unwrap();
+        (metrics, args, ended)
     }
 
     #[tokio::test]
@@ -515,16 +433,47 @@ mod tests {
 
     #[tokio::test]
     async fn the_report_of_another_rendering_is_passed_over() {
-        let metrics = start(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+        let (go, wait) = std::sync::mpsc::channel();
+        let wait = Mutex::new(wait);
+        let metrics = start(move |_| {
+            wait.lock().recv().unwrap();
             Bytes::from_static(b"up 1\n")
         })
         .await;
         let stale = async {
             let stale = Msg::Rendered(u64::MAX, Ok(Bytes::from_static(b"stale 1\n")));
             assert!(metrics.address.send(stale).is_ok());
+            assert!(metrics.ping().await);
+            go.send(()).unwrap();
         };
         let (rendered, ()) = tokio::join!(metrics.render(), stale);
         assert_eq!(rendered.unwrap(), "up 1\n");
+    }
+
+    #[tokio::test]
+    async fn an_actor_that_fails_answers_those_who_wait_and_its_successor_renders() {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let (metrics, args, ended) = spawn(move |_| {
+            let _ = wait.lock().recv();
+            Bytes::from_static(b"up 1\n")
+        })
+        .await;
+        let fail = async { assert!(metrics.address.send(Msg::Fail).is_ok()) };
+        let (first, second, ()) = tokio::join!(metrics.render(), metrics.render(), fail);
+        assert_eq!((first, second), (Err(RenderError::Restarting), Err(RenderError::Restarting)));
+        ended.await.unwrap();
+        assert_eq!(metrics.render().await, Err(RenderError::Restarting));
+        assert!(metrics.overview(BTreeSet::new()).await.is_none() && !metrics.ping().await);
+        // What the first actor counted is there, and what its thread still renders is not taken for
+        // the rendering of the second one.
+        let role = Role::Metrics;
+        let catalog = args.catalog.clone();
+        Actor::spawn(None, Collector, args).await.unwrap();
+        metrics.record(Event::ActorRestarted(role));
+        drop(go);
+        assert_eq!(metrics.render().await.unwrap(), "up 1\n");
+        let restarts = catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]);
+        assert_eq!(restarts.get(), 1);
     }
 }

@@ -1,15 +1,20 @@
 //! What the gateway tells Prometheus.
 //!
-//! [`catalog`] declares every family; the [`collector`] actor owns them and takes
-//! events about terminals and the machine; [`render`] writes snapshots; [`overview`] is
-//! what the console shows of them; [`http`] are the handles that the HTTP room moves
-//! itself, because a message a request would cost more than it tells. This room must never wait for a terminal, and
-//! never take a label value from a client.
+//! - [`catalog`] declares every family.
+//! - [`collector`], the metrics actor, takes [events](event) about terminals and the machine, and
+//!   renders snapshots on a thread of its own ([`render`]).
+//! - [`requests`] and [`streams`] are atomic handles for what happens too often for a message each.
+//! - [`overview`] and [`history`] are what the console shows; they read the families back
+//!   ([`reading`]).
+//!
+//! This room never waits for a terminal, and never takes a label value from a client.
 
 pub mod catalog;
 pub mod collector;
 pub mod event;
+mod history;
 mod overview;
+mod reading;
 pub mod render;
 pub mod requests;
 mod sample;
@@ -18,7 +23,8 @@ pub mod streams;
 pub use catalog::{Catalog, LabelSets};
 pub use collector::{Collector, Metrics};
 pub use event::{AccountId, EndedCall, Event};
-pub use overview::{Overview, Point, Restarts, Unknown};
+pub use history::{Point, Restarts};
+pub use overview::{Overview, Unknown};
 pub use render::{RenderError, Rendered};
 pub use sample::{Disk, Memory, ProcessSample, Sample};
 

@@ -1,5 +1,4 @@
-//! The families as Prometheus text, written on a thread of its own that gives way
-//! to those that answer requests.
+//! Renders the families as Prometheus text, on a thread of its own with a low priority.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
@@ -25,7 +24,7 @@ pub enum RenderError {
     /// The rendering panicked. The next one may work.
     #[error("rendering the metrics panicked")]
     Panicked,
-    /// The thread that renders ended; another one takes over.
+    /// The thread that renders ended, and is replaced.
     #[error("the thread that renders the metrics ended")]
     ThreadEnded,
     /// The metrics actor is being restarted.
@@ -39,8 +38,8 @@ pub type Rendered = Result<Bytes, RenderError>;
 /// The thread that renders snapshots, one after the other. It ends when this is dropped.
 pub(super) struct Renderer(mpsc::Sender<Job>);
 
-/// A snapshot that somebody waits for. A job is always reported: one that is dropped, because its
-/// thread ended, reports that.
+/// A snapshot to render. Every job reports exactly once: one that is dropped because the thread ended
+/// reports [`RenderError::ThreadEnded`].
 struct Job(Option<Box<dyn FnOnce(Rendered) + Send>>);
 
 impl Renderer {
@@ -90,10 +89,10 @@ impl Drop for Job {
     }
 }
 
-/// Lets threads that answer requests go first: a scrape can wait a millisecond.
+/// Lowers the thread's priority: a scrape can wait a millisecond, requests go first.
 #[cfg(target_os = "linux")]
 fn give_way() {
-    // On Linux this is about the calling thread alone.
+    // On Linux this changes the calling thread alone.
     if let Err(fault) = rustix::process::setpriority_process(None, 10) {
         info!(%fault, "rendering keeps its priority");
     }
@@ -124,7 +123,7 @@ pub fn render(catalog: &Catalog) -> Bytes {
     text.into()
 }
 
-/// Writes a family in pieces, between which requests are answered if processors are scarce.
+/// Writes a family in pieces, and yields the processor between them.
 fn write_family(mut family: MetricFamily, text: &mut Vec<u8>) -> prometheus::Result<()> {
     let mut metrics = family.take_metric().into_iter().peekable();
     let mut is_first = true;

@@ -1,4 +1,4 @@
-//! The instruments of HTTP: plain handles, resolved once a route and method.
+//! The instruments of HTTP: atomic handles, resolved once for each route and method.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,7 +82,7 @@ struct MethodInstruments {
     statuses: Box<[OnceLock<IntCounter>]>,
 }
 
-/// How a request ended.
+/// A request that ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
     /// The response's status; of a client that left before there was one, 499.

@@ -1,6 +1,13 @@
 //! A measurement of the machine, as the sampler reports it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use prometheus::IntGaugeVec;
+use prometheus::core::{Atomic, Collector, GenericGaugeVec};
+use prometheus::proto::{LabelPair, MetricFamily};
+
+use super::Catalog;
 
 /// A measurement. What failed is `None` or missing, and its series are removed.
 #[derive(Debug, Default)]
@@ -58,4 +65,111 @@ pub struct ProcessSample {
     pub open_fds: Option<u64>,
     /// Most file descriptors that may be open.
     pub max_fds: Option<u64>,
+}
+
+impl Sample {
+    /// Shows what the sample has, and removes the series of what it lacks: an old figure would be
+    /// taken for a new one.
+    pub(super) fn show(&self, catalog: &Catalog) {
+        show(&catalog.system_cpu_usage_ratio, self.cpu_usage_ratio);
+        let memory = self.memory.as_ref();
+        show(&catalog.system_memory_used_bytes, memory.map(|memory| bytes(memory.used)));
+        show(&catalog.system_memory_total_bytes, memory.map(|memory| bytes(memory.total)));
+        let limit = memory.and_then(|memory| memory.limit);
+        show(&catalog.system_memory_limit_bytes, limit.map(bytes));
+
+        let free = self.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.free)));
+        show_each(&catalog.system_disk_free_bytes, &free.collect());
+        let size = self.disks.iter().map(|disk| (disk.mountpoint.as_str(), bytes(disk.size)));
+        show_each(&catalog.system_disk_size_bytes, &size.collect());
+
+        let process = self.process.as_ref();
+        match process {
+            Some(process) => {
+                let cpu = catalog.process_cpu_seconds_total.with_label_values(NONE);
+                cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
+            }
+            None => catalog.process_cpu_seconds_total.reset(),
+        }
+        let resident = process.map(|process| bytes(process.resident_memory));
+        show(&catalog.process_resident_memory_bytes, resident);
+        show(&catalog.process_start_time_seconds, process.map(|process| process.start_time));
+        let threads = process.and_then(|process| process.threads);
+        show(&catalog.process_threads, threads.map(bytes));
+        let open = process.and_then(|process| process.open_fds);
+        show(&catalog.process_open_fds, open.map(bytes));
+        let max = process.and_then(|process| process.max_fds);
+        show(&catalog.process_max_fds, max.map(bytes));
+    }
+
+    /// Counts the sample, and what failed in it.
+    pub(super) fn count(&self, catalog: &Catalog) {
+        let durations = catalog.gateway_sampler_duration_seconds.with_label_values(NONE);
+        durations.observe(self.duration.as_secs_f64());
+        for group in &self.failed {
+            catalog.gateway_sampler_errors_total.with_label_values(&[group]).inc();
+        }
+        if self.failed.is_empty() {
+            let last =
+                catalog.gateway_sampler_last_success_timestamp_seconds.with_label_values(NONE);
+            last.set(self.timestamp);
+        }
+    }
+}
+
+/// No labels.
+const NONE: &[&str] = &[];
+
+fn bytes(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Sets the one series of a family without labels, or removes it.
+fn show<P: Atomic>(family: &GenericGaugeVec<P>, value: Option<P::T>) {
+    match value {
+        Some(value) => family.with_label_values(NONE).set(value),
+        None => family.reset(),
+    }
+}
+
+/// Sets the series of a family with one label, and removes those that have no value.
+fn show_each(family: &IntGaugeVec, values: &BTreeMap<&str, i64>) {
+    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
+        let label = metric.get_label().first().map_or("", LabelPair::value);
+        if !values.contains_key(label) {
+            // It is there, because it was listed just now.
+            let _ = family.remove_label_values(&[label]);
+        }
+    }
+    for (label, value) in values {
+        family.with_label_values(&[label]).set(*value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::render::render;
+    use crate::metrics::{LabelSets, Options, StatusLabels};
+
+    #[test]
+    fn without_a_sampler_the_machine_has_no_series() {
+        let options = Options {
+            enabled: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        };
+        let catalog = Catalog::new(&options, &[], &LabelSets::default()).unwrap();
+        let disk = Disk { mountpoint: "/".to_owned(), free: 1, size: 2 };
+        let sample = Sample { cpu_usage_ratio: Some(0.5), disks: vec![disk], ..Sample::default() };
+        let machine = |catalog: &Catalog| {
+            let text = String::from_utf8(render(catalog).to_vec()).unwrap();
+            text.lines().filter(|line| line.starts_with("system_")).count()
+        };
+        sample.show(&catalog);
+        assert_eq!(machine(&catalog), 3);
+        Sample::default().show(&catalog);
+        assert_eq!(machine(&catalog), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! What streams measure: direct handles, as for HTTP.
+//! The instruments of streams: atomic handles, as for HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;

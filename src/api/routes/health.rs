@@ -16,7 +16,7 @@ use super::{Outcome, Table};
 use crate::actor::Role;
 use crate::api::context::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
-use crate::metrics::{RenderError, Rendered};
+use crate::metrics::Rendered;
 
 /// How long the root actor and its children may take to answer that they live.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -153,30 +153,22 @@ async fn snapshot(
         let detail = format!("the metrics were not rendered within {limit:?}; scrape again");
         return Err(Problem::new(ProblemType::DeadlinePassed, detail));
     };
-    rendered.map_err(|error| match error {
-        RenderError::Restarting => Problem::new(ProblemType::NotReady, error.to_string())
-            .retry_after(Duration::from_secs(1)),
-        RenderError::Panicked | RenderError::ThreadEnded => {
-            let detail = format!("{error}: the log has the reason, the next scrape may work");
-            Problem::new(ProblemType::Internal, detail)
-        }
+    rendered.map_err(|error| {
+        Problem::new(ProblemType::NotReady, error.to_string()).retry_after(Duration::from_secs(1))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::RenderError;
 
     #[tokio::test]
     async fn a_scrape_without_a_text_is_an_error_and_never_waits_for_ever() {
-        for (error, status) in [
-            (RenderError::Panicked, 500),
-            (RenderError::ThreadEnded, 500),
-            (RenderError::Restarting, 503),
-        ] {
+        for error in [RenderError::Panicked, RenderError::ThreadEnded, RenderError::Restarting] {
             let rendering = std::future::ready(Err(error));
             let problem = snapshot(rendering, RENDER_TIMEOUT).await.unwrap_err();
-            assert_eq!(problem.into_response().status(), status, "{error}");
+            assert_eq!(problem.into_response().status(), 503, "{error}");
         }
         let hanging = std::future::pending();
         let problem = snapshot(hanging, Duration::from_millis(1)).await.unwrap_err();
