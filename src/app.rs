@@ -37,7 +37,7 @@ pub const LABEL_SETS: LabelSets = LabelSets {
     restart_reasons: RestartReason::VARIANTS,
     rejections: Rejection::VARIANTS,
     trade_outcomes: trading::TradeState::OUTCOMES,
-    stream_events: streams::Kind::NAMES,
+    stream_events: streams::EventKind::NAMES,
     sampler_groups: sampler::Group::NAMES,
 };
 
@@ -125,7 +125,19 @@ impl Service {
         let journal = open_journal(&settings.trading, &accounts, &metrics, &depths)?;
         let trading = Trading::new(&depths, journal, settings.trading, &accounts, metrics.clone());
         let pool = Pool::new(accounts.clone(), &depths);
-        let gateway = Gateway::new(&depths, metrics.clone(), pool.clone(), trading.clone());
+        let stop = CancellationToken::new();
+        let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
+        let streams = Streams::new(
+            &accounts,
+            settings.streams,
+            measured.as_ref(),
+            metrics.clone(),
+            &depths,
+            stop.clone(),
+        );
+        let streams = Arc::new(streams);
+        let gateway =
+            Gateway::new(&depths, metrics.clone(), pool.clone(), trading.clone(), streams.clone());
         let (sampled_sender, first_sample) = FirstSample::new();
         let (given_up_sender, given_up) = oneshot::channel();
         let args = root::Args {
@@ -140,10 +152,6 @@ impl Service {
         };
         let (root, root_task) = Actor::spawn(None, Root, args).await?;
 
-        let stop = CancellationToken::new();
-        let measured = settings.metrics.enabled.then(|| StreamInstruments::new(catalog.clone()));
-        let streams = Streams::new(&accounts, settings.streams, measured.as_ref(), stop.clone());
-        let streams = Arc::new(streams);
         let instruments = settings
             .metrics
             .enabled

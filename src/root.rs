@@ -1,4 +1,4 @@
-//! The root actor: supervises the metrics actor, the sampler, the pool and the trading actor.
+//! The root actor: supervises the metrics actor, the sampler, the pool, the trading actor and streams.
 //!
 //! It restarts each of them up to five times within a minute. After that it gives the child up, and
 //! the process ends with 1; without the sampler alone it goes on, because a gateway that does not
@@ -21,6 +21,7 @@ use crate::actor::{
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Pool, supervisor};
 use crate::sampler::{self, Sampler};
+use crate::streams::{self, Streams};
 use crate::trading::{Trading, TradingActor};
 
 /// The first delays are short: while the trading actor is away, trades are refused.
@@ -42,11 +43,14 @@ pub enum Child {
     Pool,
     /// The trading actor.
     Trading,
+    /// The supervisor of streams.
+    Streams,
 }
 
 impl Child {
     /// Every child, in the order of their start.
-    const ALL: [Child; 4] = [Child::Metrics, Child::Sampler, Child::Pool, Child::Trading];
+    const ALL: [Child; 5] =
+        [Child::Metrics, Child::Sampler, Child::Pool, Child::Trading, Child::Streams];
 
     fn role(self) -> Role {
         match self {
@@ -54,6 +58,7 @@ impl Child {
             Child::Sampler => Role::Sampler,
             Child::Pool => Role::Pool,
             Child::Trading => Role::Trading,
+            Child::Streams => Role::Streams,
         }
     }
 }
@@ -84,11 +89,18 @@ pub struct Gateway {
     sampler_given_up: Arc<AtomicBool>,
     pool: Pool,
     trading: Trading,
+    streams: Arc<Streams>,
 }
 
 impl Gateway {
     /// The way to actors that have yet to be started.
-    pub fn new(depths: &Depths, metrics: Metrics, pool: Pool, trading: Trading) -> Gateway {
+    pub fn new(
+        depths: &Depths,
+        metrics: Metrics,
+        pool: Pool,
+        trading: Trading,
+        streams: Arc<Streams>,
+    ) -> Gateway {
         Gateway {
             address: Address::new(Role::Gateway, depths),
             metrics,
@@ -96,6 +108,7 @@ impl Gateway {
             sampler_given_up: Arc::default(),
             pool,
             trading,
+            streams,
         }
     }
 
@@ -103,12 +116,13 @@ impl Gateway {
     /// sampler out once it was given up.
     pub async fn silent(&self, within: Duration) -> Vec<Role> {
         let sampler_given_up = self.sampler_given_up.load(Ordering::Relaxed);
-        let pings: [(Role, BoxFuture<'_, bool>); 5] = [
+        let pings: [(Role, BoxFuture<'_, bool>); 6] = [
             (Role::Gateway, self.address.ping().boxed()),
             (Role::Metrics, self.metrics.ping().boxed()),
             (Role::Sampler, async { sampler_given_up || self.sampler.ping().await }.boxed()),
             (Role::Pool, self.pool.ping().boxed()),
             (Role::Trading, self.trading.ping().boxed()),
+            (Role::Streams, self.streams.ping().boxed()),
         ];
         let silent = pings.map(|(role, ping)| async move {
             let answers = tokio::time::timeout(within, ping).await.unwrap_or(false);
@@ -249,6 +263,10 @@ impl State {
                 let args = gateway.trading.actor_args();
                 self.children.spawn(child, TradingActor, args, myself).await
             }
+            Child::Streams => {
+                let args = gateway.streams.supervisor();
+                self.children.spawn(child, streams::Supervisor, args, myself).await
+            }
         }
     }
 
@@ -277,6 +295,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::metrics::{self, StatusLabels};
@@ -316,8 +335,18 @@ mod tests {
             };
             let journal = Err(NoJournal::NotNeeded);
             let trading = Trading::new(&depths, journal, options, &accounts, metrics.clone());
+            let options = streams::Options {
+                max: 1,
+                tick_interval: SOON,
+                state_interval: SOON,
+                heartbeat: SOON,
+                buffer: 1,
+                timeout: SOON,
+            };
+            let stop = CancellationToken::new();
+            let streams = Streams::new(&accounts, options, None, metrics.clone(), &depths, stop);
             let pool = Pool::new(accounts, &depths);
-            let gateway = Gateway::new(&depths, metrics, pool, trading);
+            let gateway = Gateway::new(&depths, metrics, pool, trading, Arc::new(streams));
             let (sender, given_up) = oneshot::channel();
             let args = Args {
                 gateway: gateway.clone(),
@@ -376,7 +405,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_child_that_ends_more_than_five_times_within_a_minute_is_given_up() {
-        for child in [Child::Metrics, Child::Pool, Child::Trading] {
+        for child in [Child::Metrics, Child::Pool, Child::Trading, Child::Streams] {
             let mut harness = Harness::start().await;
             for restart in 1..=5 {
                 harness.kill(Some(child));
@@ -408,7 +437,8 @@ mod tests {
         harness.kill(None);
         // Which `app` waits for.
         assert!(harness.given_up.await.is_err());
-        let roles = [Role::Gateway, Role::Metrics, Role::Sampler, Role::Pool, Role::Trading];
+        let roles =
+            [Role::Gateway, Role::Metrics, Role::Sampler, Role::Pool, Role::Trading, Role::Streams];
         assert_eq!(harness.gateway.silent(SOON).await, roles);
     }
 }

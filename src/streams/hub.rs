@@ -1,354 +1,391 @@
-//! The events of one account, and who reads them.
+//! The hub of one account: admits subscribers, polls for them, and writes what is new into the feed.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use futures_util::FutureExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use strum::EnumCount;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::error;
 
-use super::event::{Content, Event, Kind, Topic};
-use super::poll::{self, Poll, TickCursor};
-use super::reader::Reader;
-use super::{Admission, Options};
-use crate::metrics::streams::AccountStreams;
+use super::cursor::Cursor;
+use super::feed::Feed;
+use super::poller::{Ask, OpenBook, Poll, Polled, Round, Schedule, Scope, TickCursor};
+use super::subscriber::{Admission, Subscriber};
+use super::topic::{Content, EventKind, Topic};
+use crate::actor::{Address, Envelope, RestartBudget, RestartPolicy, Verdict, panic_message};
 use crate::pool::Account;
 
-/// How long it is remembered how far ticks were read, for readers that come back.
+/// How long it is remembered how far ticks were read, for subscribers that come back.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// The events of one account.
-pub struct Hub {
-    pub(super) account: Arc<Account>,
-    boot: Arc<str>,
-    pub(super) options: Options,
-    pub(super) instruments: Option<AccountStreams>,
-    /// What polls a kind of event while somebody reads it.
-    pub(super) poll: Poll,
-    state: Mutex<State>,
-    /// The number of the newest event.
-    newest: watch::Sender<u64>,
-    /// Told when the topics of a kind have changed.
-    changed: [Notify; Kind::ALL.len()],
+/// Admits subscribers to the events of one account.
+pub struct Hub;
+
+/// What a hub is told.
+pub enum Msg {
+    /// Somebody subscribes.
+    Subscribe(Subscribe),
+    /// A subscriber of these topics has left.
+    Left(Vec<Topic>),
+    /// The interval of a kind has passed.
+    IntervalOver(EventKind),
+    /// A round found this out.
+    Polled(Topic, Polled),
+    /// A round is over. The reason, if it panicked.
+    RoundOver(EventKind, Result<(), String>),
+    /// The pause after a round that panicked is over.
+    PauseOver(EventKind),
+    /// Fails.
+    #[cfg(test)]
+    Fail,
 }
 
-/// What the hub knows.
-pub(super) struct State {
-    /// The last events, without a hole in their numbers.
-    events: VecDeque<Arc<Event>>,
-    /// The number of the newest event.
-    newest: u64,
-    bytes: usize,
+/// A wish to be told of some topics.
+pub struct Subscribe {
+    /// The topics.
+    pub topics: Vec<Topic>,
+    /// The id of the event after which to go on. `None`: from the present on.
+    pub last_event_id: Option<String>,
+    /// The room that the stream takes.
+    pub admission: Admission,
+    /// Takes the subscriber.
+    pub reply: oneshot::Sender<Subscriber>,
+}
+
+/// What a hub needs.
+#[derive(Clone)]
+pub struct Args {
+    /// Its own address.
+    pub address: Address<Msg>,
+    /// Whose events.
+    pub account: Arc<Account>,
+    /// Where it writes them.
+    pub feed: Arc<Feed>,
+    /// How often ticks are asked for.
+    pub tick_interval: Duration,
+    /// How often everything else is asked for.
+    pub state_interval: Duration,
+    /// How long a terminal may take for a call.
+    pub timeout: Duration,
+    /// Carries out rounds. A test may answer instead of terminals.
+    pub poll: Poll,
+}
+
+/// What a hub knows.
+pub struct State {
+    args: Args,
+    /// Of this hub alone: timers and rounds of one that failed must not reach its successor.
+    address: Address<Msg>,
     topics: BTreeMap<Topic, TopicState>,
-    /// Kinds whose loop runs.
-    running: [bool; Kind::ALL.len()],
+    pollers: [Poller; EventKind::COUNT],
 }
 
 #[derive(Default)]
 struct TopicState {
-    readers: usize,
-    /// Grows when somebody reads it again.
-    generation: u64,
-    /// The last event that had data.
-    latest: Option<Arc<Event>>,
-    /// That it cannot be asked about, until it can.
-    failure: Option<Arc<Event>>,
-    /// How far its ticks were read.
-    cursor: Option<TickCursor>,
-    /// Whether a reader came back to it and wants what it missed.
-    resumed: bool,
-    /// When its last reader left.
+    /// It was not polled since it was subscribed to.
+    is_new: bool,
+    /// How far its ticks were read. `None`: its stream begins with the last tick.
+    ticks: Option<TickCursor>,
+    /// Where its book is open.
+    book: Option<OpenBook>,
+    /// When its last subscriber left.
     left: Option<Instant>,
 }
 
-impl Hub {
-    pub(super) fn new(
-        account: Arc<Account>,
-        boot: Arc<str>,
-        options: Options,
-        instruments: Option<AccountStreams>,
-        poll: Poll,
-    ) -> Hub {
-        let state = State {
-            events: VecDeque::new(),
-            newest: 0,
-            bytes: 0,
-            topics: BTreeMap::new(),
-            running: [false; Kind::ALL.len()],
-        };
-        Hub {
-            account,
-            boot,
-            options,
-            instruments,
-            poll,
-            state: Mutex::new(state),
-            newest: watch::Sender::new(0),
-            changed: std::array::from_fn(|_| Notify::new()),
-        }
-    }
+/// The polling of one kind.
+struct Poller {
+    schedule: Schedule,
+    round: Option<UnderWay>,
+    panics: RestartBudget,
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A round under way, which ends with the hub.
+struct UnderWay {
+    began: Instant,
+    polls: bool,
+    _task: AbortOnDropHandle<()>,
+}
 
-    /// The id of an event: which run of the gateway, and which event of it.
-    pub fn id(&self, sequence: u64) -> String {
-        format!("{}-{sequence}", self.boot)
-    }
+impl Actor for Hub {
+    type Msg = Envelope<Msg>;
+    type State = State;
+    type Arguments = Args;
 
-    /// Reads the id of an event. `None`: it is of another run, or no id.
-    fn sequence(&self, id: &str) -> Option<u64> {
-        id.strip_prefix(&*self.boot)?.strip_prefix('-')?.parse().ok()
-    }
-
-    /// A reader of topics: from the present, or from what follows the event of
-    /// this id.
-    pub fn subscribe(
-        self: &Arc<Hub>,
-        topics: Vec<Topic>,
-        last_event_id: Option<&str>,
-        admission: Admission,
-    ) -> Reader {
-        let mut state = self.lock();
-        let before = state.newest;
-        let last = last_event_id.and_then(|id| self.sequence(id));
-        let last = last.filter(|last| *last <= before);
-        // Of a run that is over, nothing is known but that there is a gap.
-        let forgotten = last_event_id.is_some() && last.is_none();
-        if last.is_none() {
-            self.give_up_catching_up(&mut state, &topics);
-        }
-        let newest = state.newest;
-        let mut initial = Vec::new();
-        for topic in &topics {
-            let known = state.topics.entry(topic.clone()).or_default();
-            known.readers += 1;
-            if known.readers == 1 {
-                known.generation += 1;
-                known.resumed = last.is_some();
-                if known.left.is_some_and(|left| left.elapsed() > REMEMBERED) {
-                    known.cursor = None;
-                }
-                known.failure = None;
-                if last.is_none() {
-                    // How it stands is asked for again, and told.
-                    known.latest = None;
-                }
-            } else if last.is_none() {
-                // Somebody reads it, so that this is how it stands.
-                initial.extend(known.failure.as_ref().or(known.latest.as_ref()).cloned());
-            }
-        }
-        state.topics.retain(|_, topic| {
-            topic.readers > 0 || topic.left.is_none_or(|left| left.elapsed() <= REMEMBERED)
-        });
-        initial.sort_by_key(|event| event.sequence);
-        for kind in Kind::ALL {
-            if topics.iter().any(|topic| topic.kind == kind) {
-                if std::mem::replace(&mut state.running[kind as usize], true) {
-                    self.changed[kind as usize].notify_one();
-                } else {
-                    tokio::spawn(poll::supervise(self.clone(), kind));
-                }
-            }
-        }
-        drop(state);
-        if let Some(instruments) = &self.instruments {
-            instruments.subscribers.inc();
-        }
-        let cursor = last.unwrap_or(newest) + 1;
-        let newest = self.newest.subscribe();
-        Reader::new(self.clone(), topics, cursor, initial, forgotten, newest, admission)
-    }
-
-    /// Says that ticks are missing where nobody has read a symbol for a while and its next reader
-    /// wants none of them: it goes on from the present, and who comes back later finds a hole.
-    fn give_up_catching_up(&self, state: &mut State, topics: &[Topic]) {
-        for topic in topics.iter().filter(|topic| topic.kind == Kind::Ticks) {
-            let left = state.topics.get(topic).is_some_and(|known| known.readers == 0);
-            if left {
-                self.push(state, topic, Content::Gap);
-            }
-        }
-    }
-
-    /// How things stand that changed last among events that a reader has missed. Ticks are no
-    /// such thing: they were, and are missed.
-    pub(super) fn standing(
+    async fn pre_start(
         &self,
-        topics: &[Topic],
-        missed: RangeInclusive<u64>,
-    ) -> Vec<Arc<Event>> {
-        let state = self.lock();
-        let known = topics.iter().filter(|topic| topic.kind != Kind::Ticks);
-        let known = known.filter_map(|topic| state.topics.get(topic));
-        let events = known.filter_map(|known| known.failure.as_ref().or(known.latest.as_ref()));
-        let mut events: Vec<_> =
-            events.filter(|event| missed.contains(&event.sequence)).cloned().collect();
-        events.sort_by_key(|event| event.sequence);
-        events
-    }
-
-    /// Ends what a reader subscribed to.
-    pub(super) fn leave(&self, topics: &[Topic]) {
-        let mut state = self.lock();
-        for topic in topics {
-            if let Some(known) = state.topics.get_mut(topic) {
-                known.readers -= 1;
-                known.left = Some(Instant::now());
-            }
-            self.changed[topic.kind as usize].notify_one();
-        }
-        drop(state);
-        if let Some(instruments) = &self.instruments {
-            instruments.subscribers.dec();
-        }
-    }
-
-    /// Waits until the topics of a kind may have changed.
-    pub(super) async fn changed(&self, kind: Kind) {
-        self.changed[kind as usize].notified().await;
-    }
-
-    /// The topics of a kind that are read, and their generations. Without any
-    /// its loop is over.
-    pub(super) fn topics(&self, kind: Kind) -> BTreeMap<Topic, u64> {
-        let mut state = self.lock();
-        let of_kind = state.topics.iter().filter(|(topic, _)| topic.kind == kind);
-        let read = of_kind.filter(|(_, known)| known.readers > 0);
-        let topics: BTreeMap<Topic, u64> =
-            read.map(|(topic, known)| (topic.clone(), known.generation)).collect();
-        if topics.is_empty() {
-            state.running[kind as usize] = false;
-        }
-        topics
-    }
-
-    /// How far a symbol's ticks were read, for a loop that begins with it. What
-    /// cannot be caught up with is told as a gap. `None`: the stream begins with the last tick.
-    pub(super) fn begin_ticks(&self, topic: &Topic) -> Option<TickCursor> {
-        let mut state = self.lock();
-        let known = state.topics.get_mut(topic)?;
-        let resumed = std::mem::take(&mut known.resumed);
-        // A look that was under way when the reader came has told it ticks already, if there is a
-        // latest one: to begin with the last tick then would leave a hole.
-        let told = known.latest.is_some();
-        let cursor = known.cursor.take().filter(|_| resumed || told);
-        if resumed && cursor.is_none() {
-            self.push(&mut state, topic, Content::Gap);
-        }
-        cursor
-    }
-
-    /// Appends ticks, and remembers how far they were read.
-    pub(super) fn tell_ticks(&self, topic: &Topic, ticks: Vec<Content>, cursor: TickCursor) {
-        let mut state = self.lock();
-        if let Some(known) = state.topics.get_mut(topic) {
-            known.cursor = Some(cursor);
-            known.failure = None;
-        }
-        for tick in ticks {
-            self.push(&mut state, topic, tick);
-        }
-    }
-
-    /// Appends how things stand, unless they stand as before.
-    pub(super) fn tell_state(&self, topic: &Topic, data: bytes::Bytes) {
-        let mut state = self.lock();
-        let Some(known) = state.topics.get_mut(topic) else {
-            return;
+        myself: ActorRef<Self::Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        args.address.started(myself);
+        let mut state = State {
+            address: args.address.pinned(),
+            args,
+            topics: BTreeMap::new(),
+            pollers: std::array::from_fn(|_| Poller::new()),
         };
-        // What ends a failure is told even if nothing has changed meanwhile.
-        let failed = known.failure.take().is_some();
-        let same = !failed
-            && known.latest.as_ref().is_some_and(
-                |latest| matches!(&latest.content, Content::Data(before) if *before == data),
-            );
-        if !same {
-            self.push(&mut state, topic, Content::Data(data));
+        if state.args.feed.begin_hub() {
+            state.tell_gap();
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message.open() {
+            Msg::Subscribe(subscribe) => state.subscribe(subscribe),
+            Msg::Left(topics) => state.left(&topics),
+            Msg::IntervalOver(kind) => {
+                state.pollers[kind as usize].schedule.interval_over();
+                state.poll(kind);
+            }
+            Msg::Polled(topic, polled) => state.polled(&topic, polled),
+            Msg::RoundOver(kind, result) => state.round_over(kind, result),
+            Msg::PauseOver(kind) => {
+                state.pollers[kind as usize].schedule.round_over();
+                state.poll(kind);
+            }
+            #[cfg(test)]
+            Msg::Fail => return Err("injected".into()),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.args.address.stopped();
+        Ok(())
+    }
+}
+
+// === Subscribers ===
+
+impl State {
+    /// Goes on after a hub that ended, and with it how far topics were read: every subscriber is told
+    /// that events may be missing, and then how its topics stand.
+    fn tell_gap(&mut self) {
+        let feed = self.args.feed.clone();
+        for kind in EventKind::ALL {
+            let subscribed: BTreeSet<Topic> = feed.subscribed(*kind).into_iter().collect();
+            feed.write(|ring| {
+                let known: Vec<Topic> =
+                    ring.topics().filter(|topic| topic.kind == *kind).cloned().collect();
+                let of_ticks = known.into_iter().filter(|topic| !topic.kind.is_state());
+                // Who comes back for ticks later must find the gap as well.
+                for topic in of_ticks.chain(subscribed.clone()).collect::<BTreeSet<_>>() {
+                    ring.push(&topic, Content::Gap);
+                    ring.forget(&topic);
+                }
+            });
+            for topic in subscribed {
+                self.topics.insert(topic, TopicState { is_new: true, ..TopicState::default() });
+            }
+            self.poll(*kind);
         }
     }
 
-    /// Says once that a topic cannot be asked about.
-    pub(super) fn tell_failure(&self, topic: &Topic, error: crate::pool::CallError) {
-        let mut state = self.lock();
-        if state.topics.get(topic).is_some_and(|known| known.failure.is_none()) {
-            self.push(&mut state, topic, Content::Failed(error));
+    fn subscribe(&mut self, subscribe: Subscribe) {
+        let Subscribe { topics, last_event_id, admission, reply } = subscribe;
+        let (feed, now) = (self.args.feed.clone(), Instant::now());
+        let topics: BTreeSet<Topic> = topics.into_iter().collect();
+        let cursor = feed.write(|ring| {
+            let last = last_event_id.as_ref().and_then(|id| feed.sequence(id));
+            let last = last.filter(|last| *last <= ring.newest());
+            let is_from_earlier_run = last_event_id.is_some() && last.is_none();
+            let mut states = Vec::new();
+            for topic in &topics {
+                let is_known = ring.note(topic);
+                let state = self.topics.entry(topic.clone()).or_default();
+                if feed.is_subscribed(topic) {
+                    states.extend(ring.present(topic).filter(|_| last.is_none()).cloned());
+                    continue;
+                }
+                state.is_new = true;
+                if last.is_none() {
+                    state.ticks = None;
+                }
+                if state.left.is_some_and(|left| now.duration_since(left) > REMEMBERED) {
+                    state.ticks = None;
+                }
+                // Ticks go on from the present. A subscriber that comes back for those in between,
+                // now or later, finds a gap.
+                let was_read = is_known || last.is_some();
+                if !topic.kind.is_state() && state.ticks.is_none() && was_read {
+                    ring.push(topic, Content::Gap);
+                }
+                match last {
+                    Some(_) => _ = ring.recover(topic),
+                    None => ring.forget(topic),
+                }
+            }
+            states.sort_by_key(|event| event.sequence);
+            let position = last.unwrap_or(ring.newest()) + 1;
+            Cursor::new(topics.clone(), position, states, is_from_earlier_run)
+        });
+        feed.join(&topics);
+        let hub = self.args.address.clone();
+        let on_leave = Box::new(move |topics| {
+            // Without a hub nothing is polled that could end.
+            let _ = hub.send(Msg::Left(topics));
+        });
+        // One that nobody takes is dropped, and leaves.
+        let _ = reply.send(Subscriber::new(feed, cursor, on_leave, admission));
+        for kind in topics.iter().map(|topic| topic.kind).collect::<BTreeSet<_>>() {
+            self.poll(kind);
         }
     }
 
-    /// Says that the loop of a kind has panicked. The next loop reads ticks from where this one was,
-    /// or tells a gap.
-    pub(super) fn tell_panic(&self, kind: Kind) {
-        let mut state = self.lock();
-        let mut topics = Vec::new();
-        for (topic, known) in &mut state.topics {
-            if topic.kind != kind || known.readers == 0 {
-                continue;
-            }
-            known.resumed = true;
-            let failure = known.failure.as_ref().map(|event| &event.content);
-            if !matches!(failure, Some(Content::PollPanicked)) {
-                topics.push(topic.clone());
-            }
-        }
+    fn left(&mut self, topics: &[Topic]) {
         for topic in topics {
-            self.push(&mut state, &topic, Content::PollPanicked);
-        }
-    }
-
-    fn push(&self, state: &mut State, topic: &Topic, content: Content) {
-        state.newest += 1;
-        let sequence = state.newest;
-        let event = Arc::new(Event { sequence, topic: topic.clone(), content });
-        state.bytes += event.size();
-        if let Some(known) = state.topics.get_mut(topic) {
-            match &event.content {
-                Content::Data(_) => known.latest = Some(event.clone()),
-                Content::Failed(_) | Content::PollPanicked => known.failure = Some(event.clone()),
-                Content::Gap => {}
+            if let Some(state) = self.topics.get_mut(topic)
+                && !self.args.feed.is_subscribed(topic)
+            {
+                state.left = Some(Instant::now());
+                self.poll(topic.kind);
             }
-        }
-        state.events.push_back(event);
-        // The newest stays, however long it is.
-        while state.bytes as u64 > self.options.buffer
-            && state.events.len() > 1
-            && let Some(oldest) = state.events.pop_front()
-        {
-            state.bytes -= oldest.size();
-        }
-        self.newest.send_replace(sequence);
-    }
-
-    /// What a reader at a place sees next: an event of its topics, or from where
-    /// on there is nothing yet.
-    pub(super) fn look(&self, place: u64, is_read: impl Fn(&Topic) -> bool) -> Look {
-        let state = self.lock();
-        let next = state.newest + 1;
-        let oldest = state.events.front().map_or(next, |event| event.sequence);
-        if place < oldest {
-            return Look::Missed { up_to: oldest - 1 };
-        }
-        let skipped = usize::try_from(place - oldest).unwrap_or(usize::MAX);
-        let found = state.events.iter().skip(skipped).find(|event| is_read(&event.topic));
-        match found {
-            Some(event) => Look::Event(event.clone()),
-            None => Look::Nothing { next },
         }
     }
 }
 
-/// What a reader sees.
-pub(super) enum Look {
-    Event(Arc<Event>),
-    /// Events up to this one are no longer there.
-    Missed {
-        up_to: u64,
-    },
-    /// Nothing before this one is for the reader.
-    Nothing {
-        next: u64,
-    },
+// === Polling ===
+
+impl Poller {
+    fn new() -> Poller {
+        let panics = RestartBudget::new(RestartPolicy::UNLIMITED);
+        Poller { schedule: Schedule::default(), round: None, panics }
+    }
+}
+
+impl State {
+    /// Begins a round of a kind, if it is time for one.
+    fn poll(&mut self, kind: EventKind) {
+        let args = &self.args;
+        let subscribed = args.feed.subscribed(kind);
+        let is_new = |topic: &Topic| self.topics.get(topic).is_some_and(|state| state.is_new);
+        let of_kind = self.topics.iter().filter(|(topic, _)| topic.kind == kind);
+        let left_open = of_kind.filter(|(topic, state)| {
+            state.book.is_some() && subscribed.binary_search(topic).is_err()
+        });
+        let release: Vec<Topic> = left_open.map(|(topic, _)| topic.clone()).collect();
+        let urgent = !release.is_empty() || subscribed.iter().any(is_new);
+        let poller = &mut self.pollers[kind as usize];
+        let Some(scope) = poller.schedule.next(!subscribed.is_empty(), urgent) else {
+            return;
+        };
+        if scope == Scope::All {
+            let is_state = kind.is_state();
+            let interval = if is_state { args.state_interval } else { args.tick_interval };
+            self.address.send_after(interval, Msg::IntervalOver(kind));
+        }
+        for topic in &release {
+            if let Some(state) = self.topics.get_mut(topic) {
+                state.book = None;
+            }
+        }
+        let mut asks = Vec::with_capacity(subscribed.len());
+        for topic in subscribed {
+            let state = self.topics.entry(topic.clone()).or_default();
+            if std::mem::take(&mut state.is_new) || scope == Scope::All {
+                asks.push(Ask { topic, ticks: state.ticks, book: state.book });
+            }
+        }
+        let address = self.address.clone();
+        let polls = !asks.is_empty();
+        let round = Round {
+            account: args.account.clone(),
+            timeout: args.timeout,
+            asks,
+            release,
+            report: Box::new(move |topic, polled| {
+                let _ = address.send(Msg::Polled(topic.clone(), polled));
+            }),
+        };
+        let (address, round) = (self.address.clone(), (args.poll)(round));
+        let task = tokio::spawn(async move {
+            let result = AssertUnwindSafe(round).catch_unwind().await;
+            let result = result.map_err(|panic| panic_message(&*panic).to_owned());
+            let _ = address.send(Msg::RoundOver(kind, result));
+        });
+        let _task = AbortOnDropHandle::new(task);
+        poller.round = Some(UnderWay { began: Instant::now(), polls, _task });
+    }
+
+    fn polled(&mut self, topic: &Topic, polled: Polled) {
+        let state = self.topics.entry(topic.clone()).or_default();
+        self.args.feed.write(|ring| match polled {
+            Polled::Ticks(ticks, cursor) => {
+                // A subscriber that came during the round begins with what the round still finds. If
+                // that is nothing, its stream begins with the last tick.
+                if !ticks.is_empty() || state.ticks.is_some() {
+                    state.ticks = Some(cursor);
+                }
+                ring.recover(topic);
+                for tick in ticks {
+                    ring.push(topic, Content::Data(tick));
+                }
+            }
+            Polled::State(data) => {
+                // What ends a failure is told even if nothing has changed meanwhile.
+                if ring.recover(topic) || !ring.is_latest(topic, &data) {
+                    ring.push(topic, Content::Data(data));
+                }
+            }
+            Polled::BookOpened(book) => state.book = book,
+            Polled::Failed(error) => {
+                if ring.failure(topic).is_none() {
+                    ring.push(topic, Content::Failed(error));
+                }
+            }
+        });
+    }
+
+    fn round_over(&mut self, kind: EventKind, result: Result<(), String>) {
+        let poller = &mut self.pollers[kind as usize];
+        let round = poller.round.take();
+        let Err(reason) = result else {
+            if let (Some(round), Some(instruments)) = (round, self.args.feed.instruments())
+                && round.polls
+            {
+                instruments.polled(kind as usize, round.began.elapsed());
+            }
+            poller.schedule.round_over();
+            return self.poll(kind);
+        };
+        let pause = match poller.panics.fail(Instant::now(), 1.0) {
+            Verdict::Retry(delay) => delay,
+            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+        };
+        error!(
+            task = kind.name(),
+            account = self.args.account.name,
+            reason,
+            retry_in = ?pause,
+            "poll loop restarting"
+        );
+        self.address.send_after(pause, Msg::PauseOver(kind));
+        let subscribed = self.args.feed.subscribed(kind);
+        self.args.feed.write(|ring| {
+            for topic in &subscribed {
+                if !matches!(ring.failure(topic), Some(Content::PollPanicked)) {
+                    ring.push(topic, Content::PollPanicked);
+                }
+            }
+        });
+        // The next round reads ticks from where this one was, and polls what it did not come to.
+        for topic in subscribed {
+            self.topics.entry(topic).or_default().is_new = true;
+        }
+    }
 }

@@ -409,7 +409,7 @@ fn name_parameters(paths: &mut Value) {
     let ticks: Vec<&str> = CopyTicks::ALL.iter().map(|ticks| ticks.name()).collect();
     let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
     let sides = ["BUY", "SELL"];
-    let kinds = streams::Kind::ALL.map(|kind| kind.name()).join("|");
+    let kinds = streams::EventKind::NAMES.join("|");
     let events = format!("^ *({kinds}) *(, *({kinds}) *)*$");
     let words: [(&str, &[&str]); 4] =
         [("timeframe", &timeframes), ("flags", &ticks), ("state", &states), ("action", &sides)];

@@ -1,6 +1,6 @@
 //! Streams of changes, as Server-Sent Events and over WebSocket.
 //!
-//! Both are written by a task of their own that takes from a [`Reader`] no
+//! Both are written by a task of their own that takes from a [`Subscriber`] no
 //! faster than the client reads; what a client is too slow for is told as a gap.
 
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ use crate::api::context::AuthorizedRequest;
 use crate::api::filters::query::{Parameter, Parameters};
 use crate::api::problem::{Problem, ProblemType};
 use crate::mt5::calls;
-use crate::streams::{Content, Item, Kind, Reader, Topic};
+use crate::streams::{Content, EventKind, Item, Subscriber, Topic};
 
 /// Symbols that one stream may have.
 const MOST_SYMBOLS: usize = 100;
@@ -63,13 +63,14 @@ pub fn add(table: &mut Table) {
 }
 
 /// The kinds of event that are asked for.
-struct Kinds(BTreeSet<Kind>);
+struct Kinds(BTreeSet<EventKind>);
 
 impl Parameter for Kinds {
     const EXPECTED: &'static str = "some of ticks, book, positions, orders, account, with commas";
 
     fn parse(text: &str) -> Option<Self> {
-        let known = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
+        let known =
+            |name: &str| EventKind::ALL.iter().copied().find(|kind| kind.name() == name.trim());
         text.split(',').map(known).collect::<Option<_>>().map(Kinds)
     }
 }
@@ -98,7 +99,7 @@ pub async fn stream(call: AuthorizedRequest, name: String, upgrade: Option<Ws>) 
     let mut parameters = Parameters::parse(call.context.query())?;
     let symbols = parameters.optional::<String>("symbols")?.unwrap_or_default();
     let kinds = parameters.optional::<Kinds>("events")?;
-    let kinds = kinds.map_or_else(|| BTreeSet::from([Kind::Ticks]), |Kinds(kinds)| kinds);
+    let kinds = kinds.map_or_else(|| BTreeSet::from([EventKind::Ticks]), |Kinds(kinds)| kinds);
     let last_event_id = parameters.optional::<String>("last_event_id")?;
     parameters.finish()?;
     if upgrade.is_none() {
@@ -114,9 +115,9 @@ pub async fn stream(call: AuthorizedRequest, name: String, upgrade: Option<Ws>) 
 
     let symbols = symbols_of(&call, &name, &symbols, &kinds).await?;
     let topics = kinds.iter().flat_map(|kind| {
-        let of_symbol = symbols.iter().filter(|_| kind.is_of_symbol());
+        let of_symbol = symbols.iter().filter(|_| kind.needs_symbol());
         let of_symbol = of_symbol.map(|symbol| Topic { kind: *kind, symbol: Some(symbol.clone()) });
-        let alone = (!kind.is_of_symbol()).then_some(Topic { kind: *kind, symbol: None });
+        let alone = (!kind.needs_symbol()).then_some(Topic { kind: *kind, symbol: None });
         of_symbol.chain(alone)
     });
     let streams = &call.app.streams;
@@ -124,12 +125,15 @@ pub async fn stream(call: AuthorizedRequest, name: String, upgrade: Option<Ws>) 
         let detail = format!("{} streams are open, as many as `streams.max`", streams.options.max);
         Problem::new(ProblemType::TooManyStreams, detail).retry_after(streams.options.heartbeat)
     })?;
-    let hub = streams.hub(&account.name).ok_or(ProblemType::Internal)?;
-    let reader = hub.subscribe(topics.collect(), last_event_id.as_deref(), admission);
+    let subscribing = streams.subscribe(&account.name, topics.collect(), last_event_id, admission);
+    let subscriber = subscribing.await.ok_or_else(|| {
+        let detail = "the streams of the account are being restarted";
+        Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
+    })?;
     call.context.begin_stream();
     Ok(match upgrade {
-        Some(upgrade) => upgraded(call, upgrade, reader),
-        None => server_sent(&call, reader),
+        Some(upgrade) => upgraded(call, upgrade, subscriber),
+        None => server_sent(&call, subscriber),
     })
 }
 
@@ -138,11 +142,11 @@ async fn symbols_of(
     call: &AuthorizedRequest,
     account: &str,
     symbols: &str,
-    kinds: &BTreeSet<Kind>,
+    kinds: &BTreeSet<EventKind>,
 ) -> Result<Vec<Arc<str>>, Problem> {
     let names: BTreeSet<&str> =
         symbols.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    let needed = kinds.iter().find(|kind| kind.is_of_symbol());
+    let needed = kinds.iter().find(|kind| kind.needs_symbol());
     match needed {
         Some(kind) if names.is_empty() => {
             let detail =
@@ -188,10 +192,10 @@ struct Framed<'a> {
     data: Option<&'a RawValue>,
 }
 
-fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
+fn told(subscriber: &Subscriber, item: Item, request_id: &str) -> Told {
     match item {
         Item::Event(event) => {
-            let id = reader.id(Some(event.sequence));
+            let id = subscriber.id(Some(event.sequence));
             let (kind, symbol) = (event.topic.kind.name(), event.topic.symbol.as_deref());
             let problem = |problem: Problem| {
                 let problem = problem.with("events", kind.into()).with("symbol", symbol.into());
@@ -213,8 +217,8 @@ fn told(reader: &Reader, item: Item, request_id: &str) -> Told {
             Told { id, event, data }
         }
         Item::Gap { from, to } => {
-            let id = reader.id(Some(to));
-            let from = from.map(|from| reader.id(Some(from)));
+            let id = subscriber.id(Some(to));
+            let from = from.map(|from| subscriber.id(Some(from)));
             let data = json!({ "from": from, "to": id }).to_string();
             Told { id, event: "gap", data: data.into() }
         }
@@ -232,7 +236,11 @@ enum Next {
     Expired(Told),
 }
 
-async fn next(call: &AuthorizedRequest, reader: &mut Reader, stopping: &CancellationToken) -> Next {
+async fn next(
+    call: &AuthorizedRequest,
+    subscriber: &mut Subscriber,
+    stopping: &CancellationToken,
+) -> Next {
     let heartbeat = call.app.streams.options.heartbeat;
     let request_id = &call.context.request_id;
     tokio::select! {
@@ -240,10 +248,10 @@ async fn next(call: &AuthorizedRequest, reader: &mut Reader, stopping: &Cancella
         () = stopping.cancelled() => Next::Stopping,
         () = call.key_expired() => {
             let data = Problem::unauthorized(EXPIRED).body(request_id).into();
-            Next::Expired(Told { id: reader.id(None), event: "problem", data })
+            Next::Expired(Told { id: subscriber.id(None), event: "problem", data })
         }
-        item = tokio::time::timeout(heartbeat, reader.next()) => match item {
-            Ok(item) => Next::Told(told(reader, item, request_id)),
+        item = tokio::time::timeout(heartbeat, subscriber.next()) => match item {
+            Ok(item) => Next::Told(told(subscriber, item, request_id)),
             Err(_) => Next::Quiet,
         },
     }
@@ -264,14 +272,14 @@ impl Told {
     }
 }
 
-fn server_sent(call: &AuthorizedRequest, mut reader: Reader) -> warp::reply::Response {
+fn server_sent(call: &AuthorizedRequest, mut subscriber: Subscriber) -> warp::reply::Response {
     let (chunks, mut arriving) = mpsc::channel::<Result<Bytes, Infallible>>(WRITTEN_AHEAD);
     let (call, stopping) = (call.clone(), call.app.streams.stopping());
     call.app.streams.spawn({
         let call = call.clone();
         async move {
             // Browsers come back after this time, and say what they had last.
-            let mut chunk = format!("retry: 1000\nid: {}\n\n", reader.id(None));
+            let mut chunk = format!("retry: 1000\nid: {}\n\n", subscriber.id(None));
             let mut over = false;
             loop {
                 let sending = chunks.send(Ok(chunk.into()));
@@ -287,10 +295,10 @@ fn server_sent(call: &AuthorizedRequest, mut reader: Reader) -> warp::reply::Res
                     return;
                 }
                 chunk = tokio::select! {
-                    next = next(&call, &mut reader, &stopping) => match next {
+                    next = next(&call, &mut subscriber, &stopping) => match next {
                         Next::Told(told) => told.chunk(),
                         // An id without data is remembered, and no event.
-                        Next::Quiet => format!(": quiet\nid: {}\n\n", reader.id(None)),
+                        Next::Quiet => format!(": quiet\nid: {}\n\n", subscriber.id(None)),
                         Next::Stopping => {
                             over = true;
                             "event: end\ndata: {\"reason\":\"the gateway stops\"}\n\n".to_owned()
@@ -315,19 +323,19 @@ fn server_sent(call: &AuthorizedRequest, mut reader: Reader) -> warp::reply::Res
     response
 }
 
-fn upgraded(call: AuthorizedRequest, upgrade: Ws, reader: Reader) -> warp::reply::Response {
+fn upgraded(call: AuthorizedRequest, upgrade: Ws, subscriber: Subscriber) -> warp::reply::Response {
     upgrade
         .max_message_size(MOST_SENT)
         .max_frame_size(MOST_SENT)
         .on_upgrade(move |socket| async move {
             let app = call.app.clone();
-            app.streams.spawn(converse(call, socket, reader));
+            app.streams.spawn(converse(call, socket, subscriber));
         })
         .into_response()
 }
 
 /// Writes events to a WebSocket until one side ends it.
-async fn converse(call: AuthorizedRequest, socket: WebSocket, mut reader: Reader) {
+async fn converse(call: AuthorizedRequest, socket: WebSocket, mut subscriber: Subscriber) {
     let (mut sink, mut source) = socket.split();
     let stopping = call.app.streams.stopping();
     let heartbeat = call.app.streams.options.heartbeat;
@@ -338,7 +346,7 @@ async fn converse(call: AuthorizedRequest, socket: WebSocket, mut reader: Reader
     let mut closing = None;
     while closing.is_none() {
         let message = tokio::select! {
-            next = next(&call, &mut reader, &stopping) => match next {
+            next = next(&call, &mut subscriber, &stopping) => match next {
                 Next::Told(told) => told.message(),
                 Next::Quiet => continue,
                 Next::Stopping => {

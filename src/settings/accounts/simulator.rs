@@ -8,7 +8,7 @@ use crate::mt5::{Error, Method, Retcode};
 use crate::settings::limits::{HOUR, choice, duration, required_choice};
 use crate::settings::reader::Reader;
 use crate::settings::types::Setting;
-use crate::terminal::simulator::{self, InjectedFault, FaultKind, MarginMode, Replay};
+use crate::terminal::simulator::{self, FaultKind, InjectedFault, MarginMode, Replay};
 
 /// Simulated calls before a trade is carried out, each of which takes `latency`: two reads that
 /// prepare it, the check of the login, and `order_send` itself.

@@ -1,0 +1,141 @@
+//! The way to the streams of every account.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::feed::Feed;
+use super::hub::{self, Subscribe};
+use super::poller::{self, Poll};
+use super::subscriber::{Admission, Subscriber};
+use super::supervisor;
+use super::topic::{EventKind, Topic};
+use crate::actor::{Address, Depths, Role};
+use crate::metrics::Metrics;
+use crate::metrics::streams::StreamInstruments;
+use crate::pool::Accounts;
+
+/// How changes are looked for and kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Streams that may be open at once.
+    pub max: usize,
+    /// How often ticks are asked for.
+    pub tick_interval: Duration,
+    /// How often books, positions, orders and the account are asked for.
+    pub state_interval: Duration,
+    /// After how long without an event a subscriber is told that the stream lives.
+    pub heartbeat: Duration,
+    /// Bytes of events that are kept for each account.
+    pub buffer: u64,
+    /// How long a terminal may take for what a poll asks.
+    pub timeout: Duration,
+}
+
+/// The way to the streams of every account.
+pub struct Streams {
+    /// How changes are looked for and kept.
+    pub options: Options,
+    supervisor: supervisor::Args,
+    open: Arc<AtomicUsize>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Streams {
+    /// The way to actors that have yet to be started. Streams end with `stop`.
+    pub fn new(
+        accounts: &Accounts,
+        options: Options,
+        instruments: Option<&StreamInstruments>,
+        metrics: Metrics,
+        depths: &Depths,
+        stop: CancellationToken,
+    ) -> Streams {
+        let poll = poller::terminals();
+        Streams::with_poll(accounts, options, instruments, metrics, depths, stop, &poll)
+    }
+
+    /// The same with something else than terminals to poll.
+    pub(super) fn with_poll(
+        accounts: &Accounts,
+        options: Options,
+        instruments: Option<&StreamInstruments>,
+        metrics: Metrics,
+        depths: &Depths,
+        stop: CancellationToken,
+        poll: &Poll,
+    ) -> Streams {
+        let boot: Arc<str> = format!("{:x}", jiff::Timestamp::now().as_millisecond()).into();
+        let hubs = accounts.iter().map(|account| {
+            let name = account.name.clone();
+            let instruments = instruments.map(|all| all.of(&name, EventKind::NAMES));
+            let args = hub::Args {
+                address: Address::of_account(Role::Hub, &name, depths),
+                account: account.clone(),
+                feed: Arc::new(Feed::new(boot.clone(), options.buffer, instruments)),
+                tick_interval: options.tick_interval,
+                state_interval: options.state_interval,
+                timeout: options.timeout,
+                poll: poll.clone(),
+            };
+            (name, args)
+        });
+        let hubs: Arc<BTreeMap<String, hub::Args>> = Arc::new(hubs.collect());
+        let address = Address::new(Role::Streams, depths);
+        let supervisor = supervisor::Args { address, hubs, metrics };
+        Streams { options, supervisor, open: Arc::default(), stop, tasks: TaskTracker::new() }
+    }
+
+    /// What the supervising actor needs.
+    pub fn supervisor(&self) -> supervisor::Args {
+        self.supervisor.clone()
+    }
+
+    /// Whether the supervising actor answers.
+    pub async fn ping(&self) -> bool {
+        self.supervisor.address.ping().await
+    }
+
+    /// Room for one more stream, if there is any.
+    pub fn admit(&self) -> Option<Admission> {
+        Admission::take(&self.open, self.options.max)
+    }
+
+    /// Subscribes to topics of an account: from the present on, or from what follows the event of an
+    /// id. `None` while the actors for it are being restarted.
+    pub async fn subscribe(
+        &self,
+        account: &str,
+        topics: Vec<Topic>,
+        last_event_id: Option<String>,
+        admission: Admission,
+    ) -> Option<Subscriber> {
+        let (reply, subscriber) = oneshot::channel();
+        let subscribe = Subscribe { topics, last_event_id, admission, reply };
+        let message = supervisor::Msg::Subscribe(account.to_owned(), subscribe);
+        self.supervisor.address.send(message).ok()?;
+        subscriber.await.ok()
+    }
+
+    /// Runs a stream to its end, which is waited for when the gateway stops.
+    pub fn spawn(&self, stream: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(stream);
+    }
+
+    /// Cancelled when the gateway stops.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until every stream has ended.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

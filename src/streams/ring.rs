@@ -1,0 +1,308 @@
+//! The last events of one account. Knows neither clock nor I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::topic::{Content, Event, Topic};
+
+/// The last events of one account, at most so many bytes of them, and the present state of each topic.
+pub struct Ring {
+    capacity: u64,
+    bytes: u64,
+    /// Oldest first.
+    events: VecDeque<Arc<Event>>,
+    /// The number of the newest event; 0 before the first.
+    newest: u64,
+    /// Of every topic that was ever subscribed to.
+    topics: BTreeMap<Topic, TopicState>,
+}
+
+#[derive(Default)]
+struct TopicState {
+    /// The last event with data.
+    latest: Option<Arc<Event>>,
+    /// The event that tells why the topic cannot be read now.
+    failure: Option<Arc<Event>>,
+}
+
+/// What comes next at a position.
+#[derive(Debug)]
+pub enum Read {
+    /// This event.
+    Event(Arc<Event>),
+    /// Events up to this number, which the ring no longer has.
+    Missed {
+        /// The last of them.
+        up_to: u64,
+    },
+    /// Nothing yet. No event before this number is wanted.
+    Nothing {
+        /// Where to read on.
+        next: u64,
+    },
+}
+
+impl Ring {
+    /// An empty ring for so many bytes. The newest event stays, however large it is.
+    pub fn new(capacity: u64) -> Ring {
+        Ring { capacity, bytes: 0, events: VecDeque::new(), newest: 0, topics: BTreeMap::new() }
+    }
+
+    /// The number of the newest event; 0 before the first.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Appends an event, and drops the oldest ones for which there is no room.
+    pub fn push(&mut self, topic: &Topic, content: Content) {
+        self.newest += 1;
+        let event = Arc::new(Event { sequence: self.newest, topic: topic.clone(), content });
+        let state = self.topics.entry(topic.clone()).or_default();
+        match &event.content {
+            Content::Data(_) => state.latest = Some(event.clone()),
+            Content::Failed(_) | Content::PollPanicked => state.failure = Some(event.clone()),
+            Content::Gap => {}
+        }
+        self.bytes += event.size();
+        self.events.push_back(event);
+        while self.bytes > self.capacity
+            && self.events.len() > 1
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.bytes -= oldest.size();
+        }
+    }
+
+    /// What comes next at a position, the number of the event to be read next. Takes time for each
+    /// event in between that is not wanted.
+    pub fn read(&self, position: u64, is_wanted: impl Fn(&Topic) -> bool) -> Read {
+        let next = self.newest + 1;
+        let oldest = self.events.front().map_or(next, |event| event.sequence);
+        if position < oldest {
+            return Read::Missed { up_to: oldest - 1 };
+        }
+        let skipped = usize::try_from(position - oldest).unwrap_or(usize::MAX);
+        let found = self.events.iter().skip(skipped).find(|event| is_wanted(&event.topic));
+        found.map_or(Read::Nothing { next }, |event| Read::Event(event.clone()))
+    }
+
+    /// Every topic that was ever subscribed to.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.keys()
+    }
+
+    /// Notes a topic. Whether it was known before.
+    pub fn note(&mut self, topic: &Topic) -> bool {
+        let is_known = self.topics.contains_key(topic);
+        if !is_known {
+            self.topics.insert(topic.clone(), TopicState::default());
+        }
+        is_known
+    }
+
+    /// The event that says how a topic stands: why it cannot be read, or the last one with data.
+    pub fn present(&self, topic: &Topic) -> Option<&Arc<Event>> {
+        let state = self.topics.get(topic)?;
+        state.failure.as_ref().or(state.latest.as_ref())
+    }
+
+    /// Whether the last data of a topic were these.
+    pub fn is_latest(&self, topic: &Topic, data: &Bytes) -> bool {
+        let latest = self.topics.get(topic).and_then(|state| state.latest.as_ref());
+        latest
+            .is_some_and(|event| matches!(&event.content, Content::Data(latest) if latest == data))
+    }
+
+    /// Why a topic cannot be read now.
+    pub fn failure(&self, topic: &Topic) -> Option<&Content> {
+        let event = self.topics.get(topic)?.failure.as_ref()?;
+        Some(&event.content)
+    }
+
+    /// Notes that a topic can be read. Whether it could not be before.
+    pub fn recover(&mut self, topic: &Topic) -> bool {
+        self.topics.get_mut(topic).is_some_and(|state| state.failure.take().is_some())
+    }
+
+    /// Forgets how a topic stands, so that it is told anew. Its events stay.
+    pub fn forget(&mut self, topic: &Topic) {
+        self.topics.insert(topic.clone(), TopicState::default());
+    }
+
+    /// The latest state events among those that a subscriber of these topics missed, oldest first.
+    /// Ticks are not state, so missed ticks are not replayed.
+    pub fn latest_states(
+        &self,
+        topics: &BTreeSet<Topic>,
+        missed: RangeInclusive<u64>,
+    ) -> Vec<Arc<Event>> {
+        let states = topics.iter().filter(|topic| topic.kind.is_state());
+        let events = states.filter_map(|topic| self.present(topic));
+        let mut events: Vec<_> =
+            events.filter(|event| missed.contains(&event.sequence)).cloned().collect();
+        events.sort_by_key(|event| event.sequence);
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::streams::cursor::{Cursor, Item};
+    use crate::streams::topic::EventKind;
+
+    fn topic(index: usize) -> Topic {
+        let (kind, symbol) = [
+            (EventKind::Ticks, Some("EURUSD")),
+            (EventKind::Book, Some("EURUSD")),
+            (EventKind::Positions, None),
+        ][index];
+        Topic { kind, symbol: symbol.map(Arc::from) }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Data of a topic and of so many bytes.
+        Push(usize, usize),
+        /// A failure of a topic.
+        Fail(usize),
+        Recover(usize),
+        /// The subscriber reads until there is nothing.
+        Read,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0usize..3, 0usize..600).prop_map(|(topic, length)| Step::Push(topic, length)),
+            1 => (0usize..3).prop_map(Step::Fail),
+            1 => (0usize..3).prop_map(Step::Recover),
+            1 => Just(Step::Read),
+        ]
+    }
+
+    /// Everything that ever happened, without a limit.
+    #[derive(Default)]
+    struct Model {
+        /// Topic, size and whether it is a failure; the sequence is the place plus one.
+        events: Vec<(Topic, u64, bool)>,
+        /// Sequences of failures that are over.
+        recovered: BTreeSet<usize>,
+    }
+
+    impl Model {
+        fn oldest(&self, capacity: u64) -> usize {
+            let mut bytes = 0;
+            let fits = |(_, size, _): &&(Topic, u64, bool)| {
+                bytes += size;
+                bytes <= capacity
+            };
+            let kept = self.events.iter().rev().take_while(fits).count();
+            self.events.len() + 1 - kept.max(1).min(self.events.len())
+        }
+
+        /// The sequence of the event that says how a topic stands.
+        fn present(&self, topic: &Topic) -> Option<usize> {
+            let of = |failure: bool| {
+                let is_wanted = |(of, _, is_failure): &(Topic, u64, bool)| {
+                    of == topic && *is_failure == failure
+                };
+                self.events.iter().rposition(is_wanted).map(|place| place + 1)
+            };
+            of(true).filter(|failure| !self.recovered.contains(failure)).or(of(false))
+        }
+
+        /// What a subscriber of these topics at a position is told.
+        fn told(
+            &self,
+            topics: &BTreeSet<Topic>,
+            position: usize,
+            capacity: u64,
+        ) -> Vec<Vec<usize>> {
+            let oldest = self.oldest(capacity);
+            let mut told = Vec::new();
+            if position < oldest {
+                told.push(vec![position, oldest - 1]);
+                let states = topics.iter().filter(|topic| topic.kind != EventKind::Ticks);
+                let mut states: Vec<usize> = states
+                    .filter_map(|topic| self.present(topic))
+                    .filter(|sequence| (position..oldest).contains(sequence))
+                    .collect();
+                states.sort_unstable();
+                told.extend(states.into_iter().map(|sequence| vec![sequence]));
+            }
+            let rest = position.max(oldest)..=self.events.len();
+            let wanted = rest.filter(|sequence| topics.contains(&self.events[sequence - 1].0));
+            told.extend(wanted.map(|sequence| vec![sequence]));
+            told
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_subscriber_is_told_what_the_model_says(
+            steps in proptest::collection::vec(step(), 1..80),
+            capacity in 1u64..3_000,
+            wanted in proptest::collection::btree_set(0usize..3, 1..3),
+        ) {
+            let topics: BTreeSet<Topic> = wanted.into_iter().map(topic).collect();
+            let (mut ring, mut model) = (Ring::new(capacity), Model::default());
+            let mut cursor = Cursor::new(topics.clone(), 1, vec![], false);
+            let mut position = 1;
+            for step in steps.into_iter().chain([Step::Read]) {
+                match step {
+                    Step::Push(index, length) => {
+                        ring.push(&topic(index), Content::Data(vec![0; length].into()));
+                        let size = ring.events.back().unwrap().size();
+                        model.events.push((topic(index), size, false));
+                    }
+                    Step::Fail(index) => {
+                        ring.push(&topic(index), Content::PollPanicked);
+                        let size = ring.events.back().unwrap().size();
+                        model.events.push((topic(index), size, true));
+                    }
+                    Step::Recover(index) => {
+                        ring.recover(&topic(index));
+                        let all = model.events.iter().zip(1..);
+                        let failures = all.filter(|((of, _, failed), _)| *of == topic(index) && *failed);
+                        let failures: Vec<usize> = failures.map(|(_, sequence)| sequence).collect();
+                        model.recovered.extend(failures);
+                    }
+                    Step::Read => {
+                        let expected = model.told(&topics, position, capacity);
+                        let told: Vec<Vec<usize>> = std::iter::from_fn(|| cursor.next(&ring))
+                            .map(|item| match item {
+                                Item::Event(event) => vec![event.sequence as usize],
+                                Item::Gap { from, to } => vec![from.unwrap() as usize, to as usize],
+                            })
+                            .collect();
+                        prop_assert_eq!(told, expected);
+                        position = model.events.len() + 1;
+                        prop_assert_eq!(cursor.passed(), model.events.len() as u64);
+                    }
+                }
+                let kept: u64 = ring.events.iter().map(|event| event.size()).sum();
+                prop_assert_eq!(kept, ring.bytes);
+                prop_assert!(ring.bytes <= capacity || ring.events.len() == 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_forgotten_is_told_anew() {
+        let (mut ring, topic) = (Ring::new(1_000), topic(2));
+        assert!(!ring.note(&topic));
+        let data = Bytes::from_static(b"[]");
+        ring.push(&topic, Content::Data(data.clone()));
+        assert!(ring.is_latest(&topic, &data) && ring.note(&topic));
+        ring.forget(&topic);
+        assert!(!ring.is_latest(&topic, &data) && ring.present(&topic).is_none());
+        assert!(ring.note(&topic), "it stays known");
+    }
+}
