@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use jiff::Timestamp;
 use ractor::{Actor, ActorRef};
 use strum::VariantNames;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::actor::{Depths, Envelope, Role};
-use crate::api::{self, App};
+use crate::api::{self, App, ScrapeLimit};
 use crate::metrics::requests::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, LabelSets, Metrics};
@@ -156,7 +157,8 @@ impl Service {
             .metrics
             .enabled
             .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
-        let app = App::new(api::Parts {
+        let app = Arc::new(App {
+            scrape_limit: ScrapeLimit::new(&settings.http),
             options: settings.http,
             keys: settings.keys,
             accounts: accounts.clone(),
@@ -168,6 +170,7 @@ impl Service {
             instruments,
             first_sample,
             events,
+            started: Timestamp::now(),
         });
         Ok(Service {
             accounts,
@@ -181,6 +184,11 @@ impl Service {
             given_up,
             shutdown_grace: settings.shutdown_grace,
         })
+    }
+
+    /// What requests may use.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
     }
 
     /// Serves connections until a signal.

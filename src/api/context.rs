@@ -1,5 +1,5 @@
-//! What is known about a request beside its path: made at the edge, filled by
-//! the route that matches, read by handlers and by the log.
+//! What is known about a request. The outermost layer makes it, the chain of filters and
+//! the route that matches add to it, and handlers and the log read it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,24 +8,18 @@ use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, Method, Uri};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::App;
-use super::auth::{ApiKey, Scope};
-use super::problem::{Problem, ProblemType};
+use super::auth::ApiKey;
+use super::problem::Problem;
+use super::state::App;
 use crate::clock::BootInstant;
 use crate::metrics::requests::{InProgress, RouteInstruments};
-use crate::mt5::Mt5Call;
-use crate::pool::{Account, CallContext};
-use crate::trading::tag;
+use crate::pool::Account;
 
-/// How long a client waits at most, seconds.
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
-
-/// A route: what its requests are called in logs and metrics.
+/// What the requests of a path are called in logs and metrics.
 pub struct Route {
-    /// Its path template, or `none`.
+    /// The path template, or `none`.
     pub template: &'static str,
     pub instruments: RouteInstruments,
 }
@@ -38,6 +32,7 @@ impl Route {
 
 /// One request.
 pub struct RequestContext {
+    pub app: Arc<App>,
     pub request_id: Arc<str>,
     pub arrived: Instant,
     /// The same on a clock that counts suspension, for what must not be late.
@@ -50,16 +45,21 @@ pub struct RequestContext {
     /// Body bytes read so far.
     pub received: AtomicU64,
     received_whole: AtomicBool,
+    /// The segment of the path that names an account, decoded.
+    account_segment: OnceLock<String>,
+    /// The segment that names one of the account's things: a symbol, a ticket, a trade. Decoded.
+    item_segment: OnceLock<String>,
     /// The route whose path matched, and its count of requests under way.
-    route: OnceLock<(Arc<Route>, Option<InProgress>)>,
-    account: OnceLock<String>,
+    route: OnceLock<(&'static Route, Option<InProgress>)>,
+    account: OnceLock<Arc<Account>>,
     api_key: OnceLock<Arc<ApiKey>>,
-    /// How long its answer took, if that is a stream without end.
+    /// How long a stream, which has no end of its own, took to begin.
     begun_after: OnceLock<Duration>,
 }
 
 impl RequestContext {
     pub fn new(
+        app: Arc<App>,
         request_id: Arc<str>,
         peer: IpAddr,
         method: Method,
@@ -67,6 +67,7 @@ impl RequestContext {
         headers: HeaderMap,
     ) -> RequestContext {
         RequestContext {
+            app,
             request_id,
             arrived: Instant::now(),
             arrived_at: BootInstant::now(),
@@ -76,6 +77,8 @@ impl RequestContext {
             headers,
             received: AtomicU64::new(0),
             received_whole: AtomicBool::new(false),
+            account_segment: OnceLock::new(),
+            item_segment: OnceLock::new(),
             route: OnceLock::new(),
             account: OnceLock::new(),
             api_key: OnceLock::new(),
@@ -83,18 +86,38 @@ impl RequestContext {
         }
     }
 
-    /// Notes that a route's path matches.
-    pub fn matched(&self, app: &App, route: &Arc<Route>) {
+    /// Notes the segment of the path that names an account.
+    pub fn note_account_segment(&self, segment: String) {
+        self.account_segment.get_or_init(|| segment);
+    }
+
+    /// Notes the segment of the path that names a symbol, a ticket, a trade or a file.
+    pub fn note_item_segment(&self, segment: String) {
+        self.item_segment.get_or_init(|| segment);
+    }
+
+    /// The noted name of an account; empty if the path names none.
+    pub fn account_segment(&self) -> &str {
+        self.account_segment.get().map_or("", String::as_str)
+    }
+
+    /// The noted name of a symbol, a ticket, a trade or a file; empty if the path names none.
+    pub fn item_segment(&self) -> &str {
+        self.item_segment.get().map_or("", String::as_str)
+    }
+
+    /// Notes that a route's path matches. From here on the request counts as one of the route,
+    /// however it ends.
+    pub fn note_route(&self, route: &'static Route) {
         self.route.get_or_init(|| {
-            let http = app.instruments.as_ref();
-            let under_way = http.map(|http| route.instruments.begin(http, &self.method));
-            (route.clone(), under_way)
+            let http = self.app.instruments.as_ref();
+            (route, http.map(|http| route.instruments.begin(http, &self.method)))
         });
     }
 
     /// The route whose path matched.
-    pub fn route(&self) -> Option<&Arc<Route>> {
-        self.route.get().map(|(route, _)| route)
+    pub fn route(&self) -> Option<&'static Route> {
+        self.route.get().map(|(route, _)| *route)
     }
 
     /// Notes that the answer is a stream, whose length says nothing of its speed.
@@ -117,14 +140,29 @@ impl RequestContext {
         self.uri.query().unwrap_or_default()
     }
 
-    /// The account that the request is about, for the log.
-    pub fn account(&self) -> Option<&str> {
-        self.account.get().map(String::as_str)
+    /// Notes the account that the request is about.
+    pub fn note_account(&self, account: &Arc<Account>) {
+        self.account.get_or_init(|| account.clone());
     }
 
-    /// Name of the API key that the client used, also where it did not suffice.
+    /// Name of the account that the request is about, for the log.
+    pub fn account(&self) -> Option<&str> {
+        self.account.get().map(|account| account.name.as_str())
+    }
+
+    /// Notes the client's API key, also if it does not suffice.
+    pub fn note_key(&self, key: Arc<ApiKey>) -> &ApiKey {
+        self.api_key.get_or_init(|| key)
+    }
+
+    /// The API key that the client used; `None` where no keys are configured.
+    pub fn key(&self) -> Option<&ApiKey> {
+        self.api_key.get().map(Arc::as_ref)
+    }
+
+    /// Name of the API key that the client used, also if it did not suffice.
     pub fn api_key(&self) -> Option<&str> {
-        self.api_key.get().map(|key| key.name())
+        self.key().map(ApiKey::name)
     }
 
     /// The one value of a header.
@@ -169,6 +207,21 @@ impl RequestContext {
         })
     }
 
+    /// How much the client likes a media type, from 0 (not at all) to 1 (RFC 9110, 12.5.1).
+    ///
+    /// # Errors
+    /// 400 if `Accept` cannot be read.
+    pub fn quality(&self, media_type: &str) -> Result<f32, Problem> {
+        if !self.headers.contains_key(ACCEPT) {
+            return Ok(1.0);
+        }
+        let ranges = self.header_list(&ACCEPT)?;
+        // The most specific range counts.
+        let matching = ranges.into_iter().filter_map(|range| matching(range, media_type));
+        Ok(matching.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality))
+    }
+
+    /// Notes that the body was read to its end.
     pub fn note_received_whole(&self) {
         self.received_whole.store(true, Ordering::Relaxed);
     }
@@ -178,160 +231,9 @@ impl RequestContext {
         self.received_whole.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes of the body that were read.
     pub fn note_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-}
-
-/// A request that its route has admitted.
-#[derive(Clone)]
-pub struct AuthorizedRequest {
-    pub app: Arc<App>,
-    pub context: Arc<RequestContext>,
-    call_context: CallContext,
-}
-
-impl AuthorizedRequest {
-    /// Admits a request to a route.
-    ///
-    /// # Errors
-    /// If it lacks the scope, its key is used too often, or its `Request-Timeout` is wrong.
-    pub fn admit(
-        app: Arc<App>,
-        context: Arc<RequestContext>,
-        scope: Option<Scope>,
-    ) -> Result<AuthorizedRequest, Problem> {
-        if let Some(scope) = scope
-            && let Some(key) = app.keys.identify(&context.headers)?
-        {
-            let key = context.api_key.get_or_init(|| key);
-            key.count_request()?;
-            key.check(context.peer, Timestamp::now())?;
-            key.authorize(scope)?;
-        }
-        let longest = app.options.request_timeout;
-        let timeout = match context.seconds(&REQUEST_TIMEOUT)? {
-            None => longest,
-            Some(seconds) => longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0)),
-        };
-        let call_context = CallContext::new(context.request_id.clone(), context.arrived + timeout);
-        Ok(AuthorizedRequest { app, context, call_context })
-    }
-
-    /// The accounts that the client may see.
-    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.app.accounts.iter().filter(|account| self.may_see(&account.name))
-    }
-
-    /// Whether the client may see an account. What it may not see is as if it did not exist.
-    pub fn may_see(&self, account: &str) -> bool {
-        self.context.api_key.get().is_none_or(|key| key.covers(account))
-    }
-
-    /// Whether the client may see every account, also those to come, and what concerns none of
-    /// them.
-    pub fn sees_every_account(&self) -> bool {
-        self.context.api_key.get().is_none_or(|key| key.covers_all())
-    }
-
-    /// Whether the client may do what needs a scope.
-    pub fn may(&self, scope: Scope) -> bool {
-        self.context.api_key.get().is_none_or(|key| key.authorize(scope).is_ok())
-    }
-
-    /// Whether the client's key is no longer valid, which it was when the request came.
-    pub fn is_key_expired(&self) -> bool {
-        let left = self.context.api_key.get().and_then(|key| key.valid_for(Timestamp::now()));
-        left.is_some_and(|left| left.is_zero())
-    }
-
-    /// Returns when the client's key is no longer valid.
-    pub async fn key_expired(&self) {
-        // The clock may be set meanwhile.
-        const LONGEST: Duration = Duration::from_secs(60);
-        while let Some(left) =
-            self.context.api_key.get().and_then(|key| key.valid_for(Timestamp::now()))
-        {
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(LONGEST)).await;
-        }
-        std::future::pending().await
-    }
-
-    /// The account that the path names.
-    ///
-    /// # Errors
-    /// 404 if there is none.
-    pub fn account(&self, name: &str) -> Result<&Arc<Account>, Problem> {
-        let account = self.app.accounts.get(name).filter(|account| self.may_see(&account.name));
-        let account = account.ok_or_else(|| {
-            let names: Vec<&str> = self.accounts().map(|account| account.name.as_str()).collect();
-            Problem::not_found(format!(
-                "there is no account {:?}; there are: {}",
-                shorten(name),
-                names.join(", ")
-            ))
-        })?;
-        self.context.account.get_or_init(|| account.name.clone());
-        Ok(account)
-    }
-
-    /// Name of the API key that the client used; `None` where there are no keys.
-    pub fn api_key(&self) -> Option<&str> {
-        self.context.api_key()
-    }
-
-    /// On whose behalf calls are made.
-    pub fn call_context(&self) -> &CallContext {
-        &self.call_context
-    }
-
-    /// Makes a call on a terminal of the account.
-    ///
-    /// # Errors
-    /// The problem that the lack of an answer is.
-    pub async fn ask<C: Mt5Call>(&self, account: &str, call: C) -> Result<C::Reply, Problem> {
-        let mut reply = self.account(account)?.call(call, &self.call_context).await?;
-        tag::strip_answer(&mut reply);
-        Ok(reply)
-    }
-
-    /// The same with a deadline that begins now, for each part of an answer that
-    /// comes in parts.
-    pub fn renewed_context(&self) -> CallContext {
-        let deadline = Instant::now() + (self.call_context.deadline - self.context.arrived);
-        CallContext { deadline, ..self.call_context.clone() }
-    }
-
-    /// # Errors
-    /// 406 if the client takes no such type.
-    pub fn accepts(&self, media_type: &str) -> Result<(), Problem> {
-        if self.quality(media_type)? > 0.0 {
-            return Ok(());
-        }
-        Err(Problem::new(ProblemType::NotAcceptable, format!("this route answers {media_type}")))
-    }
-
-    /// How much the client likes a type, from 0 (not at all) to 1 (RFC 9110, 12.5.1).
-    ///
-    /// # Errors
-    /// 400 if `Accept` cannot be read.
-    pub fn quality(&self, media_type: &str) -> Result<f32, Problem> {
-        if !self.context.headers.contains_key(ACCEPT) {
-            return Ok(1.0);
-        }
-        let ranges = self.context.header_list(&ACCEPT)?;
-        // The most specific range counts.
-        let matching = ranges.into_iter().filter_map(|range| matching(range, media_type));
-        Ok(matching.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality))
-    }
-
-    /// Whether the client prefers a page to JSON, as browsers do.
-    pub fn prefers_html(&self) -> Result<bool, Problem> {
-        Ok(self.context.headers.contains_key(ACCEPT)
-            && self.quality("text/html")? > self.quality("application/json")?)
     }
 }
 

@@ -6,6 +6,7 @@
 //! the pool's accounts.
 
 mod auth;
+mod authorized;
 mod connection;
 mod context;
 pub mod export;
@@ -16,28 +17,18 @@ mod problem;
 mod reply;
 mod routes;
 mod server;
+mod state;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 
-use crate::metrics::Metrics;
-use crate::metrics::requests::HttpInstruments;
-use crate::pool::{Accounts, Pool};
-use crate::root::Gateway;
-use crate::sampler::FirstSample;
-use crate::streams::Streams;
-use crate::telemetry::Events;
-use crate::trading::Trading;
-
 pub use self::auth::{Key, Keys, Scope};
-pub use self::openapi::document as openapi_document;
 pub use self::problem::{Problem, ProblemType};
+pub use self::routes::openapi_document;
 pub use self::server::{connections, serve};
+pub use self::state::{App, ScrapeLimit};
 
 /// How HTTP is served.
 #[derive(Debug, Clone)]
@@ -62,81 +53,4 @@ pub struct Options {
     pub scrape_rate: NonZeroU32,
     /// Scrapes that it may make at once.
     pub scrape_burst: NonZeroU32,
-}
-
-/// What every request may use.
-pub struct App {
-    options: Options,
-    keys: Keys,
-    accounts: Arc<Accounts>,
-    pool: Pool,
-    trading: Trading,
-    streams: Arc<Streams>,
-    gateway: Gateway,
-    metrics: Metrics,
-    instruments: Option<HttpInstruments>,
-    scrape_limit: DefaultKeyedRateLimiter<IpAddr>,
-    first_sample: FirstSample,
-    events: Events,
-}
-
-/// What the service stands on.
-pub struct Parts {
-    /// How HTTP is served.
-    pub options: Options,
-    /// Who may do what.
-    pub keys: Keys,
-    /// The accounts.
-    pub accounts: Arc<Accounts>,
-    /// For restarts.
-    pub pool: Pool,
-    /// For trades.
-    pub trading: Trading,
-    /// For changes as they happen.
-    pub streams: Arc<Streams>,
-    /// For health.
-    pub gateway: Gateway,
-    /// For snapshots.
-    pub metrics: Metrics,
-    /// `None`: nothing is measured.
-    pub instruments: Option<HttpInstruments>,
-    /// Whether the machine was measured.
-    pub first_sample: FirstSample,
-    /// The last events of each actor.
-    pub events: Events,
-}
-
-impl App {
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Arc<App> {
-        let Parts {
-            options,
-            keys,
-            accounts,
-            pool,
-            trading,
-            streams,
-            gateway,
-            metrics,
-            instruments,
-            first_sample,
-            events,
-        } = parts;
-        let quota = Quota::per_second(options.scrape_rate).allow_burst(options.scrape_burst);
-        let scrape_limit = RateLimiter::keyed(quota);
-        Arc::new(App {
-            options,
-            keys,
-            accounts,
-            pool,
-            trading,
-            streams,
-            gateway,
-            metrics,
-            instruments,
-            scrape_limit,
-            first_sample,
-            events,
-        })
-    }
 }

@@ -5,7 +5,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use warp::reply::Response;
 
-use super::context::AuthorizedRequest;
+use super::authorized::AuthorizedRequest;
 use super::export::rows_json;
 use super::problem::{Problem, ProblemType};
 use crate::mt5::{Row, Rows};

@@ -18,7 +18,7 @@ use warp::reply::Response;
 use super::encode::{EncodeError, Encoder};
 use super::format::Format;
 use super::table::Table;
-use crate::api::context::AuthorizedRequest;
+use crate::api::authorized::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
 use crate::pool::history::{HistoryPage, HistoryPages};
 use crate::pool::{CallContext, CallError};

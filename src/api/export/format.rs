@@ -2,7 +2,8 @@
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use crate::api::context::{AuthorizedRequest, shorten};
+use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::shorten;
 use crate::api::filters::query::Parameters;
 use crate::api::problem::{Problem, ProblemType};
 

@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
+use warp::{Filter, Rejection};
 
-use crate::api::context::AuthorizedRequest;
+use crate::api::authorized::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::JSON;
 
 /// A body as it arrives.
 pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
+
+/// Takes the body, of which nothing has been read yet.
+pub fn body() -> impl Filter<Extract = (Body,), Error = Rejection> + Copy {
+    warp::body::stream()
+        .map(|body| StreamExt::map(body, |part: Result<_, warp::Error>| part.map(whole)).boxed())
+}
+
+fn whole(mut part: impl Buf) -> Bytes {
+    part.copy_to_bytes(part.remaining())
+}
 
 /// Reads and parses a body of JSON.
 ///
@@ -29,7 +40,7 @@ pub async fn read_json<T: DeserializeOwned>(
         let detail = format!("expected the header `Content-Type: {JSON}`");
         return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
     }
-    let limit = call.app.options.max_body;
+    let limit = call.app().options.max_body;
     let mut bytes = Vec::new();
     while let Some(chunk) = arriving(call, body.next()).await? {
         let chunk =
@@ -50,7 +61,7 @@ pub async fn arriving<T>(
     call: &AuthorizedRequest,
     part: impl Future<Output = T>,
 ) -> Result<T, Problem> {
-    let stopping = call.app.streams.stopping();
+    let stopping = call.app().streams.stopping();
     tokio::select! {
         biased;
         part = part => Ok(part),

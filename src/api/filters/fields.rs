@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::body::{Body, read_json};
 use super::moment::Moment;
 use super::query::Parameter;
-use crate::api::context::{AuthorizedRequest, shorten};
+use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::shorten;
 use crate::api::problem::Problem;
 use crate::mt5::{Filling, OrderTime, OrderType};
 

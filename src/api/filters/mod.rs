@@ -1,4 +1,8 @@
-//! What a request says, parsed: its query, its body, and the values in them.
+//! What the chain of filters in [`routes`](super::routes) is made of, and what a request says,
+//! parsed: its path, its query, its headers, its body, and the values in them.
+//!
+//! [`path`] takes the variable segments of a path. [`route`] stands where a path has matched: its
+//! methods, and their handlers.
 //!
 //! Every value has one parser, used for queries and bodies alike, whose error says what was
 //! expected. An unknown or repeated name is always an error.
@@ -11,4 +15,7 @@ pub mod body;
 pub mod fields;
 pub mod history_span;
 pub mod moment;
+pub mod path;
 pub mod query;
+pub mod route;
+pub mod trade_headers;

@@ -7,7 +7,8 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use tower_layer::Identity;
 
 use super::request_log::REQUEST_ID;
-use crate::api::routes::{HISTORY_WINDOW, REPLAYED};
+use crate::api::filters::trade_headers::REPLAYED;
+use crate::api::routes::HISTORY_WINDOW;
 
 /// The layer for these origins, `*` for every one that has a name. Without origins it does nothing.
 pub fn layer(origins: &[String]) -> Either<CorsLayer, Identity> {

@@ -74,6 +74,7 @@ where
             }
         };
         let context = Arc::new(RequestContext::new(
+            self.app.clone(),
             request_id(&parts.headers),
             peer,
             parts.method.clone(),
@@ -176,7 +177,14 @@ pub fn refuse_head(
     };
     let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
     let headers = HeaderMap::new();
-    let context = RequestContext::new(request_id(&headers), peer, method, Uri::default(), headers);
+    let context = RequestContext::new(
+        app.clone(),
+        request_id(&headers),
+        peer,
+        method,
+        Uri::default(),
+        headers,
+    );
     let request_id = context.request_id.clone();
     let body = problem.body(&request_id);
     let mut record = RequestRecord::new(app.clone(), unmatched.clone(), Arc::new(context));

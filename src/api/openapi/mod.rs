@@ -1,20 +1,19 @@
 //! The OpenAPI document: the handlers' own descriptions, and what is derived from the code.
 //!
-//! A handler states its query, its body and its answer. [`operations`] adds what follows from the
-//! table of routes and the kinds of problem: keys, scopes, headers, refusals. [`schemas`] adds what
+//! A handler describes its query, its body and its answer. [`operations`] adds what follows from the
+//! routes and the types of problem: keys, scopes, headers, refusals. [`schemas`] adds what
 //! follows from MT5's tables: names of integers, enumerations, what may be `null`. Neither can drift
 //! from the code that answers, and the tests call each operation and compare.
 
 mod operations;
 mod schemas;
+pub mod time;
 
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::routes;
-
-pub use self::schemas::TimeBody;
+use super::filters::route::Operation;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,20 +30,6 @@ pub use self::schemas::TimeBody;
         (name = "trading", description = "Trades, and what became of them"),
         (name = "health", description = "For those who watch the gateway"),
     ),
-    paths(
-        routes::list, routes::one, routes::restart,
-        routes::ping, routes::error, routes::version, routes::terminal, routes::account,
-        routes::symbols, routes::symbols_total, routes::symbol, routes::tick, routes::book, routes::select,
-        routes::rates, routes::ticks, routes::stream,
-        routes::positions, routes::positions_total, routes::position,
-        routes::orders, routes::orders_total, routes::order,
-        routes::history_orders, routes::history_orders_total,
-        routes::history_deals, routes::history_deals_total,
-        routes::place_order, routes::check_order, routes::modify_order, routes::cancel_order,
-        routes::modify_position, routes::close_position, routes::close_position_with,
-        routes::calc_margin, routes::calc_profit, routes::trades, routes::trade, routes::resolve_trade,
-        routes::root, routes::console, routes::livez, routes::readyz, routes::metrics,
-    ),
     components(schemas(schemas::ProblemBody)),
 )]
 struct Document;
@@ -60,14 +45,18 @@ struct Ordered {
     components: Value,
 }
 
-/// The document as JSON.
-pub fn document() -> String {
-    let described = serde_json::to_value(Document::openapi()).unwrap_or_default();
-    serde_json::to_string_pretty(&completed(described)).unwrap_or_default()
+/// The document of these operations as JSON.
+pub fn document(operations: &[Operation]) -> String {
+    let mut document = Document::openapi();
+    for operation in operations {
+        (operation.describe)(&mut document);
+    }
+    let described = serde_json::to_value(document).unwrap_or_default();
+    serde_json::to_string_pretty(&completed(described, operations)).unwrap_or_default()
 }
 
-fn completed(mut document: Value) -> Ordered {
-    operations::complete(&mut document, &routes::operations());
+fn completed(mut document: Value, operations: &[Operation]) -> Ordered {
+    operations::complete(&mut document, operations);
     schemas::complete(&mut document);
     let mut take = |part: &str| document[part].take();
     Ordered {

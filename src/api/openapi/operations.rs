@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::api::auth::Scope;
 use crate::api::export::Format;
+use crate::api::filters::route::Operation;
 use crate::api::layers::admission::is_for_any_host;
 use crate::api::problem::ProblemType;
-use crate::api::routes::Described;
 
 /// A kind of problem as the document shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +47,9 @@ impl Refusal {
     }
 }
 
-/// What an operation is, as far as its refusals and headers depend on it.
+/// The traits of an operation on which its refusals and headers depend.
 #[derive(Debug)]
-struct Nature<'a> {
+struct Traits<'a> {
     id: &'a str,
     path: &'a str,
     method: &'a Method,
@@ -61,7 +61,7 @@ struct Nature<'a> {
     is_trade: bool,
 }
 
-impl Nature<'_> {
+impl Traits<'_> {
     fn is_of_account(&self) -> bool {
         self.path.contains("{account}")
     }
@@ -214,7 +214,7 @@ impl Nature<'_> {
 }
 
 /// Completes each operation from what is known of its route.
-pub fn complete(document: &mut Value, routes: &[Described]) {
+pub fn complete(document: &mut Value, routes: &[Operation]) {
     let mut responses = Map::new();
     for route in routes {
         let method = route.method.as_str().to_lowercase();
@@ -234,13 +234,13 @@ pub fn complete(document: &mut Value, routes: &[Described]) {
     });
 }
 
-fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<String, Value>) {
+fn complete_one(operation: &mut Value, route: &Operation, responses: &mut Map<String, Value>) {
     let written = operation.to_string();
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let mut own = operation["parameters"].take().as_array().cloned().unwrap_or_default();
     let is_table = own.iter().any(|parameter| parameter["name"] == "format");
     own.retain(|parameter| parameter["name"] != "format");
-    let nature = Nature {
+    let traits = Traits {
         id: &id,
         path: route.template,
         method: &route.method,
@@ -250,7 +250,7 @@ fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<St
         is_trade: written.contains("\"#/components/schemas/Traded\""),
     };
 
-    let shared = nature.parameters().into_iter().map(|name| reference("parameters", name));
+    let shared = traits.parameters().into_iter().map(|name| reference("parameters", name));
     operation["parameters"] = shared.chain(own).collect();
 
     let needs = match route.scope {
@@ -278,10 +278,10 @@ fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<St
                 answer["content"][format.media_type()] = content(*format);
             }
         }
-        let names = nature.headers(status.parse().unwrap_or_default());
+        let names = traits.headers(status.parse().unwrap_or_default());
         answer["headers"] = header_references(names);
     }
-    if nature.has_etag() {
+    if traits.has_etag() {
         let unchanged = json!({
             "description": "The rows are those that `If-None-Match` names",
             "headers": header_references(["ETag", "Age"]),
@@ -289,7 +289,7 @@ fn complete_one(operation: &mut Value, route: &Described, responses: &mut Map<St
         answers.insert("304".to_owned(), unchanged);
     }
     let mut by_status: BTreeMap<u16, Vec<Refusal>> = BTreeMap::new();
-    for refusal in nature.refusals() {
+    for refusal in traits.refusals() {
         by_status.entry(refusal.status).or_default().push(refusal);
     }
     for (status, refusals) in by_status {

@@ -1,17 +1,13 @@
 //! What follows for a schema from the tables in the code: how integers and words are called, what
 //! may be `null`, what is always there, and what a body may not have.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use utoipa::openapi::schema::AnyOfBuilder;
-use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::operations::Refusal;
 use crate::actor::Role;
-use crate::api::filters::moment::{FIRST, LAST};
 use crate::api::routes::STATUS_OK;
 use crate::mt5::names::{self, Names};
 use crate::mt5::{
@@ -45,7 +41,7 @@ pub struct ProblemBody {
     trade_id: Option<String>,
     /// Of `trade-refused`: the broker's whole answer.
     #[schema(nullable = false)]
-    result: Option<crate::api::routes::Traded>,
+    result: Option<crate::api::routes::ExecutedTrade>,
     /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any
     /// more.
     present: Option<crate::api::routes::PresentBody>,
@@ -87,45 +83,6 @@ struct SpentBody {
     journal: f64,
     /// Waiting for the terminal.
     waiting: f64,
-}
-
-/// A time, as `from`, `to` and `expiration` take it.
-pub struct TimeBody;
-
-impl ToSchema for TimeBody {
-    fn name() -> Cow<'static, str> {
-        "Time".into()
-    }
-}
-
-impl PartialSchema for TimeBody {
-    fn schema() -> RefOr<Schema> {
-        let text = |format| {
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .format(Some(SchemaFormat::KnownFormat(format)))
-        };
-        let seconds = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(FIRST))
-            .maximum(Some(LAST))
-            .description(Some("Unix seconds; not eight digits that can be read as a date"));
-        let spelled = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .pattern(Some(
-                "^([Tt][Oo][Dd][Aa][Yy]|[0-9]{4}[._][0-9]{2}[._][0-9]{2}([ _][0-9:_]+)?)$",
-            ))
-            .description(Some("`today`, or as MT5 or the older clients write it"));
-        AnyOfBuilder::new()
-            .description(Some(
-                "A time from 1970 to 3000. A date is midnight on the server's clock.",
-            ))
-            .item(seconds)
-            .item(text(KnownFormat::DateTime).description(Some("RFC 3339, with its zone")))
-            .item(text(KnownFormat::Date))
-            .item(spelled)
-            .into()
-    }
 }
 
 /// Answers whose numbers come from a terminal, which may have no number to give.

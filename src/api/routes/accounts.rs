@@ -2,24 +2,29 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
+use warp::path::end;
+use warp::{Filter, path};
 
-use super::{Outcome, Table};
-use crate::api::auth::Scope;
-use crate::api::context::AuthorizedRequest;
+use crate::api::authorized::{AccountRequest, AuthorizedRequest};
 use crate::api::filters::body::Body;
-use crate::api::filters::query::Parameters;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
 use crate::pool::AccountStatus;
 
-pub fn add(table: &mut Table) {
-    table.get("/api/v1/accounts", list);
-    table.get("/api/v1/accounts/{account}", one);
-    table.send(Method::POST, "/api/v1/accounts/{account}/restart", Scope::Admin, restart);
+/// `/api/v1/accounts`
+pub fn collection(routes: &mut Routes) -> impl Answers + use<> {
+    end().and(resource!(routes: get Read list))
+}
+
+/// `/api/v1/accounts/{account}`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let restart = path!("restart").and(resource!(routes: post Admin restart));
+    end().and(resource!(routes: get Read one)).or(restart).unify()
 }
 
 /// Every configured account with the state of its sessions.
@@ -27,10 +32,10 @@ pub fn add(table: &mut Table) {
     get, path = "/api/v1/accounts", tag = "accounts",
     responses((status = 200, description = "The accounts, by name", body = [AccountStatus]))
 )]
-pub async fn list(call: AuthorizedRequest, (): ()) -> Outcome {
-    Parameters::parse(call.context.query())?.finish()?;
-    let accounts: Vec<AccountStatus> = call.accounts().map(|account| account.status()).collect();
-    json(&call, &accounts)
+pub async fn list(request: AuthorizedRequest) -> Outcome {
+    request.no_parameters()?;
+    let accounts: Vec<AccountStatus> = request.accounts().map(|account| account.status()).collect();
+    json(&request, &accounts)
 }
 
 /// One account with the state of its sessions.
@@ -38,10 +43,9 @@ pub async fn list(call: AuthorizedRequest, (): ()) -> Outcome {
     get, path = "/api/v1/accounts/{account}", tag = "accounts",
     responses((status = 200, description = "The account", body = AccountStatus))
 )]
-pub async fn one(call: AuthorizedRequest, account: String) -> Outcome {
-    let status = call.account(&account)?.status();
-    Parameters::parse(call.context.query())?.finish()?;
-    json(&call, &status)
+pub async fn one(request: AccountRequest) -> Outcome {
+    request.no_parameters()?;
+    json(&request, &request.account.status())
 }
 
 /// What a restart has begun.
@@ -60,22 +64,22 @@ pub struct RestartBegun {
     post, path = "/api/v1/accounts/{account}/restart", tag = "accounts",
     responses((status = 202, description = "The restart has begun", body = RestartBegun))
 )]
-pub async fn restart(call: AuthorizedRequest, account: String, _: Body) -> Outcome {
-    let account = call.account(&account)?;
-    Parameters::parse(call.context.query())?.finish()?;
-    match call.app.pool.restart(account).await {
+pub async fn restart(request: AccountRequest, _: Body) -> Outcome {
+    let account = &request.account;
+    request.no_parameters()?;
+    match request.app().pool.restart(account).await {
         Some(true) => {
             info!(
                 target: "mt5_gateway::pool",
                 account = account.name,
-                api_key = call.api_key(),
-                client = %call.context.peer,
-                request_id = &*call.context.request_id,
+                api_key = request.api_key(),
+                client = %request.context.peer,
+                request_id = &*request.context.request_id,
                 "restart requested"
             );
             let sessions = account.status().sessions.len();
             let mut response =
-                json(&call, &RestartBegun { account: account.name.clone(), sessions })?;
+                json(&request, &RestartBegun { account: account.name.clone(), sessions })?;
             *response.status_mut() = StatusCode::ACCEPTED;
             Ok(response)
         }

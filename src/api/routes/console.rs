@@ -10,12 +10,15 @@ use http::header::{
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::path::end;
 use warp::reply::Response;
+use warp::{Filter, path};
 
-use super::{Outcome, Table};
 use crate::api::auth::Scope;
-use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::filters::query::Parameters;
+use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::shorten;
+use crate::api::filters::path::item;
+use crate::api::filters::route::{Answers, Outcome, Routes, page, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::large_json;
 use crate::metrics::{Overview, Unknown};
@@ -55,12 +58,24 @@ const NOTED_BEFORE: i64 = 1;
 /// Sessions that a reason names one by one.
 const NAMED: usize = 3;
 
-pub fn add(table: &mut Table) {
-    // Routes are made once, at the start of the process.
-    let started = Timestamp::now();
-    table.open("/console", |_: AuthorizedRequest, (): ()| async { file("") });
-    table.open("/console/{file}", |_: AuthorizedRequest, name: String| async move { file(&name) });
-    table.get("/api/v1/console", move |call, ()| console(call, started));
+/// `/api/v1/console`
+pub fn figures(routes: &mut Routes) -> impl Answers + use<> {
+    path!("console").and(resource!(routes: get Read console))
+}
+
+/// `/console`
+pub fn pages(routes: &mut Routes) -> impl Answers + use<> {
+    let index = end().and(page(routes.page("/console"), index));
+    let files = item().and(end()).and(page(routes.page("/console/{file}"), named_file));
+    index.or(files).unify()
+}
+
+async fn index(_: AuthorizedRequest) -> Outcome {
+    file("")
+}
+
+async fn named_file(request: AuthorizedRequest) -> Outcome {
+    file(request.context.item_segment())
 }
 
 fn file(name: &str) -> Outcome {
@@ -111,7 +126,7 @@ struct ConsoleAccount {
     #[serde(flatten)]
     status: AccountStatus,
     /// How it is.
-    health: Health,
+    health: AccountHealth,
     /// `mt5_trades_unknown`. `null`: not measured.
     trades_unknown: Option<u64>,
     /// When the oldest unknown trade was made, RFC 3339. `null`: there is none.
@@ -121,23 +136,21 @@ struct ConsoleAccount {
 
 /// How an account is.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = AccountHealth)]
-struct Health {
+struct AccountHealth {
     /// The one word.
-    state: HealthState,
+    state: AccountHealthState,
     /// Since when, RFC 3339.
     #[schema(value_type = String)]
     since: Timestamp,
-    /// What is wrong with its sessions. `null`: nothing; if it is degraded all the same, unknown
-    /// trades are why.
+    /// What is wrong with its sessions. `null`: nothing; if it is degraded all the same, unknown trades
+    /// are why.
     reason: Option<String>,
 }
 
 /// How an account is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-#[schema(as = AccountHealthState)]
 #[serde(rename_all = "snake_case")]
-enum HealthState {
+enum AccountHealthState {
     /// Every session is ready, and no trade is unknown.
     Up,
     /// Calls are served, but a session is not ready or a trade is unknown.
@@ -146,26 +159,32 @@ enum HealthState {
     Down,
 }
 
-impl Health {
+impl AccountHealth {
     /// Decides how an account is.
-    fn of(sessions: &[SessionStatus], availability: Availability, unknown: Unknown) -> Health {
+    fn of(
+        sessions: &[SessionStatus],
+        availability: Availability,
+        unknown: Unknown,
+    ) -> AccountHealth {
         let Availability { ready, since } = availability;
         match ready {
             Ready::All if unknown.count == 0 => {
-                Health { state: HealthState::Up, since, reason: None }
+                AccountHealth { state: AccountHealthState::Up, since, reason: None }
             }
             Ready::All => {
                 // It was no better before its last session became ready.
                 let since = oldest(unknown).map_or(since, |oldest| oldest.max(since));
-                Health { state: HealthState::Degraded, since, reason: None }
+                AccountHealth { state: AccountHealthState::Degraded, since, reason: None }
             }
             Ready::Some => {
                 let reason = Some(why(sessions, since));
-                Health { state: HealthState::Degraded, since, reason }
+                AccountHealth { state: AccountHealthState::Degraded, since, reason }
             }
-            Ready::None => {
-                Health { state: HealthState::Down, since, reason: Some(why(sessions, since)) }
-            }
+            Ready::None => AccountHealth {
+                state: AccountHealthState::Down,
+                since,
+                reason: Some(why(sessions, since)),
+            },
         }
     }
 }
@@ -217,13 +236,13 @@ fn why(sessions: &[SessionStatus], since: Timestamp) -> String {
     ),
     responses((status = 200, description = "Everything at once", body = Console))
 )]
-pub async fn console(call: AuthorizedRequest, started: Timestamp) -> Outcome {
-    let mut parameters = Parameters::parse(call.context.query())?;
+pub async fn console(request: AuthorizedRequest) -> Outcome {
+    let mut parameters = request.parameters()?;
     let after: u64 = parameters.optional("after")?.unwrap_or_default();
     parameters.finish()?;
-    let app = &call.app;
+    let app = request.app();
     // The only place that lists accounts: what follows is about these, or about no account.
-    let accounts: Vec<_> = call.accounts().collect();
+    let accounts: Vec<_> = request.accounts().collect();
     let names: BTreeSet<String> = accounts.iter().map(|account| account.name.clone()).collect();
     let metrics = app.metrics.overview(names.clone()).await.ok_or_else(|| {
         let problem = Problem::new(ProblemType::NotReady, "the metrics actor is being restarted");
@@ -232,14 +251,14 @@ pub async fn console(call: AuthorizedRequest, started: Timestamp) -> Outcome {
     let mut events = app.events.after(after);
     events.retain(|event| match &event.account {
         Some(account) => names.contains(account),
-        None => call.sees_every_account(),
+        None => request.sees_every_account(),
     });
     let measured = app.metrics.enabled();
     let accounts = accounts.into_iter().map(|account| {
         let status = account.status();
         let unknown = metrics.unknown.get(&account.name).copied().unwrap_or_default();
         ConsoleAccount {
-            health: Health::of(&status.sessions, account.availability(), unknown),
+            health: AccountHealth::of(&status.sessions, account.availability(), unknown),
             trades_unknown: measured.then_some(unknown.count),
             trades_unknown_since: oldest(unknown),
             status,
@@ -249,15 +268,15 @@ pub async fn console(call: AuthorizedRequest, started: Timestamp) -> Outcome {
         version: env!("CARGO_PKG_VERSION"),
         revision: env!("MT5_GATEWAY_REVISION"),
         host: sysinfo::System::host_name().ok(),
-        started,
+        started: app.started,
         now: Timestamp::now(),
-        may_restart: call.may(Scope::Admin),
+        may_restart: request.may(Scope::Admin),
         measured,
         accounts: accounts.collect(),
         metrics,
         events,
     };
-    let mut response = large_json(&call, console).await?;
+    let mut response = large_json(&request, console).await?;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -285,9 +304,10 @@ mod tests {
         }
     }
 
-    /// The sessions, the unknown trades with the oldest one's time, how many sessions are ready
-    /// (since 100), and what that has to be called.
-    type Case = (&'static [Session], (u64, f64), Ready, (HealthState, i64, Option<&'static str>));
+    /// The sessions, the unknown trades with the oldest one's time, how many sessions are ready (since
+    /// 100), and what that has to be called.
+    type Case =
+        (&'static [Session], (u64, f64), Ready, (AccountHealthState, i64, Option<&'static str>));
     /// A session's state, and its last error with its time.
     type Session = (SessionState, Option<(&'static str, i64)>);
 
@@ -295,21 +315,26 @@ mod tests {
     const HUNG_BEFORE: Option<(&str, i64)> = Some(("no answer within 30s", 90));
 
     const CASES: &[Case] = &[
-        (&[(SessionState::Ready, None)], (0, 0.0), Ready::All, (HealthState::Up, 100, None)),
-        (&[(SessionState::Ready, HUNG)], (0, 0.0), Ready::All, (HealthState::Up, 100, None)),
+        (&[(SessionState::Ready, None)], (0, 0.0), Ready::All, (AccountHealthState::Up, 100, None)),
+        (&[(SessionState::Ready, HUNG)], (0, 0.0), Ready::All, (AccountHealthState::Up, 100, None)),
         (
             &[(SessionState::Ready, None)],
             (1, 150.0),
             Ready::All,
-            (HealthState::Degraded, 150, None),
+            (AccountHealthState::Degraded, 150, None),
         ),
-        (&[(SessionState::Ready, None)], (2, 50.0), Ready::All, (HealthState::Degraded, 100, None)),
+        (
+            &[(SessionState::Ready, None)],
+            (2, 50.0),
+            Ready::All,
+            (AccountHealthState::Degraded, 100, None),
+        ),
         (
             &[(SessionState::Ready, None), (SessionState::BackingOff, HUNG)],
             (0, 0.0),
             Ready::Some,
             (
-                HealthState::Degraded,
+                AccountHealthState::Degraded,
                 100,
                 Some("session 1 waits for its next start: no answer within 30s"),
             ),
@@ -318,14 +343,14 @@ mod tests {
             &[(SessionState::Starting, HUNG_BEFORE), (SessionState::Ready, HUNG)],
             (1, 50.0),
             Ready::Some,
-            (HealthState::Degraded, 100, Some("session 0 is being started")),
+            (AccountHealthState::Degraded, 100, Some("session 0 is being started")),
         ),
         (
             &[(SessionState::LoggingIn, None), (SessionState::Disconnected, None)],
             (0, 0.0),
             Ready::None,
             (
-                HealthState::Down,
+                AccountHealthState::Down,
                 100,
                 Some("session 0 logs in; session 1 is disconnected from its broker"),
             ),
@@ -335,7 +360,7 @@ mod tests {
             (0, 0.0),
             Ready::None,
             (
-                HealthState::Down,
+                AccountHealthState::Down,
                 100,
                 Some(
                     "session 0 is quarantined; session 1 is quarantined; session 2 is \
@@ -352,9 +377,9 @@ mod tests {
                 sessions.iter().map(|(state, error)| session(*state, *error)).collect();
             let availability = Availability { ready: *ready, since: at(100) };
             let unknown = Unknown { count: *count, oldest: *oldest };
-            let health = Health::of(&sessions, availability, unknown);
+            let health = AccountHealth::of(&sessions, availability, unknown);
             let reason = reason.map(str::to_owned);
-            assert_eq!(health, Health { state: *state, since: at(*since), reason });
+            assert_eq!(health, AccountHealth { state: *state, since: at(*since), reason });
         }
     }
 }

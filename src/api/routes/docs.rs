@@ -1,5 +1,5 @@
-//! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all from the
-//! binary itself.
+//! What a newcomer finds: the links at `/`, the OpenAPI document, and Swagger UI, all built into the
+//! binary.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,11 +11,14 @@ use http::header::{
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use utoipa_swagger_ui::Config;
+use warp::path::end;
 use warp::reply::Response;
+use warp::{Filter, path};
 
-use super::{Outcome, Table};
-use crate::api::context::{AuthorizedRequest, shorten};
-use crate::api::openapi;
+use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::shorten;
+use crate::api::filters::path::item;
+use crate::api::filters::route::{Answers, Outcome, Routes, page, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
 
@@ -27,24 +30,36 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// Written once: the document never changes. It is written from the table of routes, so not while
-/// that is being made.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().into());
+/// The files of Swagger UI, which shows our document.
+static SWAGGER_UI: LazyLock<Arc<Config<'static>>> =
+    LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
 
-pub fn add(table: &mut Table) {
-    table.open("/", root);
-    table.open("/openapi.json", |_: AuthorizedRequest, (): ()| {
-        std::future::ready(Ok(typed(DOCUMENT.clone(), "application/json")))
-    });
-    let config = Arc::new(Config::from("/openapi.json"));
-    let page = config.clone();
-    table.open("/docs", move |call: AuthorizedRequest, (): ()| {
-        let inside = call.context.path().ends_with('/');
-        std::future::ready(if inside { file("", page.clone()) } else { Ok(redirect()) })
-    });
-    table.open("/docs/{file}", move |_: AuthorizedRequest, name: String| {
-        std::future::ready(file(&name, config.clone()))
-    });
+/// `/` and `/openapi.json`
+pub fn area(routes: &mut Routes, document: &'static LazyLock<Bytes>) -> impl Answers + use<> {
+    let links = end().and(resource!(routes: get Anyone root));
+    let openapi = path!("openapi.json").and(page(
+        routes.page("/openapi.json"),
+        move |_: AuthorizedRequest| {
+            std::future::ready(Ok(typed((**document).clone(), "application/json")))
+        },
+    ));
+    links.or(openapi).unify()
+}
+
+/// `/docs`
+pub fn pages(routes: &mut Routes) -> impl Answers + use<> {
+    let index = end().and(page(routes.page("/docs"), index));
+    let files = item().and(end()).and(page(routes.page("/docs/{file}"), named_file));
+    index.or(files).unify()
+}
+
+/// The page, whose own links are relative to `/docs/`.
+async fn index(request: AuthorizedRequest) -> Outcome {
+    if request.context.path().ends_with('/') { file("") } else { Ok(redirect()) }
+}
+
+async fn named_file(request: AuthorizedRequest) -> Outcome {
+    file(request.context.item_segment())
 }
 
 /// Where everything is.
@@ -55,15 +70,15 @@ pub fn add(table: &mut Table) {
         (status = 302, description = "To the console, for a client that prefers `text/html`"),
     )
 )]
-pub async fn root(call: AuthorizedRequest, (): ()) -> Outcome {
-    let mut response = if call.prefers_html()? {
+pub async fn root(request: AuthorizedRequest) -> Outcome {
+    let mut response = if request.prefers_html()? {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::FOUND;
         response.headers_mut().insert(LOCATION, HeaderValue::from_static("/console"));
         response
     } else {
         json(
-            &call,
+            &request,
             &json!({
                 "accounts": "/api/v1/accounts",
                 "console": "/console",
@@ -79,7 +94,6 @@ pub async fn root(call: AuthorizedRequest, (): ()) -> Outcome {
     Ok(response)
 }
 
-/// The page's own links are relative to `/docs/`.
 fn redirect() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
@@ -87,8 +101,8 @@ fn redirect() -> Response {
     response
 }
 
-fn file(name: &str, config: Arc<Config<'static>>) -> Outcome {
-    let found = utoipa_swagger_ui::serve(name, config)
+fn file(name: &str) -> Outcome {
+    let found = utoipa_swagger_ui::serve(name, SWAGGER_UI.clone())
         .map_err(|error| Problem::new(ProblemType::Internal, error.to_string()))?;
     let file =
         found.ok_or_else(|| Problem::not_found(format!("there is no page {:?}", shorten(name))))?;

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use governor::clock::{Clock, DefaultClock};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
 use warp::reply::Response;
+use warp::{Filter, path};
 
-use super::{Outcome, Table};
 use crate::actor::Role;
-use crate::api::context::AuthorizedRequest;
+use crate::api::authorized::AuthorizedRequest;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::reply::json;
 use crate::metrics::Rendered;
 
 /// How long the root actor and its children may take to answer that they live.
@@ -29,13 +30,12 @@ const METRICS_TYPE: HeaderValue =
 /// after which Prometheus gives up, so that the scraper sees the reason.
 const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Addresses that the rate limit remembers before it forgets those at rest.
-const REMEMBERED: usize = 1_024;
-
-pub fn add(table: &mut Table) {
-    table.open("/metrics", metrics);
-    table.open("/livez", livez);
-    table.open("/readyz", readyz);
+/// `/metrics`, `/livez` and `/readyz`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let metrics = path!("metrics").and(resource!(routes: get Anyone metrics));
+    let livez = path!("livez").and(resource!(routes: get Anyone livez));
+    let readyz = path!("readyz").and(resource!(routes: get Anyone readyz));
+    metrics.or(livez).unify().or(readyz).unify()
 }
 
 /// What `status` says when all is well.
@@ -71,10 +71,10 @@ pub struct ReadySessions {
     get, path = "/livez", tag = "health",
     responses((status = 200, description = "They do", body = Health))
 )]
-pub async fn livez(call: AuthorizedRequest, (): ()) -> Outcome {
-    let silent = call.app.gateway.silent(PING_TIMEOUT).await;
+pub async fn livez(request: AuthorizedRequest) -> Outcome {
+    let silent = request.app().gateway.silent(PING_TIMEOUT).await;
     if silent.is_empty() {
-        return crate::api::reply::json(&call, &Health { status: STATUS_OK });
+        return json(&request, &Health { status: STATUS_OK });
     }
     let silent: Vec<&str> = silent.into_iter().map(Role::name).collect();
     let detail = format!("actors that do not answer: {}", silent.join(", "));
@@ -86,20 +86,18 @@ pub async fn livez(call: AuthorizedRequest, (): ()) -> Outcome {
     get, path = "/readyz", tag = "health",
     responses((status = 200, description = "It has; how many are ready of each account", body = Readiness))
 )]
-pub async fn readyz(call: AuthorizedRequest, (): ()) -> Outcome {
-    let accounts: BTreeMap<String, ReadySessions> = call
-        .app
+pub async fn readyz(request: AuthorizedRequest) -> Outcome {
+    let accounts: BTreeMap<String, ReadySessions> = request
+        .app()
         .accounts
         .iter()
         .map(|account| (account.name.clone(), ready_sessions(&account.status())))
         .collect();
-    let ready = call.app.accounts.iter().any(|account| account.is_ready());
-    let measuring = call.app.first_sample.is_awaited(Instant::now()) && call.app.metrics.enabled();
+    let ready = request.app().accounts.iter().any(|account| account.is_ready());
+    let measuring =
+        request.app().first_sample.is_awaited(Instant::now()) && request.app().metrics.enabled();
     if ready && !measuring {
-        return crate::api::reply::json(
-            &call,
-            &Readiness { health: Health { status: STATUS_OK }, accounts },
-        );
+        return json(&request, &Readiness { health: Health { status: STATUS_OK }, accounts });
     }
     let detail = if ready {
         "the machine is still being measured"
@@ -121,20 +119,16 @@ fn ready_sessions(status: &crate::pool::AccountStatus) -> ReadySessions {
     get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Every family", body = String, content_type = "text/plain"))
 )]
-pub async fn metrics(call: AuthorizedRequest, (): ()) -> Outcome {
-    let app = &call.app;
+pub async fn metrics(request: AuthorizedRequest) -> Outcome {
+    let app = request.app();
     let Some(instruments) = &app.instruments else {
         return Err(Problem::not_found("metrics are switched off by `metrics.enabled`"));
     };
-    if let Err(until) = app.scrape_limit.check_key(&call.context.peer) {
+    if let Err(delay) = app.scrape_limit.check(request.context.peer) {
         instruments.scrape_rejected();
-        let delay = until.wait_time_from(DefaultClock::default().now());
         let problem =
             Problem::new(ProblemType::TooManyRequests, "too many scrapes from this address");
         return Err(problem.retry_after(delay));
-    }
-    if app.scrape_limit.len() > REMEMBERED {
-        app.scrape_limit.retain_recent();
     }
     let text = snapshot(app.metrics.render(), RENDER_TIMEOUT).await?;
     let mut response = Response::new(text.into());

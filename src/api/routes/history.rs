@@ -2,15 +2,17 @@
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
+use warp::path::end;
 use warp::reply::Response;
+use warp::{Filter, path};
 
-use super::{Outcome, Table};
-use crate::api::context::AuthorizedRequest;
+use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::history_span::reversed;
 use crate::api::filters::moment::{Moment, ResolvedMoment};
 use crate::api::filters::query::{Parameter, Parameters};
-use crate::api::openapi::TimeBody;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
+use crate::api::openapi::time::TimeBody;
 use crate::api::problem::Problem;
 use crate::api::reply::json;
 use crate::mt5::{Deal, Group, Mt5Call, Order, Selection, ServerTime, UtcTime, calls};
@@ -24,11 +26,17 @@ pub const HISTORY_WINDOW: HeaderName = HeaderName::from_static("history-window")
 /// is ahead of UTC dates its last deals into the future.
 const AHEAD: i64 = 2 * 86_400;
 
-pub fn add(table: &mut Table) {
-    table.get("/api/v1/accounts/{account}/history/orders", history_orders);
-    table.get("/api/v1/accounts/{account}/history/orders/total", history_orders_total);
-    table.get("/api/v1/accounts/{account}/history/deals", history_deals);
-    table.get("/api/v1/accounts/{account}/history/deals/total", history_deals_total);
+/// `/api/v1/accounts/{account}/history`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let orders = end()
+        .and(resource!(routes: get Read history_orders))
+        .or(path!("total").and(resource!(routes: get Read history_orders_total)))
+        .unify();
+    let deals = end()
+        .and(resource!(routes: get Read history_deals))
+        .or(path!("total").and(resource!(routes: get Read history_deals_total)))
+        .unify();
+    path!("orders" / ..).and(orders).or(path!("deals" / ..).and(deals)).unify()
 }
 
 /// What part of the history is asked for.
@@ -227,44 +235,43 @@ impl Historic for Deal {
 }
 
 async fn history_of<T: Historic>(
-    call: &AuthorizedRequest,
-    name: &str,
+    request: &AccountRequest,
     filtered: &Filtered,
 ) -> Result<Vec<T>, Problem> {
-    let dates = filtered.server_dates(call.account(name)?);
-    let mut found = call.ask(name, T::get(dates, filtered.selection())).await?;
+    let dates = filtered.server_dates(&request.account);
+    let mut found = request.ask(T::get(dates, filtered.selection())).await?;
     filtered.apply(&mut found);
     Ok(found)
 }
 
-async fn list<T>(call: AuthorizedRequest, name: &str) -> Outcome
+async fn list<T>(request: AccountRequest) -> Outcome
 where
     T: Historic,
     Vec<T>: export::Table,
 {
-    let account = call.account(name)?;
-    let mut parameters = Parameters::parse(call.context.query())?;
+    let account = &request.account;
+    let mut parameters = request.parameters()?;
     let filtered = Filtered::take(&mut parameters, account)?;
-    let format = Format::take(&call, &mut parameters)?;
+    let format = Format::take(&request, &mut parameters)?;
     parameters.finish()?;
     let closed = filtered.to.is_some_and(|to| account.is_past(to.ceil_seconds()));
     let facts = Facts { utc: account.is_utc(), closed };
-    let found: Vec<T> = history_of(&call, name, &filtered).await?;
-    let response = export::answer(&call, format, facts, found).await?;
+    let found: Vec<T> = history_of(&request, &filtered).await?;
+    let response = export::answer(&request, format, facts, found).await?;
     Ok(with_window(response, account, &filtered))
 }
 
-async fn total<T: Historic>(call: AuthorizedRequest, name: &str) -> Outcome {
-    let account = call.account(name)?;
-    let mut parameters = Parameters::parse(call.context.query())?;
+async fn total<T: Historic>(request: AccountRequest) -> Outcome {
+    let account = &request.account;
+    let mut parameters = request.parameters()?;
     let filtered = Filtered::take(&mut parameters, account)?;
     parameters.finish()?;
     let total = if filtered.is_whole() {
-        call.ask(name, T::total(filtered.server_dates(account))).await?
+        request.ask(T::total(filtered.server_dates(account))).await?
     } else {
-        history_of::<T>(&call, name, &filtered).await?.len() as u64
+        history_of::<T>(&request, &filtered).await?.len() as u64
     };
-    Ok(with_window(json(&call, &total)?, account, &filtered))
+    Ok(with_window(json(&request, &total)?, account, &filtered))
 }
 
 /// Tells which dates were applied, unless these are in UTC and so need no explanation.
@@ -294,8 +301,8 @@ fn with_window(mut response: Response, account: &Account, filtered: &Filtered) -
     ),
     responses((status = 200, description = "The orders", body = [Order]))
 )]
-pub async fn history_orders(call: AuthorizedRequest, account: String) -> Outcome {
-    list::<Order>(call, &account).await
+pub async fn history_orders(request: AccountRequest) -> Outcome {
+    list::<Order>(request).await
 }
 
 /// Number of orders that are done.
@@ -312,8 +319,8 @@ pub async fn history_orders(call: AuthorizedRequest, account: String) -> Outcome
     ),
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
-pub async fn history_orders_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total::<Order>(call, &account).await
+pub async fn history_orders_total(request: AccountRequest) -> Outcome {
+    total::<Order>(request).await
 }
 
 /// Deals.
@@ -333,8 +340,8 @@ pub async fn history_orders_total(call: AuthorizedRequest, account: String) -> O
     ),
     responses((status = 200, description = "The deals", body = [Deal]))
 )]
-pub async fn history_deals(call: AuthorizedRequest, account: String) -> Outcome {
-    list::<Deal>(call, &account).await
+pub async fn history_deals(request: AccountRequest) -> Outcome {
+    list::<Deal>(request).await
 }
 
 /// Number of deals.
@@ -351,8 +358,8 @@ pub async fn history_deals(call: AuthorizedRequest, account: String) -> Outcome 
     ),
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
-pub async fn history_deals_total(call: AuthorizedRequest, account: String) -> Outcome {
-    total::<Deal>(call, &account).await
+pub async fn history_deals_total(request: AccountRequest) -> Outcome {
+    total::<Deal>(request).await
 }
 
 #[cfg(test)]

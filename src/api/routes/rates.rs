@@ -1,19 +1,21 @@
 //! Bars and ticks.
 
-use super::symbols::SymbolPath;
-use super::{Outcome, Table};
-use crate::api::context::AuthorizedRequest;
+use warp::{Filter, path};
+
+use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::history_span::HistorySpan;
 use crate::api::filters::moment::ResolvedMoment;
-use crate::api::filters::query::Parameters;
-use crate::api::openapi::TimeBody;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
+use crate::api::openapi::time::TimeBody;
 use crate::mt5::{CopyTicks, Rate, Tick, Timeframe, calls};
 use crate::pool::history::{self, RateRange, TickRange};
 
-pub fn add(table: &mut Table) {
-    table.get("/api/v1/accounts/{account}/symbols/{symbol}/rates", rates);
-    table.get("/api/v1/accounts/{account}/symbols/{symbol}/ticks", ticks);
+/// `/api/v1/accounts/{account}/symbols/{symbol}`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let rates = path!("rates").and(resource!(routes: get Read rates));
+    let ticks = path!("ticks").and(resource!(routes: get Read ticks));
+    rates.or(ticks).unify()
 }
 
 /// Bars, oldest first.
@@ -32,38 +34,38 @@ pub fn add(table: &mut Table) {
     ),
     responses((status = 200, description = "The bars", body = [Rate]))
 )]
-pub async fn rates(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    let account = call.account(&path.account)?;
-    let mut parameters = Parameters::parse(call.context.query())?;
+pub async fn rates(request: AccountRequest) -> Outcome {
+    let account = &request.account;
+    let mut parameters = request.parameters()?;
     let timeframe: Timeframe = parameters.required("timeframe")?;
     let stretch = HistorySpan::take(&mut parameters, account)?;
-    let format = Format::take(&call, &mut parameters)?;
+    let format = Format::take(&request, &mut parameters)?;
     parameters.finish()?;
-    let symbol = path.name()?;
-    let context = call.call_context();
+    let symbol = request.symbol()?;
+    let context = request.call_context();
     let facts = Facts { utc: account.is_utc(), closed: false };
     let rows = match stretch {
         HistorySpan::Range(from, to) => {
             let (from, to) = (from.ceil_seconds(), to.floor_seconds());
             let facts = Facts { closed: account.has_closed(to, timeframe), ..facts };
             let range = RateRange::new(account.clone(), symbol, timeframe, from, to);
-            return export::stream(&call, format, facts, range).await;
+            return export::stream(&request, format, facts, range).await;
         }
         HistorySpan::Backward(None, count) => {
-            let last = calls::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
-            account.rates(last, context).await?
+            let call = calls::CopyRatesFromPos { symbol, timeframe, start_pos: 0, count };
+            account.rates(call, context).await?
         }
         HistorySpan::Backward(Some(from), count) => {
             let date_from = account.utc_to_server(from.floor_seconds());
-            let before = calls::CopyRatesFrom { symbol, timeframe, date_from, count };
-            account.rates(before, context).await?
+            let call = calls::CopyRatesFrom { symbol, timeframe, date_from, count };
+            account.rates(call, context).await?
         }
         HistorySpan::Forward(from, count) => {
             let from = from.ceil_seconds();
             history::rates_forward(account, context, &symbol, timeframe, from, count).await?
         }
     };
-    export::answer(&call, format, facts, rows).await
+    export::answer(&request, format, facts, rows).await
 }
 
 /// Ticks, oldest first.
@@ -80,22 +82,22 @@ pub async fn rates(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
     ),
     responses((status = 200, description = "The ticks", body = [Tick]))
 )]
-pub async fn ticks(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    let account = call.account(&path.account)?;
-    let mut parameters = Parameters::parse(call.context.query())?;
+pub async fn ticks(request: AccountRequest) -> Outcome {
+    let account = &request.account;
+    let mut parameters = request.parameters()?;
     let stretch = HistorySpan::take(&mut parameters, account)?;
     let flags = parameters.optional("flags")?.unwrap_or(CopyTicks::All);
-    let format = Format::take(&call, &mut parameters)?;
+    let format = Format::take(&request, &mut parameters)?;
     parameters.finish()?;
-    let symbol = path.name()?;
-    let context = call.call_context();
+    let symbol = request.symbol()?;
+    let context = request.call_context();
     let facts = Facts { utc: account.is_utc(), closed: false };
     let rows = match stretch {
         HistorySpan::Range(from, to) => {
             let facts = Facts { closed: account.is_past(to.ceil_seconds()), ..facts };
             let (from, to) = (from.milliseconds(), to.milliseconds());
             let range = TickRange::new(account.clone(), symbol, flags, from, to);
-            return export::stream(&call, format, facts, range).await;
+            return export::stream(&request, format, facts, range).await;
         }
         HistorySpan::Forward(from, count) => {
             let from = from.milliseconds();
@@ -106,5 +108,5 @@ pub async fn ticks(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
             history::ticks_backward(account, context, &symbol, to, count, flags).await?
         }
     };
-    export::answer(&call, format, facts, rows).await
+    export::answer(&request, format, facts, rows).await
 }

@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::Method;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, UPGRADE};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use warp::Reply;
+use warp::reply::Response;
+use warp::sse::Event;
 use warp::ws::{Message, WebSocket, Ws};
+use warp::{Filter, Reply, path};
 
-use super::symbols::SymbolPath;
-use super::{Outcome, Table};
-use crate::api::auth::{EXPIRED, Scope};
-use crate::api::context::AuthorizedRequest;
-use crate::api::filters::query::{Parameter, Parameters};
+use crate::api::auth::EXPIRED;
+use crate::api::authorized::{AccountRequest, symbol};
+use crate::api::filters::query::Parameter;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::mt5::calls;
 use crate::streams::{Content, EventKind, Item, Subscriber, Topic};
@@ -40,10 +40,13 @@ const MOST_SENT: usize = 4_096;
 /// Events that are written ahead of the connection.
 const WRITTEN_AHEAD: usize = 16;
 
+/// How long a browser waits before it comes back.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Pings, one at each heartbeat, that a client may leave without an answer.
 const UNANSWERED_PINGS: u32 = 3;
 
-/// How long a client may take to hear that its stream ends.
+/// How long a client may take to take the end of its stream.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -55,11 +58,9 @@ const INVALID_DATA: u16 = 1007;
 const POLICY_VIOLATION: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
 
-pub fn add(table: &mut Table) {
-    let template = "/api/v1/accounts/{account}/stream";
-    table.add(Method::GET, template, Some(Scope::Read), |call, account: String, _, upgrade| {
-        stream(call, account, upgrade)
-    });
+/// `/api/v1/accounts/{account}/stream`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    path!("stream").and(resource!(routes: get_or_upgrade Read stream))
 }
 
 /// The kinds of event that are asked for.
@@ -94,53 +95,52 @@ impl Parameter for Kinds {
         (status = 101, description = "The events follow as WebSocket messages: `{\"id\", \"event\", \"data\"}`"),
     )
 )]
-pub async fn stream(call: AuthorizedRequest, name: String, upgrade: Option<Ws>) -> Outcome {
-    let account = call.account(&name)?;
-    let mut parameters = Parameters::parse(call.context.query())?;
+pub async fn stream(request: AccountRequest, upgrade: Option<Ws>) -> Outcome {
+    let mut parameters = request.parameters()?;
     let symbols = parameters.optional::<String>("symbols")?.unwrap_or_default();
     let kinds = parameters.optional::<Kinds>("events")?;
     let kinds = kinds.map_or_else(|| BTreeSet::from([EventKind::Ticks]), |Kinds(kinds)| kinds);
     let last_event_id = parameters.optional::<String>("last_event_id")?;
     parameters.finish()?;
     if upgrade.is_none() {
-        if call.context.headers.contains_key(UPGRADE) {
+        if request.context.headers.contains_key(UPGRADE) {
             let detail = "the handshake of the WebSocket lacks `Sec-WebSocket-Version: 13`, \
                           `Sec-WebSocket-Key`, or `Connection: upgrade`";
             return Err(Problem::invalid(detail));
         }
-        call.accepts("text/event-stream")?;
+        request.accepts("text/event-stream")?;
     }
-    let header = call.context.header(&LAST_EVENT_ID)?.map(str::to_owned);
+    let header = request.context.header(&LAST_EVENT_ID)?.map(str::to_owned);
     let last_event_id = header.or(last_event_id).filter(|id| !id.is_empty());
 
-    let symbols = symbols_of(&call, &name, &symbols, &kinds).await?;
+    let symbols = symbols_of(&request, &symbols, &kinds).await?;
     let topics = kinds.iter().flat_map(|kind| {
         let of_symbol = symbols.iter().filter(|_| kind.needs_symbol());
         let of_symbol = of_symbol.map(|symbol| Topic { kind: *kind, symbol: Some(symbol.clone()) });
         let alone = (!kind.needs_symbol()).then_some(Topic { kind: *kind, symbol: None });
         of_symbol.chain(alone)
     });
-    let streams = &call.app.streams;
+    let streams = &request.app().streams;
     let admission = streams.admit().ok_or_else(|| {
         let detail = format!("{} streams are open, as many as `streams.max`", streams.options.max);
         Problem::new(ProblemType::TooManyStreams, detail).retry_after(streams.options.heartbeat)
     })?;
-    let subscribing = streams.subscribe(&account.name, topics.collect(), last_event_id, admission);
+    let subscribing =
+        streams.subscribe(&request.account.name, topics.collect(), last_event_id, admission);
     let subscriber = subscribing.await.ok_or_else(|| {
         let detail = "the streams of the account are being restarted";
         Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
     })?;
-    call.context.begin_stream();
+    request.context.begin_stream();
     Ok(match upgrade {
-        Some(upgrade) => upgraded(call, upgrade, subscriber),
-        None => server_sent(&call, subscriber),
+        Some(upgrade) => upgraded(request, upgrade, subscriber),
+        None => server_sent(&request, subscriber),
     })
 }
 
 /// The symbols of a stream, each known to the terminal.
 async fn symbols_of(
-    call: &AuthorizedRequest,
-    account: &str,
+    request: &AccountRequest,
     symbols: &str,
     kinds: &BTreeSet<EventKind>,
 ) -> Result<Vec<Arc<str>>, Problem> {
@@ -169,15 +169,14 @@ async fn symbols_of(
     }
     let mut known = Vec::with_capacity(names.len());
     for name in names {
-        let path = SymbolPath { account: account.to_owned(), symbol: name.to_owned() };
-        call.ask(account, calls::SymbolInfo { symbol: path.name()? }).await?;
+        request.ask(calls::SymbolInfo { symbol: symbol(name)? }).await?;
         known.push(Arc::from(name));
     }
     Ok(known)
 }
 
 /// An event as clients get it.
-struct Told {
+struct ClientEvent {
     id: String,
     event: &'static str,
     /// JSON, on one line.
@@ -192,7 +191,7 @@ struct Framed<'a> {
     data: Option<&'a RawValue>,
 }
 
-fn told(subscriber: &Subscriber, item: Item, request_id: &str) -> Told {
+fn client_event(subscriber: &Subscriber, item: Item, request_id: &str) -> ClientEvent {
     match item {
         Item::Event(event) => {
             let id = subscriber.id(Some(event.sequence));
@@ -214,54 +213,54 @@ fn told(subscriber: &Subscriber, item: Item, request_id: &str) -> Told {
                     ("gap", data.to_string().into())
                 }
             };
-            Told { id, event, data }
+            ClientEvent { id, event, data }
         }
         Item::Gap { from, to } => {
             let id = subscriber.id(Some(to));
             let from = from.map(|from| subscriber.id(Some(from)));
             let data = json!({ "from": from, "to": id }).to_string();
-            Told { id, event: "gap", data: data.into() }
+            ClientEvent { id, event: "gap", data: data.into() }
         }
     }
 }
 
 /// What happens next on a stream.
 enum Next {
-    Told(Told),
+    Event(ClientEvent),
     /// Nothing happened for a while.
     Quiet,
     /// The gateway stops.
     Stopping,
-    /// The client's key is no longer valid. The problem is the last that it is told.
-    Expired(Told),
+    /// The client's key has expired. The problem is the last event that the client gets.
+    Expired(ClientEvent),
 }
 
 async fn next(
-    call: &AuthorizedRequest,
+    request: &AccountRequest,
     subscriber: &mut Subscriber,
     stopping: &CancellationToken,
 ) -> Next {
-    let heartbeat = call.app.streams.options.heartbeat;
-    let request_id = &call.context.request_id;
+    let heartbeat = request.app().streams.options.heartbeat;
+    let request_id = &request.context.request_id;
     tokio::select! {
         biased;
         () = stopping.cancelled() => Next::Stopping,
-        () = call.key_expired() => {
+        () = request.key_expired() => {
             let data = Problem::unauthorized(EXPIRED).body(request_id).into();
-            Next::Expired(Told { id: subscriber.id(None), event: "problem", data })
+            Next::Expired(ClientEvent { id: subscriber.id(None), event: "problem", data })
         }
         item = tokio::time::timeout(heartbeat, subscriber.next()) => match item {
-            Ok(item) => Next::Told(told(subscriber, item, request_id)),
+            Ok(item) => Next::Event(client_event(subscriber, item, request_id)),
             Err(_) => Next::Quiet,
         },
     }
 }
 
-impl Told {
+impl ClientEvent {
     /// As a Server-Sent Event.
-    fn chunk(&self) -> String {
-        let Told { id, event, data } = self;
-        format!("id: {id}\nevent: {event}\ndata: {}\n\n", String::from_utf8_lossy(data))
+    fn server_sent(&self) -> Event {
+        let data = String::from_utf8_lossy(&self.data);
+        Event::default().id(self.id.as_str()).event(self.event).data(data)
     }
 
     /// As a message of a WebSocket.
@@ -272,17 +271,17 @@ impl Told {
     }
 }
 
-fn server_sent(call: &AuthorizedRequest, mut subscriber: Subscriber) -> warp::reply::Response {
-    let (chunks, mut arriving) = mpsc::channel::<Result<Bytes, Infallible>>(WRITTEN_AHEAD);
-    let (call, stopping) = (call.clone(), call.app.streams.stopping());
-    call.app.streams.spawn({
-        let call = call.clone();
+fn server_sent(request: &AccountRequest, mut subscriber: Subscriber) -> Response {
+    let (events, mut arriving) = mpsc::channel::<Result<Event, Infallible>>(WRITTEN_AHEAD);
+    let stopping = request.app().streams.stopping();
+    request.app().streams.spawn({
+        let request = request.clone();
         async move {
-            // Browsers come back after this time, and say what they had last.
-            let mut chunk = format!("retry: 1000\nid: {}\n\n", subscriber.id(None));
+            // Browsers come back after this time, and say which id they had last.
+            let mut event = Event::default().retry(RETRY).id(subscriber.id(None));
             let mut over = false;
             loop {
-                let sending = chunks.send(Ok(chunk.into()));
+                let sending = events.send(Ok(event));
                 if over {
                     let _ = tokio::time::timeout(GOODBYE, sending).await;
                     return;
@@ -294,51 +293,50 @@ fn server_sent(call: &AuthorizedRequest, mut subscriber: Subscriber) -> warp::re
                 if !sent {
                     return;
                 }
-                chunk = tokio::select! {
-                    next = next(&call, &mut subscriber, &stopping) => match next {
-                        Next::Told(told) => told.chunk(),
-                        // An id without data is remembered, and no event.
-                        Next::Quiet => format!(": quiet\nid: {}\n\n", subscriber.id(None)),
+                event = tokio::select! {
+                    next = next(&request, &mut subscriber, &stopping) => match next {
+                        Next::Event(event) => event.server_sent(),
+                        // Clients remember an id without data, and it is no event to them.
+                        Next::Quiet => Event::default().comment(" quiet").id(subscriber.id(None)),
                         Next::Stopping => {
                             over = true;
-                            "event: end\ndata: {\"reason\":\"the gateway stops\"}\n\n".to_owned()
+                            Event::default().event("end").data(r#"{"reason":"the gateway stops"}"#)
                         }
-                        Next::Expired(told) => {
+                        Next::Expired(event) => {
                             over = true;
-                            told.chunk()
+                            event.server_sent()
                         }
                     },
-                    () = chunks.closed() => return,
+                    () = events.closed() => return,
                 };
             }
         }
     });
-    let body = futures_util::stream::poll_fn(move |context| arriving.poll_recv(context));
-    let mut response = warp::reply::stream(body).into_response();
+    let events = futures_util::stream::poll_fn(move |context| arriving.poll_recv(context));
+    let mut response = warp::sse::reply(events).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx would keep events until its buffer is full.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 
-fn upgraded(call: AuthorizedRequest, upgrade: Ws, subscriber: Subscriber) -> warp::reply::Response {
+fn upgraded(request: AccountRequest, upgrade: Ws, subscriber: Subscriber) -> Response {
     upgrade
         .max_message_size(MOST_SENT)
         .max_frame_size(MOST_SENT)
         .on_upgrade(move |socket| async move {
-            let app = call.app.clone();
-            app.streams.spawn(converse(call, socket, subscriber));
+            let app = request.app().clone();
+            app.streams.spawn(converse(request, socket, subscriber));
         })
         .into_response()
 }
 
 /// Writes events to a WebSocket until one side ends it.
-async fn converse(call: AuthorizedRequest, socket: WebSocket, mut subscriber: Subscriber) {
+async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Subscriber) {
     let (mut sink, mut source) = socket.split();
-    let stopping = call.app.streams.stopping();
-    let heartbeat = call.app.streams.options.heartbeat;
+    let stopping = request.app().streams.stopping();
+    let heartbeat = request.app().streams.options.heartbeat;
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + heartbeat, heartbeat);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Pings that nothing has come after.
@@ -346,16 +344,16 @@ async fn converse(call: AuthorizedRequest, socket: WebSocket, mut subscriber: Su
     let mut closing = None;
     while closing.is_none() {
         let message = tokio::select! {
-            next = next(&call, &mut subscriber, &stopping) => match next {
-                Next::Told(told) => told.message(),
+            next = next(&request, &mut subscriber, &stopping) => match next {
+                Next::Event(event) => event.message(),
                 Next::Quiet => continue,
                 Next::Stopping => {
                     closing = Some((GOING_AWAY, "the gateway stops"));
                     continue;
                 }
-                Next::Expired(told) => {
+                Next::Expired(event) => {
                     closing = Some((POLICY_VIOLATION, EXPIRED));
-                    told.message()
+                    event.message()
                 }
             },
             _ = pings.tick() => {

@@ -1,60 +1,36 @@
 //! Symbols and their present prices.
 
-use http::Method;
 use http::header::{HeaderValue, VARY};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use warp::path::end;
+use warp::{Filter, path};
 
-use super::{Outcome, Segments, Table};
-use crate::api::auth::Scope;
-use crate::api::context::{AuthorizedRequest, shorten};
+use super::rates;
+use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::body::{Body, read_json};
-use crate::api::filters::query::Parameters;
+use crate::api::filters::path::item;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::Problem;
 use crate::api::reply::{json, row};
 use crate::mt5::{BookEntry, Mt5Call, SymbolInfo, SymbolName, Tick, calls};
 
-/// A symbol of an account.
-#[derive(Debug, Clone)]
-pub struct SymbolPath {
-    pub account: String,
-    pub symbol: String,
-}
-
-impl SymbolPath {
-    /// The name, if it can be one.
-    ///
-    /// # Errors
-    /// 404 for what no symbol is called.
-    pub fn name(&self) -> Result<SymbolName, Problem> {
-        symbol_named(&self.symbol)
-    }
-}
-
-/// The symbol of this name.
-///
-/// # Errors
-/// 404 for what no symbol is called.
-pub fn symbol_named(name: &str) -> Result<SymbolName, Problem> {
-    SymbolName::parse(name)
-        .ok_or_else(|| Problem::not_found(format!("there is no symbol {:?}", shorten(name))))
-}
-
-impl From<Segments> for SymbolPath {
-    fn from(mut segments: Segments) -> SymbolPath {
-        SymbolPath { account: segments.take(), symbol: segments.take() }
-    }
-}
-
-pub fn add(table: &mut Table) {
-    table.get("/api/v1/accounts/{account}/symbols", symbols);
-    table.get("/api/v1/accounts/{account}/symbols/total", symbols_total);
-    table.get("/api/v1/accounts/{account}/symbols/{symbol}", symbol);
-    table.get("/api/v1/accounts/{account}/symbols/{symbol}/tick", tick);
-    table.get("/api/v1/accounts/{account}/symbols/{symbol}/book", book);
-    let template = "/api/v1/accounts/{account}/symbols/{symbol}/select";
-    table.send(Method::POST, template, Scope::Trade, select);
+/// `/api/v1/accounts/{account}/symbols`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let of_symbol = path!("tick")
+        .and(resource!(routes: get Read tick))
+        .or(rates::area(routes))
+        .unify()
+        .or(path!("book").and(resource!(routes: get Read book)))
+        .unify()
+        .or(path!("select").and(resource!(routes: post Trade select)))
+        .unify()
+        .or(end().and(resource!(routes: get Read symbol)))
+        .unify();
+    let total = path!("total").and(resource!(routes: get Read symbols_total));
+    let all = end().and(resource!(routes: get Read symbols));
+    total.or(item().and(of_symbol)).unify().or(all).unify()
 }
 
 /// Names of the symbols that the terminal knows.
@@ -68,18 +44,18 @@ pub fn add(table: &mut Table) {
     ),
     responses((status = 200, description = "Names, or a table of properties", body = [String]))
 )]
-pub async fn symbols(call: AuthorizedRequest, account: String) -> Outcome {
-    let utc = call.account(&account)?.is_utc();
-    let mut parameters = Parameters::parse(call.context.query())?;
+pub async fn symbols(request: AccountRequest) -> Outcome {
+    let utc = request.account.is_utc();
+    let mut parameters = request.parameters()?;
     let group = parameters.optional("group")?;
-    let format = Format::take(&call, &mut parameters)?;
+    let format = Format::take(&request, &mut parameters)?;
     parameters.finish()?;
-    let symbols = call.ask(&account, calls::SymbolsGet { group }).await?;
+    let symbols = request.ask(calls::SymbolsGet { group }).await?;
     if format != Format::Json {
-        return export::answer(&call, format, Facts { utc, closed: false }, symbols).await;
+        return export::answer(&request, format, Facts { utc, closed: false }, symbols).await;
     }
     let names: Vec<String> = symbols.into_iter().map(|symbol| symbol.name).collect();
-    let mut response = json(&call, &names)?;
+    let mut response = json(&request, &names)?;
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
@@ -89,21 +65,17 @@ pub async fn symbols(call: AuthorizedRequest, account: String) -> Outcome {
     get, path = "/api/v1/accounts/{account}/symbols/total", tag = "symbols",
     responses((status = 200, description = "The number", body = u64, content_type = "application/json"))
 )]
-pub async fn symbols_total(call: AuthorizedRequest, account: String) -> Outcome {
-    call.account(&account)?;
-    Parameters::parse(call.context.query())?.finish()?;
-    let total = call.ask(&account, calls::SymbolsTotal).await?;
-    json(&call, &total)
+pub async fn symbols_total(request: AccountRequest) -> Outcome {
+    request.no_parameters()?;
+    json(&request, &request.ask(calls::SymbolsTotal).await?)
 }
 
 async fn ask<C: Mt5Call>(
-    call: &AuthorizedRequest,
-    path: &SymbolPath,
+    request: &AccountRequest,
     about: impl FnOnce(SymbolName) -> C,
 ) -> Result<C::Reply, Problem> {
-    call.account(&path.account)?;
-    Parameters::parse(call.context.query())?.finish()?;
-    call.ask(&path.account, about(path.name()?)).await
+    request.no_parameters()?;
+    request.ask(about(request.symbol()?)).await
 }
 
 /// A symbol's properties.
@@ -111,8 +83,8 @@ async fn ask<C: Mt5Call>(
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}", tag = "symbols",
     responses((status = 200, description = "The properties", body = SymbolInfo))
 )]
-pub async fn symbol(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    json(&call, &ask(&call, &path, |symbol| calls::SymbolInfo { symbol }).await?)
+pub async fn symbol(request: AccountRequest) -> Outcome {
+    json(&request, &ask(&request, |symbol| calls::SymbolInfo { symbol }).await?)
 }
 
 /// A symbol's last tick.
@@ -120,8 +92,8 @@ pub async fn symbol(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/tick", tag = "symbols",
     responses((status = 200, description = "The tick", body = Tick))
 )]
-pub async fn tick(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    row(&call, ask(&call, &path, |symbol| calls::SymbolInfoTick { symbol }).await?)
+pub async fn tick(request: AccountRequest) -> Outcome {
+    row(&request, ask(&request, |symbol| calls::SymbolInfoTick { symbol }).await?)
 }
 
 /// A symbol's depth of market.
@@ -131,8 +103,8 @@ pub async fn tick(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
     get, path = "/api/v1/accounts/{account}/symbols/{symbol}/book", tag = "symbols",
     responses((status = 200, description = "Price levels, highest first", body = [BookEntry]))
 )]
-pub async fn book(call: AuthorizedRequest, path: SymbolPath) -> Outcome {
-    json(&call, &ask(&call, &path, |symbol| calls::MarketBookGet { symbol }).await?)
+pub async fn book(request: AccountRequest) -> Outcome {
+    json(&request, &ask(&request, |symbol| calls::MarketBookGet { symbol }).await?)
 }
 
 /// Whether a symbol is to be shown in Market Watch.
@@ -152,12 +124,11 @@ pub struct Select {
     request_body = Select,
     responses((status = 200, description = "It is so now", body = Select))
 )]
-pub async fn select(call: AuthorizedRequest, path: SymbolPath, body: Body) -> Outcome {
-    let account = call.account(&path.account)?;
-    Parameters::parse(call.context.query())?.finish()?;
-    let symbol = path.name()?;
-    let select: Select = read_json(&call, body).await?;
-    let selection = calls::SymbolSelect { symbol, enable: select.enable };
-    account.call_all(selection, call.call_context()).await?;
-    json(&call, &select)
+pub async fn select(request: AccountRequest, body: Body) -> Outcome {
+    request.no_parameters()?;
+    let symbol = request.symbol()?;
+    let select: Select = read_json(&request, body).await?;
+    let call = calls::SymbolSelect { symbol, enable: select.enable };
+    request.account.call_all(call, request.call_context()).await?;
+    json(&request, &select)
 }

@@ -2,30 +2,31 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::{Filter, path};
 
 use super::health::STATUS_OK;
-use super::{Outcome, Table};
-use crate::api::context::AuthorizedRequest;
-use crate::api::filters::query::Parameters;
+use crate::api::authorized::AccountRequest;
+use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::reply::json;
 use crate::mt5::{AccountInfo, Mt5Call, TerminalInfo, Version, calls};
 use crate::terminal::Mode;
 
-pub fn add(table: &mut Table) {
-    table.get("/api/v1/accounts/{account}/ping", ping);
-    table.get("/api/v1/accounts/{account}/error", error);
-    table.get("/api/v1/accounts/{account}/version", version);
-    table.get("/api/v1/accounts/{account}/terminal", terminal);
-    table.get("/api/v1/accounts/{account}/account", account);
+/// `/api/v1/accounts/{account}`
+pub fn area(routes: &mut Routes) -> impl Answers + use<> {
+    let account = path!("account").and(resource!(routes: get Read account));
+    let terminal = path!("terminal").and(resource!(routes: get Read terminal));
+    let version = path!("version").and(resource!(routes: get Read version));
+    let error = path!("error").and(resource!(routes: get Read error));
+    let ping = path!("ping").and(resource!(routes: get Read ping));
+    account.or(terminal).unify().or(version).unify().or(error).unify().or(ping).unify()
 }
 
-async fn plain<C>(call: AuthorizedRequest, account: &str, about: C) -> Outcome
+async fn plain<C>(request: AccountRequest, call: C) -> Outcome
 where
     C: Mt5Call<Reply: Serialize>,
 {
-    call.account(account)?;
-    Parameters::parse(call.context.query())?.finish()?;
-    json(&call, &call.ask(account, about).await?)
+    request.no_parameters()?;
+    json(&request, &request.ask(call).await?)
 }
 
 /// That an account's terminal answers.
@@ -42,11 +43,11 @@ pub struct Pong {
     get, path = "/api/v1/accounts/{account}/ping", tag = "terminal",
     responses((status = 200, description = "It does", body = Pong))
 )]
-pub async fn ping(call: AuthorizedRequest, account: String) -> Outcome {
-    let mode = call.account(&account)?.mode();
-    Parameters::parse(call.context.query())?.finish()?;
-    call.ask(&account, calls::TerminalInfo).await?;
-    json(&call, &Pong { status: STATUS_OK, mode })
+pub async fn ping(request: AccountRequest) -> Outcome {
+    let mode = request.account.mode();
+    request.no_parameters()?;
+    request.ask(calls::TerminalInfo).await?;
+    json(&request, &Pong { status: STATUS_OK, mode })
 }
 
 /// A code and its message.
@@ -63,8 +64,8 @@ pub struct LastError {
     get, path = "/api/v1/accounts/{account}/error", tag = "terminal",
     responses((status = 200, description = "Code and message", body = LastError))
 )]
-pub async fn error(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, calls::LastError).await
+pub async fn error(request: AccountRequest) -> Outcome {
+    plain(request, calls::LastError).await
 }
 
 /// Version and build of the account's primary terminal.
@@ -72,8 +73,8 @@ pub async fn error(call: AuthorizedRequest, account: String) -> Outcome {
     get, path = "/api/v1/accounts/{account}/version", tag = "terminal",
     responses((status = 200, description = "The version", body = Version))
 )]
-pub async fn version(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, calls::Version).await
+pub async fn version(request: AccountRequest) -> Outcome {
+    plain(request, calls::Version).await
 }
 
 /// State and settings of the account's primary terminal.
@@ -81,8 +82,8 @@ pub async fn version(call: AuthorizedRequest, account: String) -> Outcome {
     get, path = "/api/v1/accounts/{account}/terminal", tag = "terminal",
     responses((status = 200, description = "State and settings of the terminal", body = TerminalInfo))
 )]
-pub async fn terminal(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, calls::TerminalInfo).await
+pub async fn terminal(request: AccountRequest) -> Outcome {
+    plain(request, calls::TerminalInfo).await
 }
 
 /// The account at its broker: balance, equity, margin and the rest.
@@ -90,6 +91,6 @@ pub async fn terminal(call: AuthorizedRequest, account: String) -> Outcome {
     get, path = "/api/v1/accounts/{account}/account", tag = "terminal",
     responses((status = 200, description = "The account at its broker", body = AccountInfo))
 )]
-pub async fn account(call: AuthorizedRequest, account: String) -> Outcome {
-    plain(call, &account, calls::AccountInfo).await
+pub async fn account(request: AccountRequest) -> Outcome {
+    plain(request, calls::AccountInfo).await
 }
