@@ -42,8 +42,7 @@ pub struct ProblemBody {
     /// Of `trade-refused`: the broker's whole answer.
     #[schema(nullable = false)]
     result: Option<crate::api::routes::ExecutedTrade>,
-    /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any
-    /// more.
+    /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any more.
     present: Option<crate::api::routes::PresentBody>,
     /// Of `trade-superseded`: what was to be sent.
     intended: Option<TradeRequest>,

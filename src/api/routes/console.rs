@@ -227,8 +227,7 @@ fn why(sessions: &[SessionStatus], since: Timestamp) -> String {
 
 /// What `/console` shows.
 ///
-/// Accounts, sums of the metrics, the last quarter of an hour, events. Show times relative to
-/// `now`: the clock of the client may be wrong.
+/// Accounts, sums of the metrics, the last quarter of an hour, events. Show times relative to `now`: the clock of the client may be wrong.
 #[utoipa::path(
     get, path = "/api/v1/console", tag = "health",
     params(

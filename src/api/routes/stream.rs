@@ -78,11 +78,11 @@ impl Parameter for Kinds {
 
 /// Changes as they happen.
 ///
-/// As Server-Sent Events, or over a WebSocket if the request is for one. Each event has an `id`.
-/// `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer kept, and what the
-/// client was too slow for, is told by an event `gap`. `ticks` has every tick of each symbol, the
-/// last one first; `book`, `positions`, `orders` and `account` tell how things stand, at first and
-/// whenever they have changed. `problem` says that the terminal cannot be asked, once until it can.
+/// As Server-Sent Events, or over a WebSocket if the request is for one.
+/// Each event has an `id`. `Last-Event-ID` (or `last_event_id`) goes on after it; what is no longer
+/// kept, and what the client was too slow for, is told by an event `gap`. `ticks` has every
+/// tick of each symbol, the last one first; `book`, `positions`, `orders` and `account` tell how things stand, at
+/// first and whenever they have changed. `problem` says that the terminal cannot be asked, once until it can.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}/stream", tag = "streams",
     params(
