@@ -224,7 +224,8 @@ fn a_stream_is_read_as_documented() {
 fn an_operator_checks_by_hand() {
     let blocks = Page::read("docs/operations/monitoring.md").section("Checking by hand");
     let [states, output, .., scrapes] = blocks.as_slice() else { panic!("{blocks:?}") };
-    let gateway = Gateway::ready("");
+    // A loop of `curl` on a loaded machine is slower than the default limit.
+    let gateway = Gateway::ready("metrics.rate_limit_per_second = 1");
     follow(&gateway, &[states.clone(), output.clone()]);
     let counts = follow(&gateway, std::slice::from_ref(scrapes)).remove(0);
     assert!(counts.contains(" 200") && counts.contains(" 429"), "{counts}");
