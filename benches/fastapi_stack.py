@@ -1,5 +1,5 @@
-"""What people use today: MetaTrader5 behind FastAPI, one process and one lock, because
-the package has one global connection.
+"""The usual Python stack: MetaTrader5 behind FastAPI, in one process with one lock, because the
+package has one global connection.
 
     PYTHONPATH=tests/python uvicorn --app-dir benches fastapi_stack:app --loop uvloop --http httptools
 """

@@ -1,11 +1,11 @@
-//! What the parts of a request cost, and the whole of it, without a network between.
+//! Measures the parts of a request, and all of it, without a network.
 //!
 //! ```sh
 //! cargo bench                    # all of them
 //! cargo bench -- bars            # those whose name has `bars` in it
 //! ```
 //!
-//! The way through a worker needs the Python packages that `benches/end_to_end` installs.
+//! The benchmarks through a worker need the Python packages that `benches/end_to_end` installs.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -116,7 +116,7 @@ fn session_round_trip(criterion: &mut Criterion) {
     });
 }
 
-/// The whole way: client, gateway, terminal, and back.
+/// A request from the client through the gateway to the terminal, and back.
 fn whole_way(criterion: &mut Criterion) {
     let mut gateway = Gateway::start(SIMULATOR);
     criterion.bench_function("tick through the simulator", |bencher| {

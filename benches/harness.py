@@ -1,4 +1,4 @@
-"""What the scripts here measure with: servers on one core, the load on another.
+"""Helpers of the scripts here: servers on one core, the load on another.
 
 Needs Linux, wrk and taskset (Debian: wrk, util-linux). Python packages are installed below
 target/bench on first use. Timings are printed and never asserted.
@@ -164,7 +164,7 @@ def medians(runs):
 
 
 def in_turn(*loads):
-    """Measures several loads in turn, so that the machine's moods hit all: rounds of their results."""
+    """Measures several loads in turn, so that a slow minute of the machine affects all: rounds of their results."""
     for load in loads:
         load()
     return [[load() for load in loads] for _ in range(ROUNDS)]

@@ -1,5 +1,5 @@
-//! The least that warp can do, for `benches/end_to_end` to compare with: its own
-//! accept loop (`warp::serve`) around a filter that answers with a word.
+//! The least that warp can do, as a base of comparison for `benches/end_to_end`: an accept loop around
+//! a filter that answers with a word.
 //!
 //! Serves on the address that is its argument, until it is killed.
 

@@ -2,8 +2,8 @@
 
 Records are named tuples, bars and ticks numpy arrays, failures None with
 last_error(). Its values are fixed and odd on purpose: Unicode, NaN, infinities,
-64-bit tickets. It is imported by the worker itself, or by an RPyC server on the
-far side of mt5linux. Environment variables make it misbehave:
+64-bit tickets. The worker imports it, or an RPyC server to which mt5linux connects.
+Environment variables make it misbehave:
 
     FAKE_MT5_PASSWORD  the password that initialize takes; others are refused
     FAKE_MT5_HANG      name of a function that never returns, once the file

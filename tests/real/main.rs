@@ -1,5 +1,5 @@
-//! The gateway with real outside programs: Python workers, the mt5linux client
-//! over a real RPyC server, promtool and Prometheus. `tests/run` installs them.
+//! The gateway with outside programs: Python workers, mt5linux with an RPyC server, nginx, Prometheus
+//! and Chromium. `tests/run` installs them.
 
 #[path = "../common/mod.rs"]
 mod common;

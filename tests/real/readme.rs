@@ -105,11 +105,11 @@ fn the_readmes_first_commands_print_what_is_shown() {
 
 #[test]
 fn the_readmes_fault_demonstration_works_as_printed() {
-    let blocks = Page::read("README.md").section("See it cope");
+    let blocks = Page::read("README.md").section("Watch it recover");
     let (start, rest) = blocks.split_first().unwrap();
     let (settings, command) =
         start.text.split_once("<<'EOF'\n").unwrap().1.split_once("EOF\n").unwrap();
-    assert_eq!(command.trim(), "mt5-gateway --config cope.toml");
+    assert_eq!(command.trim(), "mt5-gateway --config faults.toml");
     follow(&Gateway::ready(settings), rest);
 }
 

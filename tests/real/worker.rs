@@ -38,7 +38,7 @@ fn assert_reads(gateway: &Gateway) {
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         let mut answer = reply.json();
         if path.ends_with("/symbols/EURUSD") {
-            // The far side selects it on first use, as expected.py did.
+            // The worker selects it on first use, as expected.py did.
             answer["select"] = expected["select"].clone();
         }
         assert_eq!(answer, expected, "{path}");

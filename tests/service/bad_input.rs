@@ -1,4 +1,4 @@
-//! What clients should not send.
+//! Wrong parameters, paths, methods and bodies.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,4 @@
-//! Rows in bulk: formats, ranges in pieces, answers that break off, and what
-//! is kept.
+//! Rows in bulk: formats, ranges in pages, responses that fail midway, and the cache of bars.
 
 use std::io::{Read, Write};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the console is told: `/api/v1/console`.
+//! The console's data: `/api/v1/console`.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Keys: what each may do, where, how often, until when, and that everybody can tell who it was.
+//! API keys: scopes, accounts, networks, rates, expiry, and the traces that a key leaves.
 
 use std::io::{BufRead, Read, Write};
 

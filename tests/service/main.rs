@@ -1,5 +1,5 @@
-//! The gateway by its public face, with nothing but Rust: the simulator stands
-//! for the terminals.
+//! The gateway's process, tested from outside. The simulator stands for the terminals, so this needs
+//! nothing but Rust.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! The documentation holds together.
+//! The documentation is consistent: links, settings, versions.
 
 use crate::common::command;
 use crate::common::pages::{self, Block, Page};

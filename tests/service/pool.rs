@@ -1,4 +1,4 @@
-//! Terminals that fail, and what becomes of their calls.
+//! Terminals that fail, and the calls on them.
 
 use std::time::Duration;
 

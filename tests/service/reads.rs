@@ -1,4 +1,4 @@
-//! What clients read.
+//! Reads of symbols, prices and history.
 
 use std::path::Path;
 

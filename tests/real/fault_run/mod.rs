@@ -29,7 +29,7 @@ const SEND_WITHIN: Duration = Duration::from_millis(250);
 
 const SEND_WITHIN_CLOSE: Duration = Duration::from_secs(1);
 
-/// What the far side's own first steps may take until it has noted the moment of a call.
+/// The longest that the broker module takes from the call of `order_send` until it has noted the moment.
 const SLACK: Duration = Duration::from_millis(50);
 
 const SETTINGS: &str = "

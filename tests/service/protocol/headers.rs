@@ -1,4 +1,4 @@
-//! Heads: what they ask for, and what of them is refused.
+//! Request headers: negotiation, limits, and malformed ones.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

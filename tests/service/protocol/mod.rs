@@ -1,4 +1,4 @@
-//! What the outside world really sends: pages of other sites, halves of requests, odd heads.
+//! HTTP and WebSockets as clients really speak them: foreign pages, incomplete requests, malformed heads.
 
 mod connections;
 mod headers;

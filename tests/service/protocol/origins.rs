@@ -1,4 +1,4 @@
-//! Names that a request is for, and pages that it comes from.
+//! `Host`, `Origin`, CORS and proxies.
 
 use serde_json::json;
 

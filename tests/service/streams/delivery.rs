@@ -1,4 +1,4 @@
-//! Who is sent which events.
+//! Which events subscribers get.
 
 use std::time::{Duration, Instant};
 

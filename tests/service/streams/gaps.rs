@@ -1,4 +1,4 @@
-//! Subscribers that reconnect: backfilled, or told what they missed.
+//! Subscribers that resume: they are backfilled, or get a gap.
 
 use serde_json::{Value, json};
 

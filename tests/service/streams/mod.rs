@@ -1,4 +1,4 @@
-//! Streams: nothing lost, nothing doubled, nobody slowed, and an end to each.
+//! Streams: no event is lost or repeated, nobody is delayed, and each stream ends cleanly.
 
 mod delivery;
 mod gaps;
