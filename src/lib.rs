@@ -1,21 +1,39 @@
-//! mt5-gateway: a pool of MetaTrader 5 terminals as one REST service, measured
-//! at `/metrics`.
+//! mt5-gateway: a pool of MetaTrader 5 terminals as one REST service, measured at `/metrics`.
 //!
-//! The rooms, in reading order; a lower one never names a higher one:
+//! `docs/architecture.md` follows a request, a trade and an event through the rooms. The rooms in reading
+//! order; a lower one never names a higher one:
 //!
-//! - [`clock`]: a clock that counts suspension.
-//! - [`files`]: files that only the service's user may read.
-//! - [`mt5`]: the vocabulary of MetaTrader 5, data and arithmetic only.
-//! - [`terminal`]: one terminal, simulated or behind a Python worker.
-//! - [`actor`]: how actors are addressed.
-//! - [`metrics`]: every metric family, the actor that owns them, HTTP's instruments.
-//! - [`sampler`]: the actor that measures the machine.
-//! - [`pool`]: who owns terminals, who may use them, when they are replaced.
-//! - [`trading`]: one fate for each trade: journal, sending, reconciliation.
-//! - [`streams`]: what changes, as it changes.
-//! - [`root`]: the root actor.
-//! - [`api`]: connections, layers, routes, problems, OpenAPI.
-//! - [`settings`], [`telemetry`], [`app`]: what is configured, logs, start and end.
+//! [`clock`] and [`files`] serve every room: a clock that counts suspension, by which trades are limited,
+//! and files that only the gateway's user may read.
+//!
+//! [`mt5`] is MetaTrader 5's vocabulary, without I/O. One table states for each of the package's functions
+//! what it takes, what it returns and what the gateway may do with a call of it. Beside it are the records,
+//! packed rows, error and return codes, and the arithmetic of the server's clock.
+//!
+//! [`terminal`] is one terminal: the trait `Terminal`, the simulator, and the Python worker with its process
+//! and frames. A terminal answers calls and never restarts itself.
+//!
+//! [`actor`] is what all actors share: addresses that survive a restart, the depths of mailboxes, and the
+//! one restart budget by which every supervisor retries or gives up its children.
+//!
+//! [`metrics`] is the catalog of metric families, the actor that owns them and renders snapshots, and the
+//! instruments of HTTP and streams. [`sampler`] is the actor that measures the machine.
+//!
+//! [`pool`] owns the terminals: sessions and their supervisor, which session serves which call, how many
+//! calls may wait, reads that are joined, histories that are fetched in pages, bars that are cached.
+//!
+//! [`trading`] sends each trade once or never: the actor that admits trades, their executions, the rules
+//! that a request has to keep, the journal, and the reconcilers that find out about lost answers.
+//!
+//! [`streams`] sends what changes: a hub per account polls for all of its subscribers, each of which is a
+//! position in a ring of events.
+//!
+//! [`root`] is the root actor. It supervises the metrics actor, the sampler, the pool and trading.
+//!
+//! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the routes,
+//! problems, exports, the OpenAPI document and the console.
+//!
+//! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
 
 #![warn(clippy::unwrap_used)]
 
