@@ -30,7 +30,7 @@
 //!
 //! [`root`] is the root actor. It supervises the metrics actor, the sampler, the pool and trading.
 //!
-//! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the routes,
+//! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the filter chain of routes,
 //! problems, exports, the OpenAPI document and the console.
 //!
 //! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
