@@ -28,7 +28,7 @@
 //! [`streams`] sends what changes: a hub per account polls for all of its subscribers, each of which is a
 //! position in a ring of events.
 //!
-//! [`root`] is the root actor. It supervises the metrics actor, the sampler, the pool and trading.
+//! [`root`] is the root actor. It supervises the metrics actor, the sampler, the pool, trading and streams.
 //!
 //! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the filter chain of routes,
 //! problems, exports, the OpenAPI document and the console.
