@@ -260,7 +260,7 @@ impl ClientEvent {
     /// As a Server-Sent Event.
     fn server_sent(&self) -> Event {
         let data = String::from_utf8_lossy(&self.data);
-        Event::default().id(self.id.as_str()).event(self.event).data(data)
+        Event::default().id(spaced(&self.id)).event(spaced(self.event)).data(spaced(&data))
     }
 
     /// As a message of a WebSocket.
@@ -271,6 +271,12 @@ impl ClientEvent {
     }
 }
 
+/// A value behind the space that the format allows after a field's colon. warp writes none, and many
+/// a client looks for `data: `.
+fn spaced(value: &str) -> String {
+    format!(" {value}")
+}
+
 fn server_sent(request: &AccountRequest, mut subscriber: Subscriber) -> Response {
     let (events, mut arriving) = mpsc::channel::<Result<Event, Infallible>>(WRITTEN_AHEAD);
     let stopping = request.app().streams.stopping();
@@ -278,7 +284,7 @@ fn server_sent(request: &AccountRequest, mut subscriber: Subscriber) -> Response
         let request = request.clone();
         async move {
             // Browsers come back after this time, and say which id they had last.
-            let mut event = Event::default().retry(RETRY).id(subscriber.id(None));
+            let mut event = Event::default().retry(RETRY).id(spaced(&subscriber.id(None)));
             let mut over = false;
             loop {
                 let sending = events.send(Ok(event));
@@ -297,10 +303,11 @@ fn server_sent(request: &AccountRequest, mut subscriber: Subscriber) -> Response
                     next = next(&request, &mut subscriber, &stopping) => match next {
                         Next::Event(event) => event.server_sent(),
                         // Clients remember an id without data, and it is no event to them.
-                        Next::Quiet => Event::default().comment(" quiet").id(subscriber.id(None)),
+                        Next::Quiet => Event::default().comment(" quiet").id(spaced(&subscriber.id(None))),
                         Next::Stopping => {
                             over = true;
-                            Event::default().event("end").data(r#"{"reason":"the gateway stops"}"#)
+                            let reason = r#"{"reason":"the gateway stops"}"#;
+                            Event::default().event(spaced("end")).data(spaced(reason))
                         }
                         Next::Expired(event) => {
                             over = true;
