@@ -36,6 +36,8 @@
 //! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
 
 #![warn(clippy::unwrap_used)]
+// The chain of filters is one type, as deep as there are routes.
+#![recursion_limit = "256"]
 
 pub mod actor;
 pub mod api;

@@ -181,7 +181,8 @@ impl Actor for Collector {
             }
             Msg::Tick => {
                 state.history.tick(&state.args.catalog);
-                state.args.metrics.address.send_after(history::INTERVAL, Msg::Tick);
+                // A successor of this actor ticks by itself.
+                state.args.metrics.address.pinned().send_after(history::INTERVAL, Msg::Tick);
             }
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]

@@ -145,6 +145,9 @@ impl State {
 
     /// Starts a hub that failed, unless its last subscriber left meanwhile: then the next one starts it.
     async fn restart(&mut self, account: &String, myself: &ActorRef<Envelope<Msg>>) {
+        if self.children.is_running(account) {
+            return;
+        }
         self.failed.remove(account);
         let hubs = self.args.hubs.clone();
         if let Some(hub) = hubs.get(account)
@@ -166,6 +169,7 @@ impl State {
         let actor = Role::Hub.name();
         error!(actor, account, reason, retry_in = ?delay, "actor restarting");
         self.failed.insert(account.clone());
-        self.args.address.send_after(delay, Msg::Start(account));
+        // A successor of this actor starts hubs by itself.
+        self.args.address.pinned().send_after(delay, Msg::Start(account));
     }
 }

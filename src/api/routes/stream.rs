@@ -127,7 +127,9 @@ pub async fn stream(request: AccountRequest, upgrade: Option<Ws>) -> Outcome {
     })?;
     let subscribing =
         streams.subscribe(&request.account.name, topics.collect(), last_event_id, admission);
-    let subscriber = subscribing.await.ok_or_else(|| {
+    let deadline = request.call_context().deadline;
+    let subscribed = tokio::time::timeout_at(deadline, subscribing).await.ok().flatten();
+    let subscriber = subscribed.ok_or_else(|| {
         let detail = "the streams of the account are being restarted";
         Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
     })?;

@@ -149,6 +149,10 @@ impl Machine {
                 Ok(()) if trade.send_by <= now.boot => {
                     self.emit(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
                 }
+                // The account's other trades and its reads already go to another session, or will.
+                Ok(()) if self.replacing || !around.is_primary() => {
+                    self.emit(Effect::EndTrade(trade, Err(TradeError::Moved)));
+                }
                 Ok(()) => {
                     let request = Request::OrderSend { request: trade.request.clone() };
                     self.submit(request, Owner::Trade(trade), now);
@@ -225,8 +229,8 @@ impl Machine {
         self.login.lose_broker();
         if self.state == SessionState::Ready {
             self.report(Report::BrokerLost);
-            self.refuse_trades();
         }
+        self.refuse_trades();
         if !self.replacing && !self.is_stopping() {
             self.set_state(SessionState::Disconnected, None);
         }

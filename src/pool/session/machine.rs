@@ -409,7 +409,7 @@ impl Machine {
             return;
         }
         let sent = self.in_flight.iter().any(|entry| matches!(entry.owner, Owner::Trade(_)));
-        if sent || !around.hand_primary_over() {
+        if sent || (around.is_primary() && !around.hand_primary_over()) {
             // Another session may become idle while these still wait.
             return self.arm(Timer::HandOver, around.hand_over_after());
         }

@@ -656,6 +656,32 @@ fn a_trade_is_refused_when_the_terminal_shows_another_account() {
 }
 
 #[test]
+fn a_trade_is_not_sent_from_a_session_that_others_left_while_its_account_was_looked_at() {
+    let leave: [fn(&mut World); 2] = [World::restart, |world| world.around.primary = false];
+    for leave in leave {
+        let mut world = World::ready();
+        world.trade(SEND_WITHIN);
+        assert_eq!(world.pending(), ["account_info"]);
+        leave(&mut world);
+        world.answer(1);
+        assert_eq!(world.traded(0), Err(TradeError::Moved));
+        assert!(!world.pending().contains(&"order_send"));
+        world.finish();
+    }
+}
+
+#[test]
+fn a_trade_that_waits_where_the_primary_no_longer_is_moves() {
+    let mut world = World::ready();
+    world.read(false, false, PATIENCE);
+    world.trade(SEND_WITHIN);
+    world.around.primary = false;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.traded(0), Err(TradeError::Moved));
+    world.finish();
+}
+
+#[test]
 fn a_trade_whose_terminal_ends_is_unanswered_and_one_that_waits_behind_it_is_not_sent() {
     let mut world = World::ready();
     world.trade(SEND_WITHIN);

@@ -95,10 +95,10 @@ impl Actor for JournalActor {
                     let before_msc = now_msc().saturating_sub(kept);
                     let _ = state.args.address.send(Msg::ForgetBodies(before_msc));
                 }
-                let address = state.args.address.clone();
+                let flushed = FlushNotice(state.args.address.clone());
                 state.run(Box::new(move |store| {
+                    let _flushed = flushed;
                     store.flush();
-                    let _ = address.send(Msg::Flushed);
                 }))
             }
             Msg::Flushed => {
@@ -159,6 +159,15 @@ impl Thread {
             let _ = catch_unwind(AssertUnwindSafe(|| work(&mut store)));
         }
         std::mem::forget(notice);
+    }
+}
+
+/// Tells the actor that the outbox was tried, also if that panicked: the next attempt follows.
+struct FlushNotice(Address<Msg>);
+
+impl Drop for FlushNotice {
+    fn drop(&mut self) {
+        let _ = self.0.send(Msg::Flushed);
     }
 }
 
