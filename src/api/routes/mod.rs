@@ -40,40 +40,40 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_document().into());
 
 /// The chain, and the routes that it serves.
 pub fn chain()
--> (impl Filter<Extract = (Response,), Error = Infallible> + Copy + Send + Sync + 'static, Routes) {
+-> (impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static, Routes) {
     let mut routes = Routes::default();
 
     // What robots ask for most comes first.
     let of_account = path!("symbols" / ..)
-        .and(symbols::area(&mut routes))
-        .or(path!("positions" / ..).and(positions::area(&mut routes)))
+        .and(symbols::area(&mut routes).boxed())
+        .or(path!("positions" / ..).and(positions::area(&mut routes).boxed()))
         .unify()
-        .or(path!("orders" / ..).and(orders::area(&mut routes)))
+        .or(path!("orders" / ..).and(orders::area(&mut routes).boxed()))
         .unify()
-        .or(path!("trades" / ..).and(trades::area(&mut routes)))
+        .or(path!("trades" / ..).and(trades::area(&mut routes).boxed()))
         .unify()
-        .or(path!("history" / ..).and(history::area(&mut routes)))
+        .or(path!("history" / ..).and(history::area(&mut routes).boxed()))
         .unify()
-        .or(path!("calc" / ..).and(calc::area(&mut routes)))
+        .or(path!("calc" / ..).and(calc::area(&mut routes).boxed()))
         .unify()
-        .or(stream::area(&mut routes))
+        .or(stream::area(&mut routes).boxed())
         .unify()
-        .or(terminal::area(&mut routes))
+        .or(terminal::area(&mut routes).boxed())
         .unify()
-        .or(accounts::area(&mut routes))
+        .or(accounts::area(&mut routes).boxed())
         .unify();
     let accounts = account().and(of_account).or(accounts::collection(&mut routes)).unify();
     let api = path!("accounts" / ..).and(accounts).or(console::figures(&mut routes)).unify();
 
     let chain = path!("api" / "v1" / ..)
         .and(api)
-        .or(health::area(&mut routes))
+        .or(health::area(&mut routes).boxed())
         .unify()
-        .or(path!("console" / ..).and(console::pages(&mut routes)))
+        .or(path!("console" / ..).and(console::pages(&mut routes).boxed()))
         .unify()
-        .or(path!("docs" / ..).and(docs::pages(&mut routes)))
+        .or(path!("docs" / ..).and(docs::pages(&mut routes).boxed()))
         .unify()
-        .or(docs::area(&mut routes, &DOCUMENT))
+        .or(docs::area(&mut routes, &DOCUMENT).boxed())
         .unify()
         .recover(no_such_route)
         .unify();
