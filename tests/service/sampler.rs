@@ -193,6 +193,8 @@ fn only_the_configured_mounts_are_touched_each_on_its_own() {
         let (errors, count) = (gateway.metric(ERRORS), gateway.metric(SAMPLES));
         samples(&gateway, 10.0);
         let (errors, count) = (gateway.metric(ERRORS) - errors, gateway.metric(SAMPLES) - count);
+        // A sample may fall between two scrapes.
+        let count = count - 1.0;
         assert!(errors >= 2.9 * count, "{errors} errors of three mounts in {count} samples");
         faults.end(fault);
         gateway.eventually("it works again", || (mounts() == ["/", "/proc"]).then_some(()));

@@ -40,7 +40,8 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_document().into());
 
 /// The chain, and the routes that it serves.
 pub fn chain()
--> (impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static, Routes) {
+-> (impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static, Routes)
+{
     let mut routes = Routes::default();
 
     // What robots ask for most comes first.
