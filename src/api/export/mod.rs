@@ -1,7 +1,7 @@
 //! Rows in the format that the client accepts: JSON, CSV, Arrow or Parquet.
 //!
 //! [`Format`] negotiates the format. A [`Table`] is something with rows, an [`Encoder`] writes them
-//! range by range, and [`answer`] and [`stream`] send them.
+//! range by range, and [`answer()`] and [`stream()`] send them.
 
 mod answer;
 mod columns;
