@@ -25,8 +25,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::auth::{Key, Keys, Scope};
+pub use self::openapi::openapi_document;
 pub use self::problem::{Problem, ProblemType};
-pub use self::routes::openapi_document;
 pub use self::server::{connections, serve};
 pub use self::state::{App, ScrapeLimit};
 

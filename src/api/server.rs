@@ -19,8 +19,8 @@ use super::context::Route;
 use super::layers::admission::{Admission, AdmissionService};
 use super::layers::request_log::{RequestLog, refuse_head};
 use super::layers::{compression, cors};
-use super::routes;
 use super::state::App;
+use super::{openapi, routes};
 
 /// How long to wait when no connection can be accepted, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ pub async fn serve<C>(
     C: AsyncRead + AsyncWrite + Send + 'static,
 {
     let admission = Arc::new(Admission::new(&app.options, sysinfo::System::host_name().ok()));
-    let (chain, _) = routes::chain();
+    let (chain, _) = routes::chain(&openapi::DOCUMENT);
     let inner = compression::layer().layer(warp::service(chain));
     let admitted = AdmissionService { admission: admission.clone(), inner };
     let with_cors = cors::layer(&app.options.cors_origins).layer(admitted.clone());

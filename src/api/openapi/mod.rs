@@ -5,15 +5,24 @@
 //! follows from MT5's tables: names of integers, enumerations, what may be `null`. Neither can drift
 //! from the code that answers, and the tests call each operation and compare.
 
+mod components;
 mod operations;
+mod problem;
 mod schemas;
 pub mod time;
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::OpenApi;
 
 use super::filters::route::Operation;
+use super::routes;
+
+/// The document, which never changes while a process runs.
+pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_document().into());
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +39,7 @@ use super::filters::route::Operation;
         (name = "trading", description = "Trades, and what became of them"),
         (name = "health", description = "For those who watch the gateway"),
     ),
-    components(schemas(schemas::ProblemBody)),
+    components(schemas(problem::ProblemBody)),
 )]
 struct Document;
 
@@ -45,8 +54,10 @@ struct Ordered {
     components: Value,
 }
 
-/// The document of these operations as JSON.
-pub fn document(operations: &[Operation]) -> String {
+/// The OpenAPI document as JSON.
+pub fn openapi_document() -> String {
+    let (_, routes) = routes::chain(&DOCUMENT);
+    let operations = routes.operations();
     let mut document = Document::openapi();
     for operation in operations {
         (operation.describe)(&mut document);

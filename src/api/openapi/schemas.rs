@@ -4,85 +4,14 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
 use super::operations::Refusal;
 use crate::actor::Role;
 use crate::api::routes::STATUS_OK;
 use crate::mt5::names::{self, Names};
-use crate::mt5::{
-    CopyTicks, ErrorType, Filling, OrderTime, OrderType, Retcode, Timeframe, TradeRequest,
-};
+use crate::mt5::{CopyTicks, ErrorType, Filling, OrderTime, OrderType, Retcode, Timeframe};
 use crate::streams;
-use crate::trading::TradeState as State;
-
-/// A problem, as every error is answered (RFC 9457).
-#[derive(ToSchema)]
-#[schema(as = Problem)]
-#[expect(dead_code, reason = "shows the shape of http::Problem")]
-pub struct ProblemBody {
-    /// What kind of problem it is; `docs/errors.md` lists every one.
-    #[schema(example = "/problems/not-found")]
-    r#type: String,
-    /// The kind in words.
-    title: String,
-    /// The status.
-    #[schema(example = 404)]
-    status: u16,
-    /// What was wrong, with what, and what to do.
-    detail: String,
-    /// Also the header `X-Request-Id` and a field of the log.
-    request_id: String,
-    /// What the terminal or the broker said, if one did.
-    #[schema(nullable = false)]
-    mt5: Option<Mt5Body>,
-    /// Of a trade: its id, for `trades/{trade_id}`.
-    #[schema(nullable = false)]
-    trade_id: Option<String>,
-    /// Of `trade-refused`: the broker's whole answer.
-    #[schema(nullable = false)]
-    result: Option<crate::api::routes::ExecutedTrade>,
-    /// Of `trade-superseded`: the position or order as it was found; `null`: there is none any more.
-    present: Option<crate::api::routes::PresentBody>,
-    /// Of `trade-superseded`: what was to be sent.
-    intended: Option<TradeRequest>,
-    /// Of `outcome-unknown`: tickets of orders any of which could be the trade's.
-    #[schema(nullable = false)]
-    candidates: Option<Vec<u64>>,
-    /// Of `trade-not-sent`: where the time went.
-    #[schema(nullable = false)]
-    spent_seconds: Option<SpentBody>,
-    /// Of `not-ready` from `/readyz`: the sessions of each account.
-    #[schema(nullable = false)]
-    accounts: Option<std::collections::BTreeMap<String, crate::api::routes::ReadySessions>>,
-}
-
-#[derive(ToSchema)]
-#[schema(as = Mt5Error)]
-#[expect(dead_code, reason = "shows a part of http::Problem")]
-struct Mt5Body {
-    /// MT5's error code, or the return code of a trade.
-    #[schema(example = -4)]
-    code: i64,
-    /// Its name.
-    #[schema(example = "not_found")]
-    name: String,
-    /// The terminal's words.
-    message: String,
-}
-
-/// What a trade spent its time on before it was withdrawn, in seconds.
-#[derive(ToSchema)]
-#[schema(as = SpentSeconds)]
-#[expect(dead_code, reason = "shows a part of http::Problem")]
-struct SpentBody {
-    /// Reading what the order needs.
-    preparation: f64,
-    /// Writing the intent to the disk.
-    journal: f64,
-    /// Waiting for the terminal.
-    waiting: f64,
-}
+use crate::trading::TradeState;
 
 /// Answers whose numbers come from a terminal, which may have no number to give.
 const FROM_TERMINALS: [&str; 15] = [
@@ -265,8 +194,8 @@ fn name_words(schemas: &mut Value) {
     let words: [(&str, &str, &[&str]); 9] = [
         ("TradeResult", "retcode_name", &retcodes),
         ("Checked", "retcode_name", &checked),
-        ("ResolvedAsExecuted", "state", &[State::Executed.name()]),
-        ("ResolvedAsNotFound", "state", &[State::NotFound.name()]),
+        ("ResolvedAsExecuted", "state", &[TradeState::Executed.name()]),
+        ("ResolvedAsNotFound", "state", &[TradeState::NotFound.name()]),
         ("LoginReport", "outcome", &["success", "failure"]),
         ("Noted", "actor", &roles),
         ("Noted", "level", &["ERROR", "WARN", "INFO"]),
@@ -363,7 +292,7 @@ fn bound(schema: &mut Value) {
 fn name_parameters(paths: &mut Value) {
     let timeframes: Vec<&str> = Timeframe::ALL.iter().map(|timeframe| timeframe.name()).collect();
     let ticks: Vec<&str> = CopyTicks::ALL.iter().map(|ticks| ticks.name()).collect();
-    let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+    let states: Vec<&str> = TradeState::ALL.iter().map(|state| state.name()).collect();
     let sides = ["BUY", "SELL"];
     let kinds = streams::EventKind::NAMES.join("|");
     let events = format!("^ *({kinds}) *(, *({kinds}) *)*$");

@@ -28,19 +28,16 @@ use warp::{Filter, Rejection, path};
 
 use super::filters::path::account;
 use super::filters::route::Routes;
-use super::openapi;
 use super::problem::Problem;
 
 pub use self::execute::{ExecutedTrade, PresentBody};
 pub use self::health::{ReadySessions, STATUS_OK};
 pub use self::history::HISTORY_WINDOW;
 
-/// The OpenAPI document, which never changes while a process runs.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_document().into());
-
-/// The chain, and the routes that it serves.
-pub fn chain()
--> (impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static, Routes)
+/// The chain, and the routes that it serves. `document` is the OpenAPI document, which is made from these routes.
+pub fn chain(
+    document: &'static LazyLock<Bytes>,
+) -> (impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static, Routes)
 {
     let mut routes = Routes::default();
 
@@ -74,17 +71,11 @@ pub fn chain()
         .unify()
         .or(path!("docs" / ..).and(docs::pages(&mut routes).boxed()))
         .unify()
-        .or(docs::area(&mut routes, &DOCUMENT).boxed())
+        .or(docs::area(&mut routes, document).boxed())
         .unify()
         .recover(no_such_route)
         .unify();
     (chain, routes)
-}
-
-/// The OpenAPI document as JSON.
-pub fn openapi_document() -> String {
-    let (_, routes) = chain();
-    openapi::document(routes.operations())
 }
 
 /// Answers what no filter took. A path that matches never rejects, so every rejection means an unknown path.

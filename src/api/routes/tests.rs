@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::api::context::RequestContext;
+use crate::api::openapi::{DOCUMENT, openapi_document};
 use crate::api::state::App;
 use crate::app::Service;
 use crate::settings::Settings;
@@ -98,7 +99,7 @@ impl Api {
         for (name, value) in &given {
             request = request.header(name, value);
         }
-        let (chain, _) = chain();
+        let (chain, _) = chain(&DOCUMENT);
         let (mut parts, body) = request.reply(&chain).await.into_parts();
         let body = match parts.extensions.remove::<Problem>() {
             Some(problem) => problem.render(&mut parts, &context.request_id).into(),
@@ -153,7 +154,7 @@ async fn every_documented_operation_is_served_under_its_own_template() {
 
 #[test]
 fn the_document_describes_every_route_but_the_pages() {
-    let (_, routes) = chain();
+    let (_, routes) = chain(&DOCUMENT);
     let served: BTreeSet<(String, String)> = routes
         .operations()
         .iter()
@@ -167,7 +168,7 @@ fn the_document_describes_every_route_but_the_pages() {
 #[test]
 fn the_document_states_the_scope_that_a_route_asks_for() {
     let document: Value = serde_json::from_str(&openapi_document()).unwrap();
-    let (_, routes) = chain();
+    let (_, routes) = chain(&DOCUMENT);
     for operation in routes.operations() {
         let method = operation.method.as_str().to_lowercase();
         let described = &document["paths"][operation.template][method];
