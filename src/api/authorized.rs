@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::auth::{ApiKey, Scope};
 use super::context::{RequestContext, shorten};
+use super::filters::headers;
 use super::filters::query::{Parameter, Parameters};
 use super::problem::{Problem, ProblemType};
 use super::state::App;
@@ -87,7 +88,7 @@ impl AuthorizedRequest {
             key.authorize(scope)?;
         }
         let longest = context.app.options.request_timeout;
-        let timeout = match context.seconds(&REQUEST_TIMEOUT)? {
+        let timeout = match headers::seconds(&context.headers, &REQUEST_TIMEOUT)? {
             None => longest,
             Some(seconds) => longest.mul_f64((seconds / longest.as_secs_f64()).min(1.0)),
         };
@@ -188,7 +189,7 @@ impl AuthorizedRequest {
     /// # Errors
     /// 400 if `Accept` cannot be read.
     pub fn quality(&self, media_type: &str) -> Result<f32, Problem> {
-        self.context.quality(media_type)
+        headers::quality(&self.context.headers, media_type)
     }
 
     /// Whether the client prefers a page to JSON, as browsers do.

@@ -13,44 +13,16 @@ pub mod export;
 mod filters;
 mod layers;
 mod openapi;
+mod options;
 mod problem;
 mod reply;
 mod routes;
 mod server;
 mod state;
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
-use ipnet::IpNet;
-
 pub use self::auth::{Key, Keys, Scope};
 pub use self::openapi::openapi_document;
+pub use self::options::Options;
 pub use self::problem::{Problem, ProblemType};
 pub use self::server::{connections, serve};
 pub use self::state::{App, ScrapeLimit};
-
-/// How HTTP is served.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long a client waits at most.
-    pub request_timeout: Duration,
-    /// How long a client may take nothing of what is sent to it.
-    pub write_timeout: Duration,
-    /// Bytes that a request's body may have.
-    pub max_body: u64,
-    /// Host names that requests may be addressed to, without a port, in lower case, beside
-    /// loopback's names, the machine's own name and any address; `*` for all.
-    pub allowed_hosts: Vec<String>,
-    /// Origins that browsers may call from, in lower case and without a default port; `*` for all.
-    /// Empty: no CORS.
-    pub cors_origins: Vec<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// One log line a request.
-    pub access_log: bool,
-    /// Scrapes a second that a client address may make.
-    pub scrape_rate: NonZeroU32,
-    /// Scrapes that it may make at once.
-    pub scrape_burst: NonZeroU32,
-}

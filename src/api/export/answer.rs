@@ -19,6 +19,7 @@ use super::encode::{EncodeError, Encoder};
 use super::format::Format;
 use super::table::Table;
 use crate::api::authorized::AuthorizedRequest;
+use crate::api::filters::headers;
 use crate::api::problem::{Problem, ProblemType};
 use crate::pool::history::{HistoryPage, HistoryPages};
 use crate::pool::{CallContext, CallError};
@@ -91,7 +92,7 @@ where
     if whole && facts.closed {
         let tag = entity_tag(format, facts, rows.as_ref()).await.map_err(not_encodable)?;
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-        let known = call.context.header_list(&IF_NONE_MATCH)?;
+        let known = headers::list(&call.context.headers, &IF_NONE_MATCH)?;
         let mut known = known.into_iter();
         let unchanged = known.find(|one| one.trim_start_matches("W/") == tag || *one == "*");
         // A client that has the tag of a compressed answer has a weak one, and gets that one back.

@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use warp::{Filter, Rejection};
 
+use super::headers;
 use crate::api::authorized::AuthorizedRequest;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::JSON;
@@ -34,7 +35,7 @@ pub async fn read_json<T: DeserializeOwned>(
     call: &AuthorizedRequest,
     mut body: Body,
 ) -> Result<T, Problem> {
-    let content_type = call.context.header(&CONTENT_TYPE)?;
+    let content_type = headers::value(&call.context.headers, &CONTENT_TYPE)?;
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON)) {
         let detail = format!("expected the header `Content-Type: {JSON}`");

@@ -13,6 +13,7 @@
 
 pub mod body;
 pub mod fields;
+pub mod headers;
 pub mod history_filter;
 pub mod history_span;
 pub mod moment;

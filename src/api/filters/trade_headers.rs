@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::headers;
 use crate::api::authorized::AccountRequest;
 use crate::api::problem::Problem;
 use crate::trading::TradeCommand;
@@ -19,7 +20,7 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// # Errors
 /// 400 if it is something else.
 pub fn idempotency_key(request: &AccountRequest) -> Result<Option<String>, Problem> {
-    let Some(text) = request.context.header(&IDEMPOTENCY_KEY)? else {
+    let Some(text) = headers::value(&request.context.headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -43,7 +44,7 @@ pub fn send_within(request: &AccountRequest, command: &TradeCommand) -> Result<D
     } else {
         ("send_within", account.send_within)
     };
-    let Some(seconds) = request.context.seconds(&SEND_WITHIN)? else {
+    let Some(seconds) = headers::seconds(&request.context.headers, &SEND_WITHIN)? else {
         return Ok(longest);
     };
     let given = Duration::try_from_secs_f64(seconds).ok();

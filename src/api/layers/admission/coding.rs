@@ -4,7 +4,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderValue};
 use http::request::Parts;
 use http::{Response, Version};
 
-use crate::api::context::{header_list, with_quality};
+use crate::api::filters::headers::{self, with_quality};
 use crate::api::problem::{Problem, ProblemType};
 
 /// The codings that the gateway offers, the preferred one first.
@@ -21,7 +21,7 @@ pub fn choose_coding(head: &mut Parts) -> Result<(), Problem> {
     if !headers.contains_key(ACCEPT_ENCODING) {
         return Ok(());
     }
-    let accepted = header_list(headers, &ACCEPT_ENCODING)?;
+    let accepted = headers::list(headers, &ACCEPT_ENCODING)?;
     let quality_of = |coding: &str| {
         let named = |wanted: &str| {
             let mut elements = accepted.iter().map(|element| with_quality(element));

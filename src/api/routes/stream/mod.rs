@@ -16,6 +16,7 @@ use warp::ws::Ws;
 use warp::{Filter, path};
 
 use crate::api::authorized::{AccountRequest, symbol};
+use crate::api::filters::headers;
 use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
@@ -79,7 +80,7 @@ pub async fn stream(request: AccountRequest, upgrade: Option<Ws>) -> Outcome {
         }
         request.accepts("text/event-stream")?;
     }
-    let header = request.context.header(&LAST_EVENT_ID)?.map(str::to_owned);
+    let header = headers::value(&request.context.headers, &LAST_EVENT_ID)?.map(str::to_owned);
     let last_event_id = header.or(last_event_id).filter(|id| !id.is_empty());
 
     let symbols = symbols_of(&request, &symbols, &kinds).await?;
