@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
-use warp::{Filter, Rejection};
 
 use super::headers;
 use crate::api::authorized::AuthorizedRequest;
@@ -17,14 +16,11 @@ use crate::api::reply::JSON;
 /// A body as it arrives.
 pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
 
-/// Takes the body, of which nothing has been read yet.
-pub fn body() -> impl Filter<Extract = (Body,), Error = Rejection> + Copy {
-    warp::body::stream()
-        .map(|body| StreamExt::map(body, |part: Result<_, warp::Error>| part.map(whole)).boxed())
-}
-
-fn whole(mut part: impl Buf) -> Bytes {
-    part.copy_to_bytes(part.remaining())
+/// A body of which nothing has been read yet.
+pub fn body(
+    parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
+) -> Body {
+    parts.map(|part| part.map(|mut part| part.copy_to_bytes(part.remaining()))).boxed()
 }
 
 /// Reads and parses a body of JSON.

@@ -1,15 +1,20 @@
-//! The end of the chain: a path has matched, and one of its methods answers.
+//! The end of the chain: a path has matched, and the handler of the request's method answers.
 //!
 //! [`resource!`] states the methods of a path, each with the scope that it needs and its handler. The handler's
 //! `#[utoipa::path]` states the method and the template, so the chain and the OpenAPI document are built from
-//! the same list. What a resource is made of is `Copy`, and owns nothing: a handler is a function, and the
+//! the same list. The filter of a resource is `Copy`, and owns nothing: a handler is a function, and the
 //! application travels in the request's context.
+//!
+//! All resources have one type of filter, although each handler has a type of its own: handlers are kept as function
+//! pointers. Otherwise the compiler would walk types that grow with every route.
 //!
 //! A resource never rejects. A rejection would let later filters try a request whose path was found already,
 //! and `recover` could not tell a wrong method from an unknown path.
 
 use std::sync::Arc;
 
+use bytes::Buf;
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::Method;
 use utoipa::__dev::{SchemaReferences, Tags};
@@ -18,7 +23,7 @@ use warp::reply::Response;
 use warp::ws::Ws;
 use warp::{Filter, Rejection};
 
-use super::body::{Body, body};
+use super::body::{self, Body};
 use super::path::context;
 use crate::api::auth::Scope;
 use crate::api::authorized::{Admitted, AuthorizedRequest};
@@ -28,6 +33,9 @@ use crate::api::reply::JSON;
 
 /// What a handler returns.
 pub type Outcome = Result<Response, Problem>;
+
+/// How a request is answered.
+type Answering = BoxFuture<'static, Response>;
 
 /// The operations of the API, collected while the chain is built.
 #[derive(Default)]
@@ -45,9 +53,21 @@ pub struct Operation {
     pub scope: Option<Scope>,
     /// Adds the handler's description to the OpenAPI document.
     pub describe: fn(&mut OpenApi),
+    handler: Handler,
 }
 
-/// A filter that answers, or rejects because path or method are others.
+/// The handler of an operation.
+#[derive(Debug, Clone, Copy)]
+pub enum Handler {
+    /// It only reads.
+    Read(fn(Arc<RequestContext>, Option<Scope>) -> Answering),
+    /// It changes something, and takes a body.
+    Change(fn(Arc<RequestContext>, Option<Scope>, Body) -> Answering),
+    /// It only reads, and answers over a WebSocket if the request is for one.
+    Upgrade(fn(Arc<RequestContext>, Option<Scope>, Option<Ws>) -> Answering),
+}
+
+/// A filter that answers, or rejects because the path is another one.
 pub trait Answers:
     Filter<Extract = (Response,), Error = Rejection> + Copy + Send + Sync + 'static
 {
@@ -62,30 +82,58 @@ impl<F> Answers for F where
 #[derive(Clone, Copy)]
 pub struct Resource {
     route: &'static Route,
+    operations: &'static [Operation],
+    /// For `Allow`.
     allowed: &'static [Method],
 }
 
 /// The methods of a path, each with its scope and its handler:
 /// `resource!(routes: get Read orders, post Trade place_order)`. The scope is `Anyone` where no key is
-/// asked for.
+/// asked for. `upgradable!` is the same for a handler that may answer over a WebSocket.
 macro_rules! resource {
     ($routes:ident: $($method:ident $scope:ident $handler:ident),+) => {
-        pastey::paste! {{
-            use warp::Filter as _;
-            use $crate::api::filters::route;
-            let resource = $routes.resource(vec![
-                $(route::Operation::of::<[<__path_ $handler>]>(route::scope!($scope))),+
-            ]);
-            route::resource!(@first resource $($method $scope $handler),+)
-        }}
+        $crate::api::filters::route::answer($routes.resource(vec![
+            $($crate::api::filters::route::operation!($method $scope $handler)),+
+        ]))
     };
-    (@first $resource:ident $method:ident $scope:ident $handler:ident
-        $(, $methods:ident $scopes:ident $handlers:ident)*
-    ) => {
-        route::$method($resource, route::scope!($scope), $handler)
-            $(.or(route::$methods($resource, route::scope!($scopes), $handlers)).unify())*
-            .or(route::method_not_allowed($resource))
-            .unify()
+}
+
+macro_rules! upgradable {
+    ($routes:ident: get $scope:ident $handler:ident) => {
+        $crate::api::filters::route::answer_or_upgrade($routes.resource(vec![
+            $crate::api::filters::route::operation!(upgrade $scope $handler)
+        ]))
+    };
+}
+
+/// The operation of a handler.
+macro_rules! operation {
+    ($method:ident $scope:ident $handler:ident) => {
+        pastey::paste! {
+            $crate::api::filters::route::Operation::of::<[<__path_ $handler>]>(
+                $crate::api::filters::route::scope!($scope),
+                $crate::api::filters::route::handler!($method $handler),
+            )
+        }
+    };
+}
+
+/// A handler as a function pointer.
+macro_rules! handler {
+    (get $handler:ident) => {
+        $crate::api::filters::route::Handler::Read(|context, scope| {
+            $crate::api::filters::route::read(context, scope, $handler)
+        })
+    };
+    (upgrade $handler:ident) => {
+        $crate::api::filters::route::Handler::Upgrade(|context, scope, upgrade| {
+            $crate::api::filters::route::upgrade(context, scope, upgrade, $handler)
+        })
+    };
+    ($method:ident $handler:ident) => {
+        $crate::api::filters::route::Handler::Change(|context, scope, body| {
+            $crate::api::filters::route::change(context, scope, body, $handler)
+        })
     };
 }
 
@@ -99,28 +147,28 @@ macro_rules! scope {
     };
 }
 
-pub(crate) use {resource, scope};
+pub(crate) use {handler, operation, resource, scope, upgradable};
 
 // === impl Operation ===
 
 impl Operation {
     /// The operation that a handler describes.
-    pub fn of<P>(scope: Option<Scope>) -> Operation
+    pub fn of<P>(scope: Option<Scope>, handler: Handler) -> Operation
     where
         P: utoipa::Path + Tags<'static> + SchemaReferences,
     {
         let [method] = &*P::methods() else {
             panic!("{} has one handler for each method", P::path());
         };
-        let method = match method {
-            HttpMethod::Get => Method::GET,
-            HttpMethod::Post => Method::POST,
-            HttpMethod::Put => Method::PUT,
-            HttpMethod::Delete => Method::DELETE,
-            _ => panic!("no filter takes the method of {}", P::path()),
+        let method = match (method, handler) {
+            (HttpMethod::Get, Handler::Read(_) | Handler::Upgrade(_)) => Method::GET,
+            (HttpMethod::Post, Handler::Change(_)) => Method::POST,
+            (HttpMethod::Put, Handler::Change(_)) => Method::PUT,
+            (HttpMethod::Delete, Handler::Change(_)) => Method::DELETE,
+            _ => panic!("the chain and the handler of {} differ in the method", P::path()),
         };
         // A chain is built once in the life of a process.
-        Operation { method, template: P::path().leak(), scope, describe: describe::<P> }
+        Operation { method, template: P::path().leak(), scope, describe: describe::<P>, handler }
     }
 }
 
@@ -147,15 +195,15 @@ impl Routes {
             operations.iter().all(|operation| operation.template == template),
             "the operations of a resource have one path, {template} has others",
         );
+        self.operations.extend(operations.iter().cloned());
         let allowed = operations.iter().map(|operation| operation.method.clone()).collect();
-        self.operations.extend(operations);
-        Resource::new(template, allowed)
+        Resource::new(template, operations, allowed)
     }
 
     /// Adds a page for browsers, of which the document says nothing.
     pub fn page(&mut self, template: &'static str) -> Resource {
         self.pages.push(template);
-        Resource::new(template, vec![Method::GET])
+        Resource::new(template, vec![], vec![Method::GET])
     }
 
     /// The operations that the document describes.
@@ -173,127 +221,72 @@ impl Routes {
 // === impl Resource ===
 
 impl Resource {
-    /// Notes the route, before anything can fail, and admits the request to it.
-    fn admit<R: Admitted>(
-        self,
-        context: Arc<RequestContext>,
-        scope: Option<Scope>,
-    ) -> Result<R, Problem> {
-        context.note_route(self.route);
-        AuthorizedRequest::authorize(context, scope).and_then(R::admit)
-    }
-
-    /// The same for a request that changes something. A client that takes no JSON hears of it before
-    /// anything is done.
-    fn admit_change<R: Admitted>(
-        self,
-        context: Arc<RequestContext>,
-        scope: Option<Scope>,
-    ) -> Result<R, Problem> {
-        context.note_route(self.route);
-        let request = AuthorizedRequest::authorize(context, scope)?;
-        request.accepts(JSON)?;
-        R::admit(request)
-    }
-
-    fn new(template: &'static str, mut allowed: Vec<Method>) -> Resource {
+    fn new(
+        template: &'static str,
+        operations: Vec<Operation>,
+        mut allowed: Vec<Method>,
+    ) -> Resource {
         if allowed.contains(&Method::GET) {
             allowed.push(Method::HEAD);
         }
         // Filters are copied for each request, and a chain is built once in the life of a process.
-        Resource { route: Box::leak(Box::new(Route::new(template))), allowed: allowed.leak() }
+        Resource {
+            route: Box::leak(Box::new(Route::new(template))),
+            operations: operations.leak(),
+            allowed: allowed.leak(),
+        }
+    }
+
+    /// The operation of a method. HEAD is GET, whose body is not sent.
+    fn operation(self, method: &Method) -> Option<&'static Operation> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.operations.iter().find(|operation| operation.method == *method)
+    }
+
+    fn method_not_allowed(self) -> Answering {
+        let problem = Problem::method_not_allowed(self.allowed);
+        Box::pin(std::future::ready(problem.into_response()))
     }
 }
 
-/// Answers GET, and HEAD as GET whose body is not sent.
-pub fn get<R, F>(
-    resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    get_or_head().and(context()).then(move |context: Arc<RequestContext>| {
-        let request = resource.admit(context, scope);
-        respond(async move { handler(request?).await })
-    })
-}
+// === filters ===
 
-/// Answers GET, over a WebSocket if the request is for one.
-pub fn get_or_upgrade<R, F>(
-    resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R, Option<Ws>) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    get_or_head().and(context()).and(upgrade).then(
-        move |context: Arc<RequestContext>, upgrade: Option<Ws>| {
-            let request = resource.admit(context, scope);
-            respond(async move { handler(request?, upgrade).await })
+/// Answers the methods of a resource, and every other method with 405.
+pub fn answer(resource: Resource) -> impl Answers {
+    warp::method().and(context()).and(warp::body::stream()).then(
+        move |method: Method, context: Arc<RequestContext>, body| {
+            begin(resource, method, context, body, None)
         },
     )
 }
 
-/// Answers POST.
-pub fn post<R, F>(
-    resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R, Body) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    change(warp::post(), resource, scope, handler)
+/// The same, over a WebSocket if the request is for one.
+pub fn answer_or_upgrade(resource: Resource) -> impl Answers {
+    let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
+    warp::method().and(context()).and(warp::body::stream()).and(upgrade).then(
+        move |method: Method, context: Arc<RequestContext>, body, upgrade| {
+            begin(resource, method, context, body, upgrade)
+        },
+    )
 }
 
-/// Answers PUT.
-pub fn put<R, F>(
+/// Notes the route, before anything can fail, and begins to answer.
+fn begin(
     resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R, Body) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    change(warp::put(), resource, scope, handler)
-}
-
-/// Answers DELETE.
-pub fn delete<R, F>(
-    resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R, Body) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    change(warp::delete(), resource, scope, handler)
-}
-
-/// Answers a method that changes something.
-fn change<R, F>(
-    method: impl Filter<Extract = (), Error = Rejection> + Copy + Send + Sync + 'static,
-    resource: Resource,
-    scope: Option<Scope>,
-    handler: impl Fn(R, Body) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
-where
-    R: Admitted + Send + 'static,
-    F: Future<Output = Outcome> + Send + 'static,
-{
-    method.and(context()).and(body()).then(move |context: Arc<RequestContext>, body: Body| {
-        let request = resource.admit_change(context, scope);
-        respond(async move { handler(request?, body).await })
-    })
+    method: Method,
+    context: Arc<RequestContext>,
+    parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
+    upgrade: Option<Ws>,
+) -> Answering {
+    context.note_route(resource.route);
+    let Some(operation) = resource.operation(&method) else {
+        return resource.method_not_allowed();
+    };
+    match operation.handler {
+        Handler::Read(run) => run(context, operation.scope),
+        Handler::Change(run) => run(context, operation.scope, body::body(parts)),
+        Handler::Upgrade(run) => run(context, operation.scope, upgrade),
+    }
 }
 
 /// Answers GET with a page for browsers, for which no key is asked.
@@ -305,25 +298,68 @@ where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    get(resource, None, handler).or(method_not_allowed(resource)).unify()
-}
-
-/// Answers every method that the filters before it did not take.
-pub fn method_not_allowed(resource: Resource) -> impl Answers {
-    context().map(move |context: Arc<RequestContext>| {
+    warp::method().and(context()).then(move |method: Method, context: Arc<RequestContext>| {
         context.note_route(resource.route);
-        Problem::method_not_allowed(resource.allowed).into_response()
+        if resource.allowed.contains(&method) {
+            read(context, None, handler)
+        } else {
+            resource.method_not_allowed()
+        }
     })
 }
 
-fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy + Send + Sync + 'static {
-    warp::get().or(warp::head()).unify()
+// === handlers ===
+
+/// Runs a handler of a request that only reads.
+pub fn read<R, F>(
+    context: Arc<RequestContext>,
+    scope: Option<Scope>,
+    handler: impl Fn(R) -> F + Send + 'static,
+) -> Answering
+where
+    R: Admitted + Send + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let request = AuthorizedRequest::authorize(context, scope).and_then(R::admit);
+    respond(async move { handler(request?).await })
 }
 
-/// Runs a handler. Handlers' futures differ in size by a lot, and filters move theirs from hand to hand, so a
+/// Runs a handler that may answer over a WebSocket.
+pub fn upgrade<R, F>(
+    context: Arc<RequestContext>,
+    scope: Option<Scope>,
+    upgrade: Option<Ws>,
+    handler: impl Fn(R, Option<Ws>) -> F + Send + 'static,
+) -> Answering
+where
+    R: Admitted + Send + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let request = AuthorizedRequest::authorize(context, scope).and_then(R::admit);
+    respond(async move { handler(request?, upgrade).await })
+}
+
+/// Runs a handler of a request that changes something. A client that takes no JSON hears of it
+/// before anything is done.
+pub fn change<R, F>(
+    context: Arc<RequestContext>,
+    scope: Option<Scope>,
+    body: Body,
+    handler: impl Fn(R, Body) -> F + Send + 'static,
+) -> Answering
+where
+    R: Admitted + Send + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let request = AuthorizedRequest::authorize(context, scope).and_then(|request| {
+        request.accepts(JSON)?;
+        R::admit(request)
+    });
+    respond(async move { handler(request?, body).await })
+}
+
+/// Handlers' futures differ in size by a lot, and filters move theirs from hand to hand, so a
 /// handler's future has a box, once its path and method have matched.
-fn respond(
-    outcome: impl Future<Output = Outcome> + Send + 'static,
-) -> BoxFuture<'static, Response> {
+fn respond(outcome: impl Future<Output = Outcome> + Send + 'static) -> Answering {
     Box::pin(async { outcome.await.unwrap_or_else(Problem::into_response) })
 }

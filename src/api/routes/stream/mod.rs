@@ -18,7 +18,7 @@ use warp::{Filter, path};
 use crate::api::authorized::{AccountRequest, symbol};
 use crate::api::filters::headers;
 use crate::api::filters::query::Parameter;
-use crate::api::filters::route::{Answers, Outcome, Routes, resource};
+use crate::api::filters::route::{Answers, Outcome, Routes, upgradable};
 use crate::api::problem::{Problem, ProblemType};
 use crate::mt5::calls;
 use crate::streams::{EventKind, Topic};
@@ -30,7 +30,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// `/api/v1/accounts/{account}/stream`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    path!("stream").and(resource!(routes: get_or_upgrade Read stream))
+    path!("stream").and(upgradable!(routes: get Read stream))
 }
 
 /// The kinds of event that are asked for.
