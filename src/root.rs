@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use crate::actor::{
@@ -130,6 +130,12 @@ impl Gateway {
         });
         join_all(silent).await.into_iter().flatten().collect()
     }
+
+    /// Kills a child, or, without one, makes the root fail.
+    #[cfg(test)]
+    pub fn kill(&self, child: Option<Child>) {
+        assert!(self.address.send(Msg::Kill(child)).is_ok());
+    }
 }
 
 /// The root of all actors.
@@ -151,15 +157,14 @@ pub struct Args {
     pub disks: Vec<PathBuf>,
     /// Set once the machine was measured.
     pub sampled: watch::Sender<bool>,
-    /// Told which actor was given up, after which the process has to end.
-    pub given_up: oneshot::Sender<Role>,
+    /// Told which actor was given up, after which the process has to end. Closed when the root ends.
+    pub given_up: mpsc::UnboundedSender<Role>,
 }
 
 /// What the actor knows.
 pub struct State {
     args: Args,
     children: Children<Child>,
-    given_up: Option<oneshot::Sender<Role>>,
 }
 
 impl Actor for Root {
@@ -170,12 +175,11 @@ impl Actor for Root {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        mut args: Args,
+        args: Args,
     ) -> Result<State, ActorProcessingErr> {
         args.gateway.address.started(myself.clone());
-        let given_up = std::mem::replace(&mut args.given_up, oneshot::channel().0);
         let children = Children::new(RESTARTS);
-        let mut state = State { args, children, given_up: Some(given_up) };
+        let mut state = State { args, children };
         for child in Child::ALL {
             // Here a failure ends the process, as it should: the gateway has not started.
             state.spawn(child, &myself).await.map_err(|ended| ended.reason)?;
@@ -284,8 +288,8 @@ impl State {
                 if child == Child::Sampler {
                     gateway.sampler_given_up.store(true, Ordering::Relaxed);
                     gateway.metrics.record(Event::SamplerGone);
-                } else if let Some(given_up) = self.given_up.take() {
-                    let _ = given_up.send(role);
+                } else {
+                    let _ = self.args.given_up.send(role);
                 }
             }
         }
@@ -308,7 +312,7 @@ mod tests {
     struct Harness {
         gateway: Gateway,
         catalog: Arc<Catalog>,
-        given_up: oneshot::Receiver<Role>,
+        given_up: mpsc::UnboundedReceiver<Role>,
     }
 
     impl Harness {
@@ -347,7 +351,7 @@ mod tests {
             let streams = Streams::new(&accounts, options, None, metrics.clone(), &depths, stop);
             let pool = Pool::new(accounts, &depths);
             let gateway = Gateway::new(&depths, metrics, pool, trading, Arc::new(streams));
-            let (sender, given_up) = oneshot::channel();
+            let (sender, given_up) = mpsc::unbounded_channel();
             let args = Args {
                 gateway: gateway.clone(),
                 catalog: catalog.clone(),
@@ -366,10 +370,6 @@ mod tests {
             };
             Actor::spawn(None, Root, args).await.unwrap();
             Harness { gateway, catalog, given_up }
-        }
-
-        fn kill(&self, child: Option<Child>) {
-            assert!(self.gateway.address.send(Msg::Kill(child)).is_ok());
         }
 
         fn restarts(&self, child: Child) -> u64 {
@@ -396,7 +396,7 @@ mod tests {
         let harness = Harness::start().await;
         for child in Child::ALL {
             assert!(harness.gateway.silent(SOON).await.is_empty());
-            harness.kill(Some(child));
+            harness.gateway.kill(Some(child));
             harness.restarted(child, 1).await;
         }
         assert!(harness.gateway.silent(SOON).await.is_empty());
@@ -408,12 +408,12 @@ mod tests {
         for child in [Child::Metrics, Child::Pool, Child::Trading, Child::Streams] {
             let mut harness = Harness::start().await;
             for restart in 1..=5 {
-                harness.kill(Some(child));
+                harness.gateway.kill(Some(child));
                 harness.restarted(child, restart).await;
                 assert!(harness.given_up.try_recv().is_err());
             }
-            harness.kill(Some(child));
-            assert_eq!((&mut harness.given_up).await, Ok(child.role()));
+            harness.gateway.kill(Some(child));
+            assert_eq!(harness.given_up.recv().await, Some(child.role()));
             assert_eq!(harness.gateway.silent(SOON).await, [child.role()]);
         }
     }
@@ -422,10 +422,10 @@ mod tests {
     async fn the_gateway_goes_on_without_its_sampler() {
         let mut harness = Harness::start().await;
         for restart in 1..=5 {
-            harness.kill(Some(Child::Sampler));
+            harness.gateway.kill(Some(Child::Sampler));
             harness.restarted(Child::Sampler, restart).await;
         }
-        harness.kill(Some(Child::Sampler));
+        harness.gateway.kill(Some(Child::Sampler));
         eventually(|| harness.gateway.sampler_given_up.load(Ordering::Relaxed)).await;
         assert!(harness.gateway.silent(SOON).await.is_empty());
         assert!(harness.given_up.try_recv().is_err());
@@ -433,10 +433,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_root_that_fails_ends_the_process() {
-        let harness = Harness::start().await;
-        harness.kill(None);
+        let mut harness = Harness::start().await;
+        harness.gateway.kill(None);
         // Which `app` waits for.
-        assert!(harness.given_up.await.is_err());
+        assert_eq!(harness.given_up.recv().await, None);
         let roles =
             [Role::Gateway, Role::Metrics, Role::Sampler, Role::Pool, Role::Trading, Role::Streams];
         assert_eq!(harness.gateway.silent(SOON).await, roles);
