@@ -419,6 +419,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_sampler_that_fails_comes_back_and_measures_again() {
+        let harness = Harness::start().await;
+        let none: &[&str] = &[];
+        let samples = harness.catalog.gateway_sampler_duration_seconds.with_label_values(none);
+        let count = || samples.get_sample_count();
+        eventually(|| count() > 0).await;
+        assert!(harness.gateway.sampler.send(sampler::Msg::Fail).is_ok());
+        harness.restarted(Child::Sampler, 1).await;
+        let before = count();
+        harness.catalog.process_resident_memory_bytes.with_label_values(none).set(0);
+        eventually(|| count() > before).await;
+        let memory = harness.catalog.process_resident_memory_bytes.with_label_values(none);
+        assert!(memory.get() > 0, "it is measured anew");
+        assert!(harness.gateway.silent(SOON).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_gateway_goes_on_without_its_sampler() {
         let mut harness = Harness::start().await;
         for restart in 1..=5 {
