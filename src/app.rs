@@ -347,7 +347,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::{self, StatusLabels};
-    use crate::root::Child;
+    use crate::root::RootChild;
 
     const LONG: Duration = Duration::from_secs(30);
 
@@ -399,7 +399,7 @@ mod tests {
             self.client.write_all(request.as_bytes()).await.unwrap();
         }
 
-        fn kill(&self, child: Option<Child>) {
+        fn kill(&self, child: Option<RootChild>) {
             self.app.gateway.kill(child);
         }
 
@@ -434,7 +434,7 @@ mod tests {
         harness.client.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
         for restart in 1..=5 {
-            harness.kill(Some(Child::Pool));
+            harness.kill(Some(RootChild::Pool));
             let counted = format!("gateway_actor_restarts_total{{actor=\"pool\"}} {restart}");
             eventually("the restart is counted", async || {
                 let metrics = harness.app.metrics.render().await.unwrap();
@@ -442,7 +442,7 @@ mod tests {
             })
             .await;
         }
-        harness.kill(Some(Child::Pool));
+        harness.kill(Some(RootChild::Pool));
         let (ended, received, _) = harness.end().await;
         assert!(matches!(ended, Err(Error::GivenUp(Role::Pool))), "{ended:?}");
         assert!(received.contains("event: end"), "the stream was told: {received}");

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use crate::actor::{
-    Address, Children, Depths, Ended, Envelope, Ping, RestartPolicy, Role, Verdict,
+    Address, Children, Depths, Ended, Envelope, Ping, RestartPolicy, RestartVerdict, Role,
 };
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Pool, supervisor};
@@ -34,7 +34,7 @@ const RESTARTS: RestartPolicy = RestartPolicy {
 
 /// What the root supervises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Child {
+pub enum RootChild {
     /// The metrics actor.
     Metrics,
     /// The sampler.
@@ -47,18 +47,23 @@ pub enum Child {
     Streams,
 }
 
-impl Child {
+impl RootChild {
     /// Every child, in the order of their start.
-    const ALL: [Child; 5] =
-        [Child::Metrics, Child::Sampler, Child::Pool, Child::Trading, Child::Streams];
+    const ALL: [RootChild; 5] = [
+        RootChild::Metrics,
+        RootChild::Sampler,
+        RootChild::Pool,
+        RootChild::Trading,
+        RootChild::Streams,
+    ];
 
     fn role(self) -> Role {
         match self {
-            Child::Metrics => Role::Metrics,
-            Child::Sampler => Role::Sampler,
-            Child::Pool => Role::Pool,
-            Child::Trading => Role::Trading,
-            Child::Streams => Role::Streams,
+            RootChild::Metrics => Role::Metrics,
+            RootChild::Sampler => Role::Sampler,
+            RootChild::Pool => Role::Pool,
+            RootChild::Trading => Role::Trading,
+            RootChild::Streams => Role::Streams,
         }
     }
 }
@@ -68,10 +73,10 @@ pub enum Msg {
     /// Answers that it lives.
     Ping(Ping),
     /// Time to start a child again.
-    Start(Child),
+    Start(RootChild),
     /// Kill a child, or, without one, fail.
     #[cfg(test)]
-    Kill(Option<Child>),
+    Kill(Option<RootChild>),
 }
 
 impl From<Ping> for Msg {
@@ -133,7 +138,7 @@ impl Gateway {
 
     /// Kills a child, or, without one, makes the root fail.
     #[cfg(test)]
-    pub fn kill(&self, child: Option<Child>) {
+    pub fn kill(&self, child: Option<RootChild>) {
         assert!(self.address.send(Msg::Kill(child)).is_ok());
     }
 }
@@ -164,7 +169,7 @@ pub struct Args {
 /// What the actor knows.
 pub struct State {
     args: Args,
-    children: Children<Child>,
+    children: Children<RootChild>,
 }
 
 impl Actor for Root {
@@ -180,7 +185,7 @@ impl Actor for Root {
         args.gateway.address.started(myself.clone());
         let children = Children::new(RESTARTS);
         let mut state = State { args, children };
-        for child in Child::ALL {
+        for child in RootChild::ALL {
             // Here a failure ends the process, as it should: the gateway has not started.
             state.spawn(child, &myself).await.map_err(|ended| ended.reason)?;
         }
@@ -235,17 +240,17 @@ impl Actor for Root {
 impl State {
     async fn spawn(
         &mut self,
-        child: Child,
+        child: RootChild,
         myself: &ActorRef<Envelope<Msg>>,
-    ) -> Result<(), Ended<Child>> {
+    ) -> Result<(), Ended<RootChild>> {
         let (args, gateway, myself) = (&self.args, &self.args.gateway, myself.get_cell());
         let (metrics, depths) = (gateway.metrics.clone(), args.depths.clone());
         match child {
-            Child::Metrics => {
+            RootChild::Metrics => {
                 let args = collector::Args::new(args.catalog.clone(), depths, metrics);
                 self.children.spawn(child, Collector, args, myself).await
             }
-            Child::Sampler => {
+            RootChild::Sampler => {
                 let args = sampler::Args {
                     interval: args.sampler_interval,
                     disks: args.disks.clone(),
@@ -255,37 +260,37 @@ impl State {
                 };
                 self.children.spawn(child, Sampler, args, myself).await
             }
-            Child::Pool => {
+            RootChild::Pool => {
                 let args = supervisor::Args {
                     options: args.pool_options.clone(),
                     metrics,
                     pool: gateway.pool.clone(),
                 };
-                self.children.spawn(child, supervisor::Supervisor, args, myself).await
+                self.children.spawn(child, supervisor::PoolActor, args, myself).await
             }
-            Child::Trading => {
+            RootChild::Trading => {
                 let args = gateway.trading.actor_args();
                 self.children.spawn(child, TradingActor, args, myself).await
             }
-            Child::Streams => {
+            RootChild::Streams => {
                 let args = gateway.streams.supervisor();
-                self.children.spawn(child, streams::Supervisor, args, myself).await
+                self.children.spawn(child, streams::StreamsActor, args, myself).await
             }
         }
     }
 
-    fn restart_or_give_up(&mut self, ended: Ended<Child>) {
+    fn restart_or_give_up(&mut self, ended: Ended<RootChild>) {
         let Ended { key: child, reason, verdict } = ended;
         let role = child.role();
         let gateway = &self.args.gateway;
         match verdict {
-            Verdict::Retry(delay) => {
+            RestartVerdict::Retry(delay) => {
                 error!(actor = role.name(), reason, retry_in = ?delay, "actor restarting");
                 gateway.address.send_after(delay, Msg::Start(child));
             }
-            Verdict::Spent => {
+            RestartVerdict::Spent => {
                 error!(actor = role.name(), reason, "actor given up");
-                if child == Child::Sampler {
+                if child == RootChild::Sampler {
                     gateway.sampler_given_up.store(true, Ordering::Relaxed);
                     gateway.metrics.record(Event::SamplerGone);
                 } else {
@@ -372,13 +377,13 @@ mod tests {
             Harness { gateway, catalog, given_up }
         }
 
-        fn restarts(&self, child: Child) -> u64 {
+        fn restarts(&self, child: RootChild) -> u64 {
             let restarts = &self.catalog.gateway_actor_restarts_total;
             restarts.with_label_values(&[child.role().name()]).get()
         }
 
         /// Waits until a child has been restarted so often, which the metrics count.
-        async fn restarted(&self, child: Child, times: u64) {
+        async fn restarted(&self, child: RootChild, times: u64) {
             eventually(|| self.restarts(child) == times).await;
         }
     }
@@ -394,18 +399,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_child_that_ends_is_restarted_and_answers_again() {
         let harness = Harness::start().await;
-        for child in Child::ALL {
+        for child in RootChild::ALL {
             assert!(harness.gateway.silent(SOON).await.is_empty());
             harness.gateway.kill(Some(child));
             harness.restarted(child, 1).await;
         }
         assert!(harness.gateway.silent(SOON).await.is_empty());
-        assert_eq!(Child::ALL.map(|child| harness.restarts(child)), [1; Child::ALL.len()]);
+        assert_eq!(RootChild::ALL.map(|child| harness.restarts(child)), [1; RootChild::ALL.len()]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_child_that_ends_more_than_five_times_within_a_minute_is_given_up() {
-        for child in [Child::Metrics, Child::Pool, Child::Trading, Child::Streams] {
+        for child in [RootChild::Metrics, RootChild::Pool, RootChild::Trading, RootChild::Streams] {
             let mut harness = Harness::start().await;
             for restart in 1..=5 {
                 harness.gateway.kill(Some(child));
@@ -426,7 +431,7 @@ mod tests {
         let count = || samples.get_sample_count();
         eventually(|| count() > 0).await;
         assert!(harness.gateway.sampler.send(sampler::Msg::Fail).is_ok());
-        harness.restarted(Child::Sampler, 1).await;
+        harness.restarted(RootChild::Sampler, 1).await;
         let before = count();
         harness.catalog.process_resident_memory_bytes.with_label_values(none).set(0);
         eventually(|| count() > before).await;
@@ -439,10 +444,10 @@ mod tests {
     async fn the_gateway_goes_on_without_its_sampler() {
         let mut harness = Harness::start().await;
         for restart in 1..=5 {
-            harness.gateway.kill(Some(Child::Sampler));
-            harness.restarted(Child::Sampler, restart).await;
+            harness.gateway.kill(Some(RootChild::Sampler));
+            harness.restarted(RootChild::Sampler, restart).await;
         }
-        harness.gateway.kill(Some(Child::Sampler));
+        harness.gateway.kill(Some(RootChild::Sampler));
         eventually(|| harness.gateway.sampler_given_up.load(Ordering::Relaxed)).await;
         assert!(harness.gateway.silent(SOON).await.is_empty());
         assert!(harness.given_up.try_recv().is_err());

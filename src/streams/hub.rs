@@ -15,10 +15,12 @@ use tracing::error;
 
 use super::cursor::Cursor;
 use super::feed::Feed;
-use super::poller::{Ask, OpenBook, Poll, Polled, Round, Schedule, Scope, TickCursor};
+use super::poller::{Ask, OpenBook, Poll, PollSchedule, Polled, Round, Scope, TickCursor};
 use super::subscriber::{Admission, Subscriber};
 use super::topic::{Content, EventKind, Topic};
-use crate::actor::{Address, Envelope, RestartBudget, RestartPolicy, Verdict, panic_message};
+use crate::actor::{
+    Address, Envelope, RestartBudget, RestartPolicy, RestartVerdict, panic_message,
+};
 use crate::pool::Account;
 
 /// How long a topic without subscribers is remembered, for those that come back: how far its ticks
@@ -85,14 +87,14 @@ pub struct State {
     args: Args,
     /// Of this hub alone: timers and rounds of one that failed must not reach its successor.
     address: Address<Msg>,
-    topics: BTreeMap<Topic, TopicState>,
+    topics: BTreeMap<Topic, TopicProgress>,
     /// [`Msg::Forget`] is on its way.
     is_forgetting: bool,
     pollers: [Poller; EventKind::COUNT],
 }
 
 #[derive(Default)]
-struct TopicState {
+struct TopicProgress {
     /// It was not polled since it was subscribed to.
     is_new: bool,
     /// How far its ticks were read. `None`: its stream begins with the last tick.
@@ -104,7 +106,7 @@ struct TopicState {
     left: Option<Instant>,
 }
 
-impl TopicState {
+impl TopicProgress {
     /// Whether nobody has come back for it in time.
     fn is_over(&self, now: Instant) -> bool {
         self.left.is_some_and(|left| now.duration_since(left) > REMEMBERED)
@@ -113,13 +115,13 @@ impl TopicState {
 
 /// The polling of one kind.
 struct Poller {
-    schedule: Schedule,
-    round: Option<UnderWay>,
+    schedule: PollSchedule,
+    round: Option<RoundUnderWay>,
     panics: RestartBudget,
 }
 
 /// A round under way, which ends with the hub.
-struct UnderWay {
+struct RoundUnderWay {
     began: Instant,
     polls: bool,
     _task: AbortOnDropHandle<()>,
@@ -201,7 +203,8 @@ impl State {
                 }
             });
             for topic in subscribed {
-                self.topics.insert(topic, TopicState { is_new: true, ..TopicState::default() });
+                self.topics
+                    .insert(topic, TopicProgress { is_new: true, ..TopicProgress::default() });
             }
             self.poll(*kind);
         }
@@ -299,7 +302,7 @@ impl State {
 impl Poller {
     fn new() -> Poller {
         let panics = RestartBudget::new(RestartPolicy::UNLIMITED);
-        Poller { schedule: Schedule::default(), round: None, panics }
+        Poller { schedule: PollSchedule::default(), round: None, panics }
     }
 }
 
@@ -354,7 +357,7 @@ impl State {
             let _ = address.send(Msg::RoundOver(kind, result));
         });
         let _task = AbortOnDropHandle::new(task);
-        poller.round = Some(UnderWay { began: Instant::now(), polls, _task });
+        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, _task });
     }
 
     fn polled(&mut self, topic: &Topic, polled: Polled) {
@@ -399,8 +402,8 @@ impl State {
             return self.poll(kind);
         };
         let pause = match poller.panics.fail(Instant::now(), 1.0) {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+            RestartVerdict::Retry(delay) => delay,
+            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
         };
         error!(
             task = kind.name(),

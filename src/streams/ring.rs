@@ -17,13 +17,13 @@ pub struct Ring {
     /// The number of the newest event; 0 before the first.
     newest: u64,
     /// Of every topic that is or was subscribed to, until it is removed.
-    topics: BTreeMap<Topic, TopicState>,
+    topics: BTreeMap<Topic, PresentState>,
     /// The newest event when a topic was last removed. `None`: none ever was.
     removed_at: Option<u64>,
 }
 
 #[derive(Default)]
-struct TopicState {
+struct PresentState {
     /// The last event with data.
     latest: Option<Arc<Event>>,
     /// The event that tells why the topic cannot be read now.
@@ -32,7 +32,7 @@ struct TopicState {
 
 /// What comes next at a position.
 #[derive(Debug)]
-pub enum Read {
+pub enum RingRead {
     /// This event.
     Event(Arc<Event>),
     /// Events up to this number, which the ring no longer has.
@@ -87,14 +87,14 @@ impl Ring {
 
     /// What comes next at a position, the number of the event to be read next. Takes time for each
     /// event in between that is not wanted.
-    pub fn read(&self, position: u64, is_wanted: impl Fn(&Topic) -> bool) -> Read {
+    pub fn read(&self, position: u64, is_wanted: impl Fn(&Topic) -> bool) -> RingRead {
         let (next, oldest) = (self.newest + 1, self.oldest());
         if position < oldest {
-            return Read::Missed { up_to: oldest - 1 };
+            return RingRead::Missed { up_to: oldest - 1 };
         }
         let skipped = usize::try_from(position - oldest).unwrap_or(usize::MAX);
         let found = self.events.iter().skip(skipped).find(|event| is_wanted(&event.topic));
-        found.map_or(Read::Nothing { next }, |event| Read::Event(event.clone()))
+        found.map_or(RingRead::Nothing { next }, |event| RingRead::Event(event.clone()))
     }
 
     /// The number of the oldest event, or of the next one if there is none.
@@ -108,7 +108,7 @@ impl Ring {
         if self.topics.contains_key(topic) {
             return true;
         }
-        self.topics.insert(topic.clone(), TopicState::default());
+        self.topics.insert(topic.clone(), PresentState::default());
         self.removed_at.is_some_and(|newest| self.oldest() <= newest + 1)
     }
 
@@ -153,7 +153,7 @@ impl Ring {
 
     /// Forgets how a topic stands, so that it is told anew. Its events stay.
     pub fn forget(&mut self, topic: &Topic) {
-        self.topics.insert(topic.clone(), TopicState::default());
+        self.topics.insert(topic.clone(), PresentState::default());
     }
 
     /// The latest state events among those that a subscriber of these topics missed, oldest first.

@@ -8,11 +8,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::error;
 
 use super::hub::{self, Hub, Subscribe};
-use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role, Verdict};
+use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, RestartVerdict, Role};
 use crate::metrics::{Event, Metrics};
 
 /// Supervises hubs.
-pub struct Supervisor;
+pub struct StreamsActor;
 
 /// What the supervisor is told.
 pub enum Msg {
@@ -52,7 +52,7 @@ pub struct State {
     failed: HashSet<String>,
 }
 
-impl Actor for Supervisor {
+impl Actor for StreamsActor {
     type Msg = Envelope<Msg>;
     type State = State;
     type Arguments = Args;
@@ -163,8 +163,8 @@ impl State {
     fn ended(&mut self, ended: Ended<String>) {
         let Ended { key: account, reason, verdict } = ended;
         let delay = match verdict {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+            RestartVerdict::Retry(delay) => delay,
+            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
         };
         let actor = Role::Hub.name();
         error!(actor, account, reason, retry_in = ?delay, "actor restarting");

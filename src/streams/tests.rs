@@ -144,7 +144,7 @@ impl Harness {
     }
 
     async fn start(&self) -> (ActorRef<Envelope<supervisor::Msg>>, JoinHandle<()>) {
-        Actor::spawn(None, Supervisor, self.streams.supervisor()).await.unwrap()
+        Actor::spawn(None, StreamsActor, self.streams.supervisor()).await.unwrap()
     }
 
     async fn try_subscribe(&self, topics: &[Topic], id: Option<&str>) -> Option<Subscriber> {
@@ -304,7 +304,7 @@ async fn topics_without_subscribers_are_forgotten_after_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_comes_back_forgets_topics_without_subscribers() {
-    let mut harness = Harness::started().await;
+    let harness = Harness::started().await;
     let mut stays = harness.subscribe(&[orders()], None).await;
     drop(harness.subscribe(&[ticks()], None).await);
     assert_eq!(harness.remembered(), 2);
