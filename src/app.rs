@@ -354,7 +354,6 @@ mod tests {
     /// A gateway with the simulated account `demo`, and one connection to it.
     struct Harness {
         app: Arc<App>,
-        root: ActorRef<Envelope<root::Msg>>,
         stop: CancellationToken,
         client: DuplexStream,
         signals: mpsc::UnboundedSender<&'static str>,
@@ -375,15 +374,14 @@ mod tests {
             let settings = Settings::load(directory.path(), Some(&file), [], &[]);
             let settings = settings.unwrap_or_else(|faults| panic!("{faults:?}"));
             let service = Service::start(settings, Events::default()).await.unwrap();
-            let (app, root, stop) =
-                (service.app.clone(), service.root.clone(), service.stop.clone());
+            let (app, stop) = (service.app.clone(), service.stop.clone());
             let (client, server) = tokio::io::duplex(1 << 16);
             let one = futures_util::stream::iter([(server, Ipv4Addr::LOCALHOST.into())]);
             let connections = one.chain(futures_util::stream::pending());
             let (sender, told) = mpsc::unbounded_channel();
             let signals = Signals::of(told);
             let serving = tokio::spawn(service.serve(connections, signals));
-            Harness { app, root, stop, client, signals: sender, serving, directory }
+            Harness { app, stop, client, signals: sender, serving, directory }
         }
 
         fn journal(directory: &Path) -> std::path::PathBuf {
