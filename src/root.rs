@@ -280,16 +280,14 @@ impl State {
     }
 
     fn restart_or_give_up(&mut self, ended: Ended<RootChild>) {
-        let Ended { key: child, reason, verdict } = ended;
-        let role = child.role();
+        let (child, role) = (ended.key, ended.key.role());
         let gateway = &self.args.gateway;
-        match verdict {
-            RestartVerdict::Retry(delay) => {
-                error!(actor = role.name(), reason, retry_in = ?delay, "actor restarting");
-                gateway.address.send_after(delay, Msg::Start(child));
+        match ended.verdict {
+            RestartVerdict::Retry(_) => {
+                ended.retry(role, None, &gateway.address, Msg::Start(child));
             }
             RestartVerdict::Spent => {
-                error!(actor = role.name(), reason, "actor given up");
+                error!(actor = role.name(), reason = ended.reason, "actor given up");
                 if child == RootChild::Sampler {
                     gateway.sampler_given_up.store(true, Ordering::Relaxed);
                     gateway.metrics.record(Event::SamplerGone);

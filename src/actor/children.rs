@@ -5,7 +5,9 @@ use std::hash::Hash;
 
 use ractor::{Actor, ActorCell, ActorId, SupervisionEvent};
 use tokio::time::Instant;
+use tracing::error;
 
+use super::address::{Address, Role};
 use super::restarts::{RestartBudget, RestartPolicy, RestartVerdict};
 
 /// The children of a supervising actor, each known by a key. A child that ends is removed; its
@@ -34,6 +36,22 @@ pub struct Ended<K> {
     pub reason: String,
     /// Whether to start it again.
     pub verdict: RestartVerdict,
+}
+
+impl<K> Ended<K> {
+    /// Logs that the child will start again, and sends its supervisor `start` when it is time. A
+    /// successor of the supervisor, which starts its children by itself, does not get it.
+    pub fn retry<M: Send + 'static>(
+        &self,
+        role: Role,
+        account: Option<&str>,
+        supervisor: &Address<M>,
+        start: M,
+    ) {
+        let (actor, reason, delay) = (role.name(), &self.reason, self.verdict.delay());
+        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
+        supervisor.pinned().send_after(delay, start);
+    }
 }
 
 impl<K: Clone + Eq + Hash> Children<K> {

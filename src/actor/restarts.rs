@@ -37,6 +37,16 @@ pub enum RestartVerdict {
     Spent,
 }
 
+impl RestartVerdict {
+    /// The time after which a child that is never given up starts again.
+    pub fn delay(self) -> Duration {
+        match self {
+            RestartVerdict::Retry(delay) => delay,
+            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+        }
+    }
+}
+
 /// The failures of one child.
 #[derive(Debug)]
 pub struct RestartBudget {

@@ -18,9 +18,7 @@ use super::feed::Feed;
 use super::poller::{Ask, OpenBook, Poll, PollSchedule, Polled, Round, Scope, TickCursor};
 use super::subscriber::{Admission, Subscriber};
 use super::topic::{Content, EventKind, Topic};
-use crate::actor::{
-    Address, Envelope, RestartBudget, RestartPolicy, RestartVerdict, panic_message,
-};
+use crate::actor::{Address, Envelope, RestartBudget, RestartPolicy, panic_message};
 use crate::pool::Account;
 
 /// How long a topic without subscribers is remembered, for those that come back: how far its ticks
@@ -401,10 +399,7 @@ impl State {
             poller.schedule.round_over();
             return self.poll(kind);
         };
-        let pause = match poller.panics.fail(Instant::now(), 1.0) {
-            RestartVerdict::Retry(delay) => delay,
-            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        };
+        let pause = poller.panics.fail(Instant::now(), 1.0).delay();
         error!(
             task = kind.name(),
             account = self.args.account.name,

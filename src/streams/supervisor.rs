@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tracing::error;
 
 use super::hub::{self, Hub, Subscribe};
-use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, RestartVerdict, Role};
+use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
 use crate::metrics::{Event, Metrics};
 
 /// Supervises hubs.
@@ -161,15 +160,9 @@ impl State {
     }
 
     fn ended(&mut self, ended: Ended<String>) {
-        let Ended { key: account, reason, verdict } = ended;
-        let delay = match verdict {
-            RestartVerdict::Retry(delay) => delay,
-            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        };
-        let actor = Role::Hub.name();
-        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
+        let account = &ended.key;
         self.failed.insert(account.clone());
-        // A successor of this actor starts hubs by itself.
-        self.args.address.pinned().send_after(delay, Msg::Start(account));
+        let start = Msg::Start(account.clone());
+        ended.retry(Role::Hub, Some(account), &self.args.address, start);
     }
 }
