@@ -10,7 +10,7 @@ use ractor::{Actor, ActorRef};
 use strum::VariantNames;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,9 +24,10 @@ use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState};
 use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
 use crate::settings::Settings;
+pub use crate::signals::Signals;
 use crate::streams::{self, Streams};
 use crate::telemetry::Events;
-use crate::trading::{self, Journal, JournalError, NoJournal, Trading};
+use crate::trading::{self, Journal, JournalError, NoJournal, Trading, TradingActor};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
 #[cfg(unix)]
@@ -97,12 +98,9 @@ pub struct Service {
     app: Arc<App>,
     /// Cancelled when no new requests are taken.
     stop: CancellationToken,
-    streams: Arc<Streams>,
-    trading: Trading,
-    pool: Pool,
     root: ActorRef<Envelope<root::Msg>>,
     root_task: JoinHandle<()>,
-    given_up: oneshot::Receiver<Role>,
+    given_up: mpsc::UnboundedReceiver<Role>,
     shutdown_grace: Duration,
 }
 
@@ -140,7 +138,7 @@ impl Service {
         let gateway =
             Gateway::new(&depths, metrics.clone(), pool.clone(), trading.clone(), streams.clone());
         let (sampled_sender, first_sample) = FirstSample::new();
-        let (given_up_sender, given_up) = oneshot::channel();
+        let (given_up_sender, given_up) = mpsc::unbounded_channel();
         let args = root::Args {
             gateway: gateway.clone(),
             catalog: catalog.clone(),
@@ -162,9 +160,9 @@ impl Service {
             options: settings.http,
             keys: settings.keys,
             accounts: accounts.clone(),
-            pool: pool.clone(),
-            trading: trading.clone(),
-            streams: streams.clone(),
+            pool,
+            trading,
+            streams,
             gateway,
             metrics,
             instruments,
@@ -176,9 +174,6 @@ impl Service {
             accounts,
             app,
             stop,
-            streams,
-            trading,
-            pool,
             root,
             root_task,
             given_up,
@@ -191,51 +186,112 @@ impl Service {
         &self.app
     }
 
-    /// Serves connections until a signal.
+    /// Serves connections until a signal, or until an actor that the service cannot be without fails
+    /// for good. Either way requests, trades and terminals may finish within the grace.
     ///
     /// # Errors
     /// Why it had to stop.
     pub async fn serve<C>(
-        mut self,
+        self,
         connections: impl Stream<Item = (C, IpAddr)> + Send + 'static,
         mut signals: Signals,
     ) -> Result<(), Error>
     where
         C: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let serving = tokio::spawn(api::serve(connections, self.app.clone(), self.stop.clone()));
+        let Service { app, stop, root, root_task, given_up, shutdown_grace: grace, .. } = self;
+        let serving = tokio::spawn(api::serve(connections, app.clone(), stop.clone()));
+        let mut failures = Failures::new(given_up, app.trading.clone());
+        let (mut failure, mut is_signalled) = (None, false);
         tokio::select! {
-            signal = signals.next() => info!(signal, grace = ?self.shutdown_grace, "stopping"),
-            given_up = &mut self.given_up => {
-                return Err(given_up.map_or(Error::RootFailed, Error::GivenUp));
-            }
-        }
-        tokio::select! {
-            () = self.end(serving) => {}
             signal = signals.next() => {
-                error!(signal, "stopping at once");
-                return Err(Error::StoppedAtOnce);
+                is_signalled = true;
+                info!(signal, ?grace, "stopping");
+            }
+            first = failures.next() => {
+                error!(reason = %first, ?grace, "stopping");
+                failure = Some(first);
             }
         }
-        self.root.stop(None);
-        let _ = self.root_task.await;
+        stop.cancel();
+        let mut end = std::pin::pin!(end(&app, serving, grace));
+        loop {
+            tokio::select! {
+                // First, so that no failure before the end is missed.
+                biased;
+                next = failures.next() => {
+                    error!(reason = %next, "failed while stopping");
+                    failure.get_or_insert(next);
+                }
+                signal = signals.next() => {
+                    if is_signalled {
+                        error!(signal, "stopping at once");
+                        return Err(Error::StoppedAtOnce);
+                    }
+                    is_signalled = true;
+                    info!(signal, "stopping already");
+                }
+                () = &mut end => break,
+            }
+        }
+        root.stop(None);
+        let _ = root_task.await;
         info!("stopped");
-        Ok(())
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Lets requests finish and streams end, then trades, then terminals, all within the grace.
+async fn end(app: &App, serving: JoinHandle<()>, grace: Duration) {
+    let orderly = async {
+        let _ = serving.await;
+        app.streams.drain().await;
+        app.trading.drain().await;
+        app.pool.stop().await;
+    };
+    if tokio::time::timeout(grace, orderly).await.is_err() {
+        warn!(?grace, "grace is over, what is under way is cut");
+    }
+}
+
+/// Tells which actors have failed for good.
+struct Failures {
+    given_up: mpsc::UnboundedReceiver<Role>,
+    root_failed: bool,
+    /// Until its actor has been replaced.
+    trading: Option<Trading>,
+}
+
+impl Failures {
+    fn new(given_up: mpsc::UnboundedReceiver<Role>, trading: Trading) -> Failures {
+        Failures { given_up, root_failed: false, trading: Some(trading) }
     }
 
-    /// Lets requests finish and streams end, then trades, then terminals, all within the grace.
-    async fn end(&self, serving: JoinHandle<()>) {
-        self.stop.cancel();
-        let orderly = async {
-            let _ = serving.await;
-            self.streams.drain().await;
-            self.trading.drain().await;
-            self.pool.stop().await;
-        };
-        let grace = self.shutdown_grace;
-        if tokio::time::timeout(grace, orderly).await.is_err() {
-            warn!(?grace, "grace is over, what is under way is cut");
+    /// Waits for the next failure. Nothing is lost if the future is dropped.
+    async fn next(&mut self) -> Error {
+        if self.root_failed {
+            return std::future::pending().await;
         }
+        let failure = self.given_up.recv().await.map_or(Error::RootFailed, Error::GivenUp);
+        self.root_failed = matches!(failure, Error::RootFailed);
+        if matches!(failure, Error::RootFailed | Error::GivenUp(Role::Trading))
+            && let Some(trading) = self.trading.take()
+        {
+            tokio::spawn(replace_trading_actor(trading));
+        }
+        failure
+    }
+}
+
+/// Starts a trading actor without a supervisor, for the end of the process. Without one no trade that
+/// is under way would end, and what became of it would not be written to the journal.
+async fn replace_trading_actor(trading: Trading) {
+    // A root that fails kills its children, this one a moment later.
+    while trading.ping().await {
+        tokio::task::yield_now().await;
+    }
+    if let Err(fault) = Actor::spawn(None, TradingActor, trading.actor_args()).await {
+        error!(actor = Role::Trading.name(), %fault, "actor cannot be started for the last trades");
     }
 }
 
@@ -280,90 +336,148 @@ fn raise_file_descriptors() {
 #[cfg(not(unix))]
 fn raise_file_descriptors() {}
 
-/// The signals that ask the process to end.
-pub struct Signals {
-    #[cfg(unix)]
-    terminate: Option<tokio::signal::unix::Signal>,
-    #[cfg(unix)]
-    interrupt: Option<tokio::signal::unix::Signal>,
-    #[cfg(unix)]
-    hangup: Option<tokio::signal::unix::Signal>,
-    #[cfg(windows)]
-    interrupt: Option<tokio::signal::windows::CtrlC>,
-    #[cfg(windows)]
-    close: Option<tokio::signal::windows::CtrlClose>,
-    #[cfg(windows)]
-    logoff: Option<tokio::signal::windows::CtrlLogoff>,
-    #[cfg(windows)]
-    shutdown: Option<tokio::signal::windows::CtrlShutdown>,
-}
-
-/// Waits for a signal, for ever if it cannot be listened to.
-macro_rules! received {
-    ($signal:expr) => {
-        async {
-            match &mut $signal {
-                Some(signal) => signal.recv().await,
-                None => std::future::pending().await,
-            }
-        }
-    };
-}
-
-impl Signals {
-    /// Listens to them from now on.
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
-    pub fn new() -> Signals {
-        #[cfg(unix)]
-        use tokio::signal::unix::{SignalKind, signal};
-        Signals {
-            #[cfg(unix)]
-            terminate: signal(SignalKind::terminate()).ok(),
-            #[cfg(unix)]
-            interrupt: signal(SignalKind::interrupt()).ok(),
-            #[cfg(unix)]
-            hangup: signal(SignalKind::hangup()).ok(),
-            #[cfg(windows)]
-            interrupt: tokio::signal::windows::ctrl_c().ok(),
-            #[cfg(windows)]
-            close: tokio::signal::windows::ctrl_close().ok(),
-            #[cfg(windows)]
-            logoff: tokio::signal::windows::ctrl_logoff().ok(),
-            #[cfg(windows)]
-            shutdown: tokio::signal::windows::ctrl_shutdown().ok(),
-        }
-    }
-
-    /// Waits for one of them. SIGHUP, which the end of a shell sends, is none.
-    #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = received!(self.terminate) => return "SIGTERM",
-                _ = received!(self.interrupt) => return "interrupt",
-                _ = received!(self.hangup) => {
-                    warn!("SIGHUP ignored, the settings are read at start only");
-                }
-            }
-        }
-    }
-
-    /// Waits for one of them.
-    #[cfg(windows)]
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = received!(self.close) => "CTRL_CLOSE",
-            _ = received!(self.logoff) => "CTRL_LOGOFF",
-            _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
-            _ = received!(self.interrupt) => "interrupt",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use futures_util::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
     use super::*;
     use crate::metrics::{self, StatusLabels};
+    use crate::root::RootChild;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A gateway with the simulated account `demo`, and one connection to it.
+    struct Harness {
+        app: Arc<App>,
+        stop: CancellationToken,
+        client: DuplexStream,
+        signals: mpsc::UnboundedSender<&'static str>,
+        serving: JoinHandle<Result<(), Error>>,
+        directory: tempfile::TempDir,
+    }
+
+    impl Harness {
+        async fn start(account: &str) -> Harness {
+            let directory = tempfile::tempdir().unwrap();
+            let text = format!(
+                "server.shutdown_grace = '5s'\ntrading.journal = '{}'\n[accounts.demo]\n\
+                 login = 1\nserver = 'S'\nterminal.kind = 'simulator'\n{account}\n",
+                Harness::journal(directory.path()).display()
+            );
+            let file = directory.path().join("settings.toml");
+            std::fs::write(&file, text).unwrap();
+            let settings = Settings::load(directory.path(), Some(&file), [], &[]);
+            let settings = settings.unwrap_or_else(|faults| panic!("{faults:?}"));
+            let service = Service::start(settings, Events::default()).await.unwrap();
+            let (app, stop) = (service.app.clone(), service.stop.clone());
+            let (client, server) = tokio::io::duplex(1 << 16);
+            let one = futures_util::stream::iter([(server, Ipv4Addr::LOCALHOST.into())]);
+            let connections = one.chain(futures_util::stream::pending());
+            let (sender, told) = mpsc::unbounded_channel();
+            let signals = Signals::of(told);
+            let serving = tokio::spawn(service.serve(connections, signals));
+            Harness { app, stop, client, signals: sender, serving, directory }
+        }
+
+        fn journal(directory: &Path) -> std::path::PathBuf {
+            directory.join("journal")
+        }
+
+        /// Sends a request to a path of the account. The body may be shorter than its length.
+        async fn send(&mut self, method: &str, path: &str, body: &str, length: usize) {
+            let request = format!(
+                "{method} /api/v1/accounts/demo/{path} HTTP/1.1\r\nhost: localhost\r\n\
+                 content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            self.client.write_all(request.as_bytes()).await.unwrap();
+        }
+
+        fn kill(&self, child: Option<RootChild>) {
+            self.app.gateway.kill(child);
+        }
+
+        /// Waits until the process would end, and gives why and what the client has received by then.
+        async fn end(mut self) -> (Result<(), Error>, String, tempfile::TempDir) {
+            let ended = tokio::time::timeout(LONG, &mut self.serving).await;
+            let ended = ended.expect("the gateway has ended").unwrap();
+            let mut received = String::new();
+            let all = self.client.read_to_string(&mut received);
+            tokio::time::timeout(LONG, all).await.expect("the connection has ended").unwrap();
+            (ended, received, self.directory)
+        }
+    }
+
+    async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+        let until = Instant::now() + LONG;
+        loop {
+            if let Some(found) = found().await {
+                return found;
+            }
+            assert!(Instant::now() < until, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    // In real time: the window of the restart budget would pass while threads work.
+    #[tokio::test]
+    async fn a_gateway_that_gives_an_actor_up_ends_in_order_and_fails() {
+        let mut harness = Harness::start("trade = false").await;
+        harness.send("GET", "stream?events=account", "", 0).await;
+        let mut head = [0; 15];
+        harness.client.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        for restart in 1..=5 {
+            harness.kill(Some(RootChild::Pool));
+            let counted = format!("gateway_actor_restarts_total{{actor=\"pool\"}} {restart}");
+            eventually("the restart is counted", async || {
+                let metrics = harness.app.metrics.render().await.unwrap();
+                String::from_utf8_lossy(&metrics).contains(&counted).then_some(())
+            })
+            .await;
+        }
+        harness.kill(Some(RootChild::Pool));
+        let (ended, received, _) = harness.end().await;
+        assert!(matches!(ended, Err(Error::GivenUp(Role::Pool))), "{ended:?}");
+        assert!(received.contains("event: end"), "the stream was told: {received}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_root_fails_writes_what_became_of_its_trades_and_fails() {
+        let mut harness = Harness::start("trade = true\nterminal.latency = '300ms'").await;
+        let account = harness.app.accounts.get("demo").unwrap().clone();
+        eventually("the account is ready", async || account.is_ready().then_some(())).await;
+        let buy = r#"{"symbol":"EURUSD","type":"BUY","volume":0.1}"#;
+        harness.send("POST", "orders", buy, buy.len()).await;
+        let journal = Harness::journal(harness.directory.path());
+        let state = || {
+            let journal = rusqlite::Connection::open(&journal).ok()?;
+            journal.query_row("SELECT state FROM trades", [], |row| row.get::<_, String>(0)).ok()
+        };
+        eventually("the intent is on disk", async || state()).await;
+        harness.kill(None);
+        let (ended, received, _directory) = harness.end().await;
+        assert!(matches!(ended, Err(Error::RootFailed)), "{ended:?}");
+        assert!(received.contains("trade_id"), "the client has its answer: {received}");
+        assert_ne!(state().unwrap(), "sending");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_root_that_fails_while_the_gateway_stops_is_a_failure() {
+        let mut harness = Harness::start("trade = false").await;
+        // A request whose body never comes holds the end up.
+        harness.send("POST", "orders/check", "{", 2).await;
+        tokio::task::yield_now().await;
+        harness.signals.send("SIGTERM").unwrap();
+        harness.stop.cancelled().await;
+        harness.kill(None);
+        let (ended, ..) = harness.end().await;
+        assert!(matches!(ended, Err(Error::RootFailed)), "{ended:?}");
+    }
 
     #[test]
     fn every_child_of_a_closed_set_of_labels_is_there_from_the_start() {

@@ -50,6 +50,7 @@ pub mod pool;
 pub mod root;
 pub mod sampler;
 pub mod settings;
+mod signals;
 pub mod streams;
 pub mod telemetry;
 pub mod terminal;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use crate::actor::{
-    Address, Children, Depths, Ended, Envelope, Ping, RestartPolicy, Role, Verdict,
+    Address, Children, Depths, Ended, Envelope, Ping, RestartPolicy, RestartVerdict, Role,
 };
 use crate::metrics::{Catalog, Collector, Event, Metrics, collector};
 use crate::pool::{self, Pool, supervisor};
@@ -34,7 +34,7 @@ const RESTARTS: RestartPolicy = RestartPolicy {
 
 /// What the root supervises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Child {
+pub enum RootChild {
     /// The metrics actor.
     Metrics,
     /// The sampler.
@@ -47,18 +47,23 @@ pub enum Child {
     Streams,
 }
 
-impl Child {
+impl RootChild {
     /// Every child, in the order of their start.
-    const ALL: [Child; 5] =
-        [Child::Metrics, Child::Sampler, Child::Pool, Child::Trading, Child::Streams];
+    const ALL: [RootChild; 5] = [
+        RootChild::Metrics,
+        RootChild::Sampler,
+        RootChild::Pool,
+        RootChild::Trading,
+        RootChild::Streams,
+    ];
 
     fn role(self) -> Role {
         match self {
-            Child::Metrics => Role::Metrics,
-            Child::Sampler => Role::Sampler,
-            Child::Pool => Role::Pool,
-            Child::Trading => Role::Trading,
-            Child::Streams => Role::Streams,
+            RootChild::Metrics => Role::Metrics,
+            RootChild::Sampler => Role::Sampler,
+            RootChild::Pool => Role::Pool,
+            RootChild::Trading => Role::Trading,
+            RootChild::Streams => Role::Streams,
         }
     }
 }
@@ -68,10 +73,10 @@ pub enum Msg {
     /// Answers that it lives.
     Ping(Ping),
     /// Time to start a child again.
-    Start(Child),
+    Start(RootChild),
     /// Kill a child, or, without one, fail.
     #[cfg(test)]
-    Kill(Option<Child>),
+    Kill(Option<RootChild>),
 }
 
 impl From<Ping> for Msg {
@@ -130,6 +135,12 @@ impl Gateway {
         });
         join_all(silent).await.into_iter().flatten().collect()
     }
+
+    /// Kills a child, or, without one, makes the root fail.
+    #[cfg(test)]
+    pub fn kill(&self, child: Option<RootChild>) {
+        assert!(self.address.send(Msg::Kill(child)).is_ok());
+    }
 }
 
 /// The root of all actors.
@@ -151,15 +162,14 @@ pub struct Args {
     pub disks: Vec<PathBuf>,
     /// Set once the machine was measured.
     pub sampled: watch::Sender<bool>,
-    /// Told which actor was given up, after which the process has to end.
-    pub given_up: oneshot::Sender<Role>,
+    /// Told which actor was given up, after which the process has to end. Closed when the root ends.
+    pub given_up: mpsc::UnboundedSender<Role>,
 }
 
 /// What the actor knows.
 pub struct State {
     args: Args,
-    children: Children<Child>,
-    given_up: Option<oneshot::Sender<Role>>,
+    children: Children<RootChild>,
 }
 
 impl Actor for Root {
@@ -170,13 +180,12 @@ impl Actor for Root {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        mut args: Args,
+        args: Args,
     ) -> Result<State, ActorProcessingErr> {
         args.gateway.address.started(myself.clone());
-        let given_up = std::mem::replace(&mut args.given_up, oneshot::channel().0);
         let children = Children::new(RESTARTS);
-        let mut state = State { args, children, given_up: Some(given_up) };
-        for child in Child::ALL {
+        let mut state = State { args, children };
+        for child in RootChild::ALL {
             // Here a failure ends the process, as it should: the gateway has not started.
             state.spawn(child, &myself).await.map_err(|ended| ended.reason)?;
         }
@@ -231,17 +240,17 @@ impl Actor for Root {
 impl State {
     async fn spawn(
         &mut self,
-        child: Child,
+        child: RootChild,
         myself: &ActorRef<Envelope<Msg>>,
-    ) -> Result<(), Ended<Child>> {
+    ) -> Result<(), Ended<RootChild>> {
         let (args, gateway, myself) = (&self.args, &self.args.gateway, myself.get_cell());
         let (metrics, depths) = (gateway.metrics.clone(), args.depths.clone());
         match child {
-            Child::Metrics => {
+            RootChild::Metrics => {
                 let args = collector::Args::new(args.catalog.clone(), depths, metrics);
                 self.children.spawn(child, Collector, args, myself).await
             }
-            Child::Sampler => {
+            RootChild::Sampler => {
                 let args = sampler::Args {
                     interval: args.sampler_interval,
                     disks: args.disks.clone(),
@@ -251,41 +260,39 @@ impl State {
                 };
                 self.children.spawn(child, Sampler, args, myself).await
             }
-            Child::Pool => {
+            RootChild::Pool => {
                 let args = supervisor::Args {
                     options: args.pool_options.clone(),
                     metrics,
                     pool: gateway.pool.clone(),
                 };
-                self.children.spawn(child, supervisor::Supervisor, args, myself).await
+                self.children.spawn(child, supervisor::PoolActor, args, myself).await
             }
-            Child::Trading => {
+            RootChild::Trading => {
                 let args = gateway.trading.actor_args();
                 self.children.spawn(child, TradingActor, args, myself).await
             }
-            Child::Streams => {
+            RootChild::Streams => {
                 let args = gateway.streams.supervisor();
-                self.children.spawn(child, streams::Supervisor, args, myself).await
+                self.children.spawn(child, streams::StreamsActor, args, myself).await
             }
         }
     }
 
-    fn restart_or_give_up(&mut self, ended: Ended<Child>) {
-        let Ended { key: child, reason, verdict } = ended;
-        let role = child.role();
+    fn restart_or_give_up(&mut self, ended: Ended<RootChild>) {
+        let (child, role) = (ended.key, ended.key.role());
         let gateway = &self.args.gateway;
-        match verdict {
-            Verdict::Retry(delay) => {
-                error!(actor = role.name(), reason, retry_in = ?delay, "actor restarting");
-                gateway.address.send_after(delay, Msg::Start(child));
+        match ended.verdict {
+            RestartVerdict::Retry(_) => {
+                ended.retry(role, None, &gateway.address, Msg::Start(child));
             }
-            Verdict::Spent => {
-                error!(actor = role.name(), reason, "actor given up");
-                if child == Child::Sampler {
+            RestartVerdict::Spent => {
+                error!(actor = role.name(), reason = ended.reason, "actor given up");
+                if child == RootChild::Sampler {
                     gateway.sampler_given_up.store(true, Ordering::Relaxed);
                     gateway.metrics.record(Event::SamplerGone);
-                } else if let Some(given_up) = self.given_up.take() {
-                    let _ = given_up.send(role);
+                } else {
+                    let _ = self.args.given_up.send(role);
                 }
             }
         }
@@ -308,7 +315,7 @@ mod tests {
     struct Harness {
         gateway: Gateway,
         catalog: Arc<Catalog>,
-        given_up: oneshot::Receiver<Role>,
+        given_up: mpsc::UnboundedReceiver<Role>,
     }
 
     impl Harness {
@@ -347,7 +354,7 @@ mod tests {
             let streams = Streams::new(&accounts, options, None, metrics.clone(), &depths, stop);
             let pool = Pool::new(accounts, &depths);
             let gateway = Gateway::new(&depths, metrics, pool, trading, Arc::new(streams));
-            let (sender, given_up) = oneshot::channel();
+            let (sender, given_up) = mpsc::unbounded_channel();
             let args = Args {
                 gateway: gateway.clone(),
                 catalog: catalog.clone(),
@@ -368,17 +375,13 @@ mod tests {
             Harness { gateway, catalog, given_up }
         }
 
-        fn kill(&self, child: Option<Child>) {
-            assert!(self.gateway.address.send(Msg::Kill(child)).is_ok());
-        }
-
-        fn restarts(&self, child: Child) -> u64 {
+        fn restarts(&self, child: RootChild) -> u64 {
             let restarts = &self.catalog.gateway_actor_restarts_total;
             restarts.with_label_values(&[child.role().name()]).get()
         }
 
         /// Waits until a child has been restarted so often, which the metrics count.
-        async fn restarted(&self, child: Child, times: u64) {
+        async fn restarted(&self, child: RootChild, times: u64) {
             eventually(|| self.restarts(child) == times).await;
         }
     }
@@ -394,38 +397,55 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_child_that_ends_is_restarted_and_answers_again() {
         let harness = Harness::start().await;
-        for child in Child::ALL {
+        for child in RootChild::ALL {
             assert!(harness.gateway.silent(SOON).await.is_empty());
-            harness.kill(Some(child));
+            harness.gateway.kill(Some(child));
             harness.restarted(child, 1).await;
         }
         assert!(harness.gateway.silent(SOON).await.is_empty());
-        assert_eq!(Child::ALL.map(|child| harness.restarts(child)), [1; Child::ALL.len()]);
+        assert_eq!(RootChild::ALL.map(|child| harness.restarts(child)), [1; RootChild::ALL.len()]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_child_that_ends_more_than_five_times_within_a_minute_is_given_up() {
-        for child in [Child::Metrics, Child::Pool, Child::Trading, Child::Streams] {
+        for child in [RootChild::Metrics, RootChild::Pool, RootChild::Trading, RootChild::Streams] {
             let mut harness = Harness::start().await;
             for restart in 1..=5 {
-                harness.kill(Some(child));
+                harness.gateway.kill(Some(child));
                 harness.restarted(child, restart).await;
                 assert!(harness.given_up.try_recv().is_err());
             }
-            harness.kill(Some(child));
-            assert_eq!((&mut harness.given_up).await, Ok(child.role()));
+            harness.gateway.kill(Some(child));
+            assert_eq!(harness.given_up.recv().await, Some(child.role()));
             assert_eq!(harness.gateway.silent(SOON).await, [child.role()]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sampler_that_fails_comes_back_and_measures_again() {
+        let harness = Harness::start().await;
+        let none: &[&str] = &[];
+        let samples = harness.catalog.gateway_sampler_duration_seconds.with_label_values(none);
+        let count = || samples.get_sample_count();
+        eventually(|| count() > 0).await;
+        assert!(harness.gateway.sampler.send(sampler::Msg::Fail).is_ok());
+        harness.restarted(RootChild::Sampler, 1).await;
+        let before = count();
+        harness.catalog.process_resident_memory_bytes.with_label_values(none).set(0);
+        eventually(|| count() > before).await;
+        let memory = harness.catalog.process_resident_memory_bytes.with_label_values(none);
+        assert!(memory.get() > 0, "it is measured anew");
+        assert!(harness.gateway.silent(SOON).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_gateway_goes_on_without_its_sampler() {
         let mut harness = Harness::start().await;
         for restart in 1..=5 {
-            harness.kill(Some(Child::Sampler));
-            harness.restarted(Child::Sampler, restart).await;
+            harness.gateway.kill(Some(RootChild::Sampler));
+            harness.restarted(RootChild::Sampler, restart).await;
         }
-        harness.kill(Some(Child::Sampler));
+        harness.gateway.kill(Some(RootChild::Sampler));
         eventually(|| harness.gateway.sampler_given_up.load(Ordering::Relaxed)).await;
         assert!(harness.gateway.silent(SOON).await.is_empty());
         assert!(harness.given_up.try_recv().is_err());
@@ -433,10 +453,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_root_that_fails_ends_the_process() {
-        let harness = Harness::start().await;
-        harness.kill(None);
+        let mut harness = Harness::start().await;
+        harness.gateway.kill(None);
         // Which `app` waits for.
-        assert!(harness.given_up.await.is_err());
+        assert_eq!(harness.given_up.recv().await, None);
         let roles =
             [Role::Gateway, Role::Metrics, Role::Sampler, Role::Pool, Role::Trading, Role::Streams];
         assert_eq!(harness.gateway.silent(SOON).await, roles);

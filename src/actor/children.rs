@@ -5,8 +5,10 @@ use std::hash::Hash;
 
 use ractor::{Actor, ActorCell, ActorId, SupervisionEvent};
 use tokio::time::Instant;
+use tracing::error;
 
-use super::restarts::{RestartBudget, RestartPolicy, Verdict};
+use super::address::{Address, Role};
+use super::restarts::{RestartBudget, RestartPolicy, RestartVerdict};
 
 /// The children of a supervising actor, each known by a key. A child that ends is removed; its
 /// failures are remembered.
@@ -33,7 +35,23 @@ pub struct Ended<K> {
     /// Why, for the log.
     pub reason: String,
     /// Whether to start it again.
-    pub verdict: Verdict,
+    pub verdict: RestartVerdict,
+}
+
+impl<K> Ended<K> {
+    /// Logs that the child will start again, and sends its supervisor `start` when it is time. A
+    /// successor of the supervisor, which starts its children by itself, does not get it.
+    pub fn retry<M: Send + 'static>(
+        &self,
+        role: Role,
+        account: Option<&str>,
+        supervisor: &Address<M>,
+        start: M,
+    ) {
+        let (actor, reason, delay) = (role.name(), &self.reason, self.verdict.delay());
+        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
+        supervisor.pinned().send_after(delay, start);
+    }
 }
 
 impl<K: Clone + Eq + Hash> Children<K> {
@@ -222,13 +240,13 @@ mod tests {
         harness.child().send_message(()).unwrap();
         let ended = harness.next_end().await;
         assert_eq!((ended.key, ended.reason.as_str()), ("child", "injected"));
-        assert!(matches!(ended.verdict, Verdict::Retry(_)), "{ended:?}");
+        assert!(matches!(ended.verdict, RestartVerdict::Retry(_)), "{ended:?}");
         assert!(!harness.children.is_running(&"child"));
         harness.spawn(true).await.unwrap();
         harness.child().stop(None);
         let ended = harness.next_end().await;
         assert_eq!(ended.reason, "it was stopped");
-        assert!(matches!(ended.verdict, Verdict::Retry(_)), "{ended:?}");
+        assert!(matches!(ended.verdict, RestartVerdict::Retry(_)), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,18 +254,18 @@ mod tests {
         let mut harness = Harness::new().await;
         for _ in 0..2 {
             let ended = harness.spawn(false).await.unwrap_err();
-            assert!(matches!(ended.verdict, Verdict::Retry(_)), "{ended:?}");
+            assert!(matches!(ended.verdict, RestartVerdict::Retry(_)), "{ended:?}");
         }
-        assert_eq!(harness.spawn(false).await.unwrap_err().verdict, Verdict::Spent);
+        assert_eq!(harness.spawn(false).await.unwrap_err().verdict, RestartVerdict::Spent);
         // Waiting alone does not help.
         tokio::time::advance(WINDOW * 2).await;
-        assert_eq!(harness.spawn(false).await.unwrap_err().verdict, Verdict::Spent);
+        assert_eq!(harness.spawn(false).await.unwrap_err().verdict, RestartVerdict::Spent);
         // Working for a whole window does.
         harness.spawn(true).await.unwrap();
         tokio::time::advance(WINDOW).await;
         harness.child().send_message(()).unwrap();
         let ended = harness.next_end().await;
-        assert!(matches!(ended.verdict, Verdict::Retry(_)), "{ended:?}");
+        assert!(matches!(ended.verdict, RestartVerdict::Retry(_)), "{ended:?}");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use std::any::Any;
 
 pub use self::address::{Address, Depths, Envelope, Ping, Role};
 pub use self::children::{Children, Ended};
-pub use self::restarts::{RestartBudget, RestartPolicy, Verdict};
+pub use self::restarts::{RestartBudget, RestartPolicy, RestartVerdict};
 
 /// The text of a panic that was caught, for the log.
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {

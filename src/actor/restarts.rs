@@ -30,11 +30,21 @@ impl RestartPolicy {
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartVerdict {
     /// Start the child again after this time.
     Retry(Duration),
     /// The child failed too often. It stays so until [`RestartBudget::refill`].
     Spent,
+}
+
+impl RestartVerdict {
+    /// The time after which a child that is never given up starts again.
+    pub fn delay(self) -> Duration {
+        match self {
+            RestartVerdict::Retry(delay) => delay,
+            RestartVerdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
+        }
+    }
 }
 
 /// The failures of one child.
@@ -54,7 +64,7 @@ impl RestartBudget {
 
     /// Notes a failure. `chance` (0 to 1) chooses from the upper half of the delay, so that
     /// children that failed together do not start together.
-    pub fn fail(&mut self, now: Instant, chance: f64) -> Verdict {
+    pub fn fail(&mut self, now: Instant, chance: f64) -> RestartVerdict {
         let RestartPolicy { backoff, backoff_max, budget, window } = self.policy;
         while self.failures.front().is_some_and(|at| now.duration_since(*at) >= window) {
             self.failures.pop_front();
@@ -64,11 +74,11 @@ impl RestartBudget {
         if self.spent || count > budget {
             self.spent = true;
             self.failures.clear();
-            return Verdict::Spent;
+            return RestartVerdict::Spent;
         }
         let doublings = (count - 1).min(31);
         let delay = backoff.saturating_mul(1 << doublings).min(backoff_max);
-        Verdict::Retry(delay.mul_f64(0.5 + chance / 2.0))
+        RestartVerdict::Retry(delay.mul_f64(0.5 + chance / 2.0))
     }
 
     /// Notes that the child works: a spent budget is whole again. Failures within the window still
@@ -96,13 +106,13 @@ mod tests {
     fn delays_double_until_the_budget_is_spent_and_stays_so_until_it_is_refilled() {
         let mut budget = RestartBudget::new(policy());
         let now = Instant::now();
-        let retry = |milliseconds| Verdict::Retry(Duration::from_millis(milliseconds));
+        let retry = |milliseconds| RestartVerdict::Retry(Duration::from_millis(milliseconds));
         assert_eq!(budget.fail(now, 1.0), retry(500));
         assert_eq!(budget.fail(now, 1.0), retry(1_000));
         assert_eq!(budget.fail(now, 0.0), retry(1_000));
-        assert_eq!(budget.fail(now, 1.0), Verdict::Spent);
+        assert_eq!(budget.fail(now, 1.0), RestartVerdict::Spent);
         let later = now + Duration::from_secs(3_600);
-        assert_eq!(budget.fail(later, 1.0), Verdict::Spent);
+        assert_eq!(budget.fail(later, 1.0), RestartVerdict::Spent);
         budget.refill();
         assert_eq!(budget.fail(later, 1.0), retry(500));
     }
@@ -113,10 +123,10 @@ mod tests {
         let began = Instant::now();
         for failure in 0..20 {
             let now = began + Duration::from_secs(100) * failure;
-            assert!(matches!(budget.fail(now, 1.0), Verdict::Retry(_)), "{failure}");
+            assert!(matches!(budget.fail(now, 1.0), RestartVerdict::Retry(_)), "{failure}");
         }
         let now = began + Duration::from_secs(1_900);
-        assert_eq!(budget.fail(now, 1.0), Verdict::Spent);
+        assert_eq!(budget.fail(now, 1.0), RestartVerdict::Spent);
     }
 
     proptest! {
@@ -125,7 +135,7 @@ mod tests {
             let mut budget = RestartBudget::new(RestartPolicy { budget: u32::MAX, ..policy() });
             let now = Instant::now();
             for _ in 0..failures {
-                let Verdict::Retry(delay) = budget.fail(now, chance) else {
+                let RestartVerdict::Retry(delay) = budget.fail(now, chance) else {
                     panic!("the budget is unlimited");
                 };
                 prop_assert!((0.25..=30.0).contains(&delay.as_secs_f64()));
@@ -140,7 +150,7 @@ mod tests {
             let mut restarts: Vec<Instant> = vec![];
             for gap in gaps {
                 now += Duration::from_secs(gap);
-                if let Verdict::Retry(_) = budget.fail(now, 0.5) {
+                if let RestartVerdict::Retry(_) = budget.fail(now, 0.5) {
                     restarts.push(now);
                 }
             }

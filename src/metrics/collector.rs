@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter};
@@ -16,10 +15,6 @@ use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Ping, Role};
 use crate::mt5::Method;
 
-/// Numbers renderings across restarts of the actor, so that a report about one which an earlier
-/// actor began is recognised.
-static RENDERINGS: AtomicU64 = AtomicU64::new(0);
-
 /// Renders a catalog as Prometheus text 0.0.4. A test may fail instead.
 pub type Render = Arc<dyn Fn(&Catalog) -> Bytes + Send + Sync>;
 
@@ -29,8 +24,8 @@ pub enum Msg {
     Event(Event),
     /// Render a snapshot that begins after this message.
     Render(oneshot::Sender<Rendered>),
-    /// The rendering with this number is over.
-    Rendered(u64, Rendered),
+    /// The rendering that was under way is over.
+    Rendered(Rendered),
     /// Tell where everything stands that belongs to these accounts.
     Overview(BTreeSet<String>, oneshot::Sender<Overview>),
     /// Time for the next point of the history.
@@ -124,6 +119,8 @@ impl Args {
 /// What the actor knows.
 pub struct State {
     args: Args,
+    /// Of this actor alone: timers and renderings of one that failed must not reach its successor.
+    address: Address<Msg>,
     /// By account and method, then by outcome.
     calls: Vec<Vec<(&'static str, IntCounter)>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
@@ -131,8 +128,8 @@ pub struct State {
     served: Vec<oneshot::Sender<Rendered>>,
     /// Came after it began, and take the next one.
     waiting: Vec<oneshot::Sender<Rendered>>,
-    /// The number of the rendering that is under way.
-    rendering: Option<u64>,
+    /// Whether a rendering is under way. It ends with exactly one report.
+    is_rendering: bool,
     /// `None`: there was no thread for it, which is tried again for the next scrape.
     renderer: Option<Renderer>,
     history: History,
@@ -149,16 +146,18 @@ impl Actor for Collector {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         args.metrics.address.assign(myself);
-        let _ = args.metrics.address.send(Msg::Tick);
+        let address = args.metrics.address.pinned();
+        let _ = address.send(Msg::Tick);
         info!(actor = Role::Metrics.name(), "actor started");
         Ok(State {
             renderer: start_renderer(&args),
             args,
+            address,
             calls: vec![],
             methods: vec![None; Method::ALL.len()],
             served: vec![],
             waiting: vec![],
-            rendering: None,
+            is_rendering: false,
             history: History::default(),
         })
     }
@@ -175,14 +174,13 @@ impl Actor for Collector {
                 state.waiting.push(reply);
                 state.render();
             }
-            Msg::Rendered(number, rendered) => state.rendered(number, &rendered),
+            Msg::Rendered(rendered) => state.rendered(&rendered),
             Msg::Overview(accounts, reply) => {
                 let _ = reply.send(Overview::read(&state.args.catalog, &state.history, &accounts));
             }
             Msg::Tick => {
                 state.history.tick(&state.args.catalog);
-                // A successor of this actor ticks by itself.
-                state.args.metrics.address.pinned().send_after(history::INTERVAL, Msg::Tick);
+                state.address.send_after(history::INTERVAL, Msg::Tick);
             }
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]
@@ -307,7 +305,7 @@ impl State {
     fn render(&mut self) {
         // Behind a rendering that hangs, scrapers come and give up.
         self.waiting.retain(|reply| !reply.is_closed());
-        if self.rendering.is_some() || self.waiting.is_empty() {
+        if self.is_rendering || self.waiting.is_empty() {
             return;
         }
         if self.renderer.is_none() {
@@ -317,8 +315,7 @@ impl State {
         let Some(renderer) = &self.renderer else {
             return answer(waiting, &Err(RenderError::ThreadEnded));
         };
-        let number = RENDERINGS.fetch_add(1, Ordering::Relaxed);
-        self.rendering = Some(number);
+        self.is_rendering = true;
         self.served = waiting;
         let catalog = &self.args.catalog;
         for role in Role::ALL {
@@ -327,20 +324,17 @@ impl State {
                 .with_label_values(&[role.name()])
                 .set(self.args.depths.get(*role));
         }
-        let address = self.args.metrics.address.clone();
+        let address = self.address.clone();
         renderer.render(move |rendered| {
             // Without an actor nobody waits any more.
-            let _ = address.send(Msg::Rendered(number, rendered));
+            let _ = address.send(Msg::Rendered(rendered));
         });
     }
 
     /// Answers those who wait for a rendering, replaces the thread if it ended, and begins the next
     /// rendering if somebody waits for it.
-    fn rendered(&mut self, number: u64, rendered: &Rendered) {
-        if self.rendering != Some(number) {
-            return;
-        }
-        self.rendering = None;
+    fn rendered(&mut self, rendered: &Rendered) {
+        self.is_rendering = false;
         if matches!(rendered, Err(RenderError::ThreadEnded)) {
             error!("metrics rendering thread ended, starting another");
             self.renderer = start_renderer(&self.args);
@@ -366,6 +360,8 @@ fn answer(replies: Vec<oneshot::Sender<Rendered>>, rendered: &Rendered) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use parking_lot::Mutex;
     use tokio::task::JoinHandle;
 
@@ -433,19 +429,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_report_of_another_rendering_is_passed_over() {
-        let (go, wait) = std::sync::mpsc::channel();
-        let wait = Mutex::new(wait);
-        let metrics = start(move |_| {
-            wait.lock().recv().unwrap();
-            Bytes::from_static(b"up 1\n")
+    async fn what_the_thread_of_an_actor_that_failed_rendered_does_not_reach_its_successor() {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (thread, mut thread_ended) = oneshot::channel::<()>();
+        let (wait, thread) = (Mutex::new(wait), Mutex::new(thread));
+        let (metrics, mut args, ended) = spawn(move |_| {
+            let _ends_with_the_thread = &thread;
+            let _ = wait.lock().recv();
+            Bytes::from_static(b"stale 1\n")
         })
         .await;
+        let fail = async { assert!(metrics.address.send(Msg::Fail).is_ok()) };
+        let (_, ()) = tokio::join!(metrics.render(), fail);
+        ended.await.unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        args.render = Arc::new(move |_: &Catalog| {
+            let _ = wait.lock().recv();
+            Bytes::from_static(b"up 1\n")
+        });
+        Actor::spawn(None, Collector, args).await.unwrap();
         let stale = async {
-            let stale = Msg::Rendered(u64::MAX, Ok(Bytes::from_static(b"stale 1\n")));
-            assert!(metrics.address.send(stale).is_ok());
+            drop(go);
+            // It has reported by then.
+            assert!((&mut thread_ended).await.is_err());
             assert!(metrics.ping().await);
-            go.send(()).unwrap();
+            drop(go_on);
         };
         let (rendered, ()) = tokio::join!(metrics.render(), stale);
         assert_eq!(rendered.unwrap(), "up 1\n");

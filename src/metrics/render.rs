@@ -104,23 +104,29 @@ fn give_way() {}
 /// Every family as Prometheus text 0.0.4.
 pub fn render(catalog: &Catalog) -> Bytes {
     let begun = Instant::now();
-    let mut text = Vec::with_capacity(64 << 10);
-    let mut families = 0;
-    for family in catalog.gather() {
-        families += 1;
-        if let Err(fault) = write_family(family, &mut text) {
-            error!(%fault, "metrics cannot be rendered");
-        }
-    }
-    // A line each, and two of comments for each family.
-    let lines = text.iter().filter(|byte| **byte == b'\n').count();
-    let series = lines - COMMENTS * families;
+    let (text, series) = write(catalog.gather());
     let none: &[&str] = &[];
     let gauge = catalog.gateway_metrics_series.with_label_values(none);
     gauge.set(i64::try_from(series).unwrap_or(i64::MAX));
     let durations = catalog.gateway_scrape_duration_seconds.with_label_values(none);
     durations.observe(begun.elapsed().as_secs_f64());
     text.into()
+}
+
+/// Writes families, and counts their series. One that cannot be written is left out.
+fn write(families: impl Iterator<Item = MetricFamily>) -> (Vec<u8>, usize) {
+    let mut text = Vec::with_capacity(64 << 10);
+    for family in families {
+        let start = text.len();
+        if let Err(fault) = write_family(family, &mut text) {
+            error!(%fault, "metrics cannot be rendered");
+            text.truncate(start);
+        }
+    }
+    // A line each, beside comments.
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let series = lines.filter(|line| line[0] != b'#').count();
+    (text, series)
 }
 
 /// Writes a family in pieces, and yields the processor between them.
@@ -143,8 +149,23 @@ fn write_family(mut family: MetricFamily, text: &mut Vec<u8>) -> prometheus::Res
 
 #[cfg(test)]
 mod tests {
+    use prometheus::core::Collector;
+    use prometheus::proto::Metric;
+
     use super::*;
     use crate::metrics::{LabelSets, Options, StatusLabels};
+
+    #[test]
+    fn a_family_that_cannot_be_written_is_left_out_and_the_others_are_counted() {
+        let mut broken = MetricFamily::default();
+        broken.set_metric(vec![Metric::default(), Metric::default()]);
+        let empty = MetricFamily::default();
+        let gauge = prometheus::IntGauge::new("up", "It is.").unwrap();
+        let families = [broken, empty].into_iter().chain(gauge.collect());
+        let (text, series) = write(families);
+        assert_eq!(String::from_utf8(text).unwrap(), "# HELP up It is.\n# TYPE up gauge\nup 0\n");
+        assert_eq!(series, 1);
+    }
 
     #[test]
     fn pieces_read_as_if_written_at_once() {

@@ -18,7 +18,7 @@ use super::Options;
 use super::accounts::{Account, Accounts};
 use super::labels::SessionState;
 use super::session::{self, Session, Settled, StopToken};
-use crate::actor::{Address, Children, Depths, Ended, Envelope, Ping, Role, Verdict};
+use crate::actor::{Address, Children, Depths, Ended, Envelope, Ping, RestartVerdict, Role};
 use crate::metrics::{AccountId, Event, Metrics};
 
 /// What the pool is told.
@@ -93,7 +93,7 @@ impl Pool {
 }
 
 /// Supervises the sessions.
-pub struct Supervisor;
+pub struct PoolActor;
 
 /// What the actor needs.
 pub struct Args {
@@ -119,7 +119,7 @@ pub struct State {
     stopping: bool,
 }
 
-impl Actor for Supervisor {
+impl Actor for PoolActor {
     type Msg = Envelope<Msg>;
     type State = State;
     type Arguments = Args;
@@ -256,8 +256,8 @@ impl State {
             return;
         };
         let (to, delay, message) = match verdict {
-            Verdict::Retry(delay) => (SessionState::BackingOff, delay, "actor restarting"),
-            Verdict::Spent => {
+            RestartVerdict::Retry(delay) => (SessionState::BackingOff, delay, "actor restarting"),
+            RestartVerdict::Spent => {
                 let delay = self.args.options.quarantine_retry;
                 (SessionState::Quarantined, delay, "actor quarantined")
             }
@@ -440,7 +440,7 @@ mod tests {
                 metrics: self.metrics.clone(),
                 pool: self.pool.clone(),
             };
-            Actor::spawn(None, Supervisor, args).await.unwrap()
+            Actor::spawn(None, PoolActor, args).await.unwrap()
         }
 
         fn account(&self) -> &Arc<Account> {

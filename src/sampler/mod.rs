@@ -44,6 +44,9 @@ pub enum Msg {
     TimeUp(u64),
     /// Answers that it lives.
     Ping(Ping),
+    /// Fails.
+    #[cfg(test)]
+    Fail,
 }
 
 impl From<Ping> for Msg {
@@ -150,6 +153,8 @@ impl Actor for Sampler {
                 }
             }
             Msg::Ping(ping) => ping.answer(),
+            #[cfg(test)]
+            Msg::Fail => return Err("injected".into()),
         }
         Ok(())
     }

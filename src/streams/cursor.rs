@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::ring::{Read, Ring};
+use super::ring::{Ring, RingRead};
 use super::topic::{Event, Topic};
 
 /// What a subscriber is given.
@@ -61,16 +61,16 @@ impl Cursor {
             return Some(Item::Event(event));
         }
         match ring.read(self.position, |topic| self.topics.contains(topic)) {
-            Read::Event(event) => {
+            RingRead::Event(event) => {
                 self.position = event.sequence + 1;
                 Some(Item::Event(event))
             }
-            Read::Missed { up_to } => {
+            RingRead::Missed { up_to } => {
                 let from = std::mem::replace(&mut self.position, up_to + 1);
                 self.states = ring.latest_states(&self.topics, from..=up_to).into_iter();
                 Some(Item::Gap { from: Some(from), to: up_to })
             }
-            Read::Nothing { next } => {
+            RingRead::Nothing { next } => {
                 self.position = next;
                 None
             }

@@ -89,6 +89,12 @@ impl Feed {
         self.newest.subscribe()
     }
 
+    /// How many topics are remembered.
+    #[cfg(test)]
+    pub fn remembered(&self) -> usize {
+        self.ring.read().topics()
+    }
+
     /// Whether a topic has subscribers.
     pub fn is_subscribed(&self, topic: &Topic) -> bool {
         self.audience.lock().topics.contains_key(topic)

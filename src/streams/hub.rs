@@ -15,13 +15,14 @@ use tracing::error;
 
 use super::cursor::Cursor;
 use super::feed::Feed;
-use super::poller::{Ask, OpenBook, Poll, Polled, Round, Schedule, Scope, TickCursor};
+use super::poller::{Ask, OpenBook, Poll, PollSchedule, Polled, Round, Scope, TickCursor};
 use super::subscriber::{Admission, Subscriber};
 use super::topic::{Content, EventKind, Topic};
-use crate::actor::{Address, Envelope, RestartBudget, RestartPolicy, Verdict, panic_message};
+use crate::actor::{Address, Envelope, RestartBudget, RestartPolicy, panic_message};
 use crate::pool::Account;
 
-/// How long it is remembered how far ticks were read, for subscribers that come back.
+/// How long a topic without subscribers is remembered, for those that come back: how far its ticks
+/// were read, and how it stands.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Admits subscribers to the events of one account.
@@ -41,6 +42,8 @@ pub enum Msg {
     RoundOver(EventKind, Result<(), String>),
     /// The pause after a round that panicked is over.
     PauseOver(EventKind),
+    /// Time to forget topics that were left long ago.
+    Forget,
     /// Fails.
     #[cfg(test)]
     Fail,
@@ -82,31 +85,41 @@ pub struct State {
     args: Args,
     /// Of this hub alone: timers and rounds of one that failed must not reach its successor.
     address: Address<Msg>,
-    topics: BTreeMap<Topic, TopicState>,
+    topics: BTreeMap<Topic, TopicProgress>,
+    /// [`Msg::Forget`] is on its way.
+    is_forgetting: bool,
     pollers: [Poller; EventKind::COUNT],
 }
 
 #[derive(Default)]
-struct TopicState {
+struct TopicProgress {
     /// It was not polled since it was subscribed to.
     is_new: bool,
     /// How far its ticks were read. `None`: its stream begins with the last tick.
     ticks: Option<TickCursor>,
     /// Where its book is open.
     book: Option<OpenBook>,
-    /// When its last subscriber left.
+    /// When its last subscriber left. `None`: it has subscribers, or the hub was not told yet that
+    /// the last one left.
     left: Option<Instant>,
+}
+
+impl TopicProgress {
+    /// Whether nobody has come back for it in time.
+    fn is_over(&self, now: Instant) -> bool {
+        self.left.is_some_and(|left| now.duration_since(left) > REMEMBERED)
+    }
 }
 
 /// The polling of one kind.
 struct Poller {
-    schedule: Schedule,
-    round: Option<UnderWay>,
+    schedule: PollSchedule,
+    round: Option<RoundUnderWay>,
     panics: RestartBudget,
 }
 
 /// A round under way, which ends with the hub.
-struct UnderWay {
+struct RoundUnderWay {
     began: Instant,
     polls: bool,
     _task: AbortOnDropHandle<()>,
@@ -127,6 +140,7 @@ impl Actor for Hub {
             address: args.address.pinned(),
             args,
             topics: BTreeMap::new(),
+            is_forgetting: false,
             pollers: std::array::from_fn(|_| Poller::new()),
         };
         if state.args.feed.begin_hub() {
@@ -154,6 +168,7 @@ impl Actor for Hub {
                 state.pollers[kind as usize].schedule.round_over();
                 state.poll(kind);
             }
+            Msg::Forget => state.forget(),
             #[cfg(test)]
             Msg::Fail => return Err("injected".into()),
         }
@@ -180,20 +195,19 @@ impl State {
         for kind in EventKind::ALL {
             let subscribed: BTreeSet<Topic> = feed.subscribed(*kind).into_iter().collect();
             feed.write(|ring| {
-                let known: Vec<Topic> =
-                    ring.topics().filter(|topic| topic.kind == *kind).cloned().collect();
-                let of_ticks = known.into_iter().filter(|topic| !topic.kind.is_state());
-                // Who comes back for ticks later must find the gap as well.
-                for topic in of_ticks.chain(subscribed.clone()).collect::<BTreeSet<_>>() {
-                    ring.push(&topic, Content::Gap);
-                    ring.forget(&topic);
+                for topic in &subscribed {
+                    ring.push(topic, Content::Gap);
+                    ring.forget(topic);
                 }
             });
             for topic in subscribed {
-                self.topics.insert(topic, TopicState { is_new: true, ..TopicState::default() });
+                self.topics
+                    .insert(topic, TopicProgress { is_new: true, ..TopicProgress::default() });
             }
             self.poll(*kind);
         }
+        // Who comes back for another topic is told a gap by then.
+        feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
@@ -208,15 +222,14 @@ impl State {
             for topic in &topics {
                 let is_known = ring.note(topic);
                 let state = self.topics.entry(topic.clone()).or_default();
+                let is_over = state.is_over(now);
+                state.left = None;
                 if feed.is_subscribed(topic) {
                     states.extend(ring.present(topic).filter(|_| last.is_none()).cloned());
                     continue;
                 }
                 state.is_new = true;
-                if last.is_none() {
-                    state.ticks = None;
-                }
-                if state.left.is_some_and(|left| now.duration_since(left) > REMEMBERED) {
+                if last.is_none() || is_over {
                     state.ticks = None;
                 }
                 // Ticks go on from the present. A subscriber that comes back for those in between,
@@ -254,7 +267,30 @@ impl State {
             {
                 state.left = Some(Instant::now());
                 self.poll(topic.kind);
+                self.forget_later();
             }
+        }
+    }
+
+    fn forget_later(&mut self) {
+        if !std::mem::replace(&mut self.is_forgetting, true) {
+            self.address.send_after(REMEMBERED, Msg::Forget);
+        }
+    }
+
+    /// Forgets topics that were left long ago, so that memory does not grow with every topic that
+    /// was ever subscribed to.
+    fn forget(&mut self) {
+        let now = Instant::now();
+        self.topics.retain(|topic, state| {
+            // What a round under way reports belongs to the topic, such as a book to be closed.
+            let is_polled = self.pollers[topic.kind as usize].round.is_some();
+            !state.is_over(now) || state.book.is_some() || is_polled
+        });
+        self.args.feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
+        self.is_forgetting = false;
+        if self.topics.values().any(|state| state.left.is_some()) {
+            self.forget_later();
         }
     }
 }
@@ -264,7 +300,7 @@ impl State {
 impl Poller {
     fn new() -> Poller {
         let panics = RestartBudget::new(RestartPolicy::UNLIMITED);
-        Poller { schedule: Schedule::default(), round: None, panics }
+        Poller { schedule: PollSchedule::default(), round: None, panics }
     }
 }
 
@@ -319,7 +355,7 @@ impl State {
             let _ = address.send(Msg::RoundOver(kind, result));
         });
         let _task = AbortOnDropHandle::new(task);
-        poller.round = Some(UnderWay { began: Instant::now(), polls, _task });
+        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, _task });
     }
 
     fn polled(&mut self, topic: &Topic, polled: Polled) {
@@ -363,10 +399,7 @@ impl State {
             poller.schedule.round_over();
             return self.poll(kind);
         };
-        let pause = match poller.panics.fail(Instant::now(), 1.0) {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        };
+        let pause = poller.panics.fail(Instant::now(), 1.0).delay();
         error!(
             task = kind.name(),
             account = self.args.account.name,

@@ -26,5 +26,5 @@ mod topic;
 pub use self::cursor::Item;
 pub use self::handle::{Options, Streams};
 pub use self::subscriber::{Admission, Subscriber};
-pub use self::supervisor::Supervisor;
+pub use self::supervisor::StreamsActor;
 pub use self::topic::{Content, Event, EventKind, Topic};

@@ -1,6 +1,6 @@
 //! Asking terminals for what is new: when, for what, and what an answer says.
 //!
-//! The decisions are pure: [`Schedule`] says what to poll, [`TickCursor`] which ticks are new and
+//! The decisions are pure: [`PollSchedule`] says what to poll, [`TickCursor`] which ticks are new and
 //! what to ask next. [`terminals`] carries a round out and reports topic by topic.
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub enum Scope {
 /// When the topics of one kind are polled: every topic once in an interval, a new one at once, one
 /// round after the other.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub struct PollSchedule {
     /// A round is under way, or a panicked one is being waited out.
     busy: bool,
     /// The interval is running.
@@ -45,7 +45,7 @@ pub struct Schedule {
     due: bool,
 }
 
-impl Schedule {
+impl PollSchedule {
     /// Notes that the interval has passed.
     pub fn interval_over(&mut self) {
         (self.timed, self.due) = (false, true);
@@ -60,8 +60,8 @@ impl Schedule {
     /// them is new, or something is left behind of one that nobody subscribes to any more.
     pub fn next(&mut self, any: bool, urgent: bool) -> Option<Scope> {
         let scope = match self {
-            Schedule { busy: true, .. } => return None,
-            Schedule { timed, due, .. } if any && (*due || !*timed) => Scope::All,
+            PollSchedule { busy: true, .. } => return None,
+            PollSchedule { timed, due, .. } if any && (*due || !*timed) => Scope::All,
             _ if urgent => Scope::New,
             _ => return None,
         };
@@ -160,7 +160,7 @@ pub struct Ask {
 }
 
 /// Takes what a round found out.
-pub type Report = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
+pub type TakePolled = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
 
 /// One poll of the topics of a kind.
 pub struct Round {
@@ -173,7 +173,7 @@ pub struct Round {
     /// Topics whose books are to be closed.
     pub release: Vec<Topic>,
     /// Takes what was found out.
-    pub report: Report,
+    pub report: TakePolled,
 }
 
 /// Carries out a round.
@@ -380,7 +380,7 @@ mod tests {
         }
         use Happens::{IntervalOver, Nothing, RoundOver};
         use Scope::{All, New};
-        let mut schedule = Schedule::default();
+        let mut schedule = PollSchedule::default();
         // What happens, whether a topic is subscribed to, whether one is new or left; the round.
         let steps = [
             (Nothing, false, false, None),

@@ -16,12 +16,14 @@ pub struct Ring {
     events: VecDeque<Arc<Event>>,
     /// The number of the newest event; 0 before the first.
     newest: u64,
-    /// Of every topic that was ever subscribed to.
-    topics: BTreeMap<Topic, TopicState>,
+    /// Of every topic that is or was subscribed to, until it is removed.
+    topics: BTreeMap<Topic, PresentState>,
+    /// The newest event when a topic was last removed. `None`: none ever was.
+    removed_at: Option<u64>,
 }
 
 #[derive(Default)]
-struct TopicState {
+struct PresentState {
     /// The last event with data.
     latest: Option<Arc<Event>>,
     /// The event that tells why the topic cannot be read now.
@@ -30,7 +32,7 @@ struct TopicState {
 
 /// What comes next at a position.
 #[derive(Debug)]
-pub enum Read {
+pub enum RingRead {
     /// This event.
     Event(Arc<Event>),
     /// Events up to this number, which the ring no longer has.
@@ -48,7 +50,14 @@ pub enum Read {
 impl Ring {
     /// An empty ring for so many bytes. The newest event stays, however large it is.
     pub fn new(capacity: u64) -> Ring {
-        Ring { capacity, bytes: 0, events: VecDeque::new(), newest: 0, topics: BTreeMap::new() }
+        Ring {
+            capacity,
+            bytes: 0,
+            events: VecDeque::new(),
+            newest: 0,
+            topics: BTreeMap::new(),
+            removed_at: None,
+        }
     }
 
     /// The number of the newest event; 0 before the first.
@@ -78,29 +87,44 @@ impl Ring {
 
     /// What comes next at a position, the number of the event to be read next. Takes time for each
     /// event in between that is not wanted.
-    pub fn read(&self, position: u64, is_wanted: impl Fn(&Topic) -> bool) -> Read {
-        let next = self.newest + 1;
-        let oldest = self.events.front().map_or(next, |event| event.sequence);
+    pub fn read(&self, position: u64, is_wanted: impl Fn(&Topic) -> bool) -> RingRead {
+        let (next, oldest) = (self.newest + 1, self.oldest());
         if position < oldest {
-            return Read::Missed { up_to: oldest - 1 };
+            return RingRead::Missed { up_to: oldest - 1 };
         }
         let skipped = usize::try_from(position - oldest).unwrap_or(usize::MAX);
         let found = self.events.iter().skip(skipped).find(|event| is_wanted(&event.topic));
-        found.map_or(Read::Nothing { next }, |event| Read::Event(event.clone()))
+        found.map_or(RingRead::Nothing { next }, |event| RingRead::Event(event.clone()))
     }
 
-    /// Every topic that was ever subscribed to.
-    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.topics.keys()
+    /// The number of the oldest event, or of the next one if there is none.
+    fn oldest(&self) -> u64 {
+        self.events.front().map_or(self.newest + 1, |event| event.sequence)
     }
 
-    /// Notes a topic. Whether it was known before.
+    /// Notes a topic. Whether somebody may come back for its events: it was known before, or was
+    /// removed so lately that a subscriber which read it finds its position still in the ring.
     pub fn note(&mut self, topic: &Topic) -> bool {
-        let is_known = self.topics.contains_key(topic);
-        if !is_known {
-            self.topics.insert(topic.clone(), TopicState::default());
+        if self.topics.contains_key(topic) {
+            return true;
         }
-        is_known
+        self.topics.insert(topic.clone(), PresentState::default());
+        self.removed_at.is_some_and(|newest| self.oldest() <= newest + 1)
+    }
+
+    /// Removes every topic but these. Its events stay.
+    pub fn keep(&mut self, is_kept: impl Fn(&Topic) -> bool) {
+        let before = self.topics.len();
+        self.topics.retain(|topic, _| is_kept(topic));
+        if self.topics.len() < before {
+            self.removed_at = Some(self.newest);
+        }
+    }
+
+    /// How many topics it knows.
+    #[cfg(test)]
+    pub fn topics(&self) -> usize {
+        self.topics.len()
     }
 
     /// The event that says how a topic stands: why it cannot be read, or the last one with data.
@@ -129,7 +153,7 @@ impl Ring {
 
     /// Forgets how a topic stands, so that it is told anew. Its events stay.
     pub fn forget(&mut self, topic: &Topic) {
-        self.topics.insert(topic.clone(), TopicState::default());
+        self.topics.insert(topic.clone(), PresentState::default());
     }
 
     /// The latest state events among those that a subscriber of these topics missed, oldest first.
@@ -291,6 +315,23 @@ mod tests {
                 prop_assert_eq!(kept, ring.bytes);
                 prop_assert!(ring.bytes <= capacity || ring.events.len() == 1);
             }
+        }
+    }
+
+    #[test]
+    fn a_removed_topic_may_be_known_for_as_long_as_its_readers_find_their_position() {
+        let (mut ring, read, other) = (Ring::new(1), topic(0), topic(1));
+        let push = |ring: &mut Ring| ring.push(&other, Content::Gap);
+        assert!(!ring.note(&read));
+        push(&mut ring);
+        ring.keep(|topic| *topic == other);
+        assert_eq!(ring.topics.keys().collect::<Vec<_>>(), [&other]);
+        // The position after event 1 is that of the next one.
+        assert!(ring.note(&read));
+        for is_known in [true, false] {
+            ring.topics.remove(&read);
+            push(&mut ring);
+            assert_eq!(ring.note(&read), is_known, "{}", ring.newest());
         }
     }
 

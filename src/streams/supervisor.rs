@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tracing::error;
 
 use super::hub::{self, Hub, Subscribe};
-use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role, Verdict};
+use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
 use crate::metrics::{Event, Metrics};
 
 /// Supervises hubs.
-pub struct Supervisor;
+pub struct StreamsActor;
 
 /// What the supervisor is told.
 pub enum Msg {
@@ -52,7 +51,7 @@ pub struct State {
     failed: HashSet<String>,
 }
 
-impl Actor for Supervisor {
+impl Actor for StreamsActor {
     type Msg = Envelope<Msg>;
     type State = State;
     type Arguments = Args;
@@ -161,15 +160,9 @@ impl State {
     }
 
     fn ended(&mut self, ended: Ended<String>) {
-        let Ended { key: account, reason, verdict } = ended;
-        let delay = match verdict {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        };
-        let actor = Role::Hub.name();
-        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
+        let account = &ended.key;
         self.failed.insert(account.clone());
-        // A successor of this actor starts hubs by itself.
-        self.args.address.pinned().send_after(delay, Msg::Start(account));
+        let start = Msg::Start(account.clone());
+        ended.retry(Role::Hub, Some(account), &self.args.address, start);
     }
 }

@@ -144,7 +144,7 @@ impl Harness {
     }
 
     async fn start(&self) -> (ActorRef<Envelope<supervisor::Msg>>, JoinHandle<()>) {
-        Actor::spawn(None, Supervisor, self.streams.supervisor()).await.unwrap()
+        Actor::spawn(None, StreamsActor, self.streams.supervisor()).await.unwrap()
     }
 
     async fn try_subscribe(&self, topics: &[Topic], id: Option<&str>) -> Option<Subscriber> {
@@ -164,6 +164,11 @@ impl Harness {
     fn fail_hub(&self) {
         let hub = &self.streams.supervisor().hubs["demo"];
         assert!(hub.address.send(hub::Msg::Fail).is_ok());
+    }
+
+    /// How many topics are remembered.
+    fn remembered(&self) -> usize {
+        self.streams.supervisor().hubs["demo"].feed.remembered()
     }
 
     fn subscribers(&self) -> i64 {
@@ -276,6 +281,82 @@ async fn a_hole_between_two_subscriptions_is_a_gap_for_those_who_come_back() {
     let mut back = harness.subscribe(&[ticks()], Some(&id)).await;
     assert_eq!(next(&mut back).await, "gap of ticks");
     assert_eq!(next(&mut back).await, "9");
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_without_subscribers_are_forgotten_after_a_while() {
+    let mut harness = Harness::started().await;
+    let _stays = harness.subscribe(&[orders()], None).await;
+    harness.round().await.end();
+    for symbol in ["A", "B", "C"] {
+        let topic = Topic { kind: EventKind::Ticks, symbol: Some(symbol.into()) };
+        drop(harness.subscribe(&[topic], None).await);
+    }
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert_eq!(harness.remembered(), 4, "somebody may come back");
+    // The round of the first topic is under way all the time, and may report something.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(harness.remembered(), 4);
+    while harness.round().await.topic().kind != EventKind::Ticks {}
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    assert_eq!(harness.remembered(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_comes_back_forgets_topics_without_subscribers() {
+    let harness = Harness::started().await;
+    let mut stays = harness.subscribe(&[orders()], None).await;
+    drop(harness.subscribe(&[ticks()], None).await);
+    assert_eq!(harness.remembered(), 2);
+    harness.fail_hub();
+    assert_eq!(next(&mut stays).await, "gap of orders");
+    eventually("the topic is forgotten", || harness.remembered() == 1).await;
+    // Its readers find a gap all the same.
+    let mut back = harness.subscribe(&[ticks()], Some(&stays.id(Some(0)))).await;
+    assert_eq!(next(&mut back).await, "gap of ticks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_for_a_forgotten_topic_is_told_a_gap_also_behind_others() {
+    let mut harness = Harness::started().await;
+    let mut first = harness.subscribe(&[ticks()], None).await;
+    let round = harness.round().await;
+    round.tell_ticks(&["1"], 7);
+    round.end();
+    assert_eq!(next(&mut first).await, "1");
+    let id = first.id(None);
+    drop(first);
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    assert_eq!(harness.remembered(), 0);
+    let mut second = harness.subscribe(&[ticks()], None).await;
+    harness.round().await.tell_ticks(&["9"], 9);
+    assert_eq!(next(&mut second).await, "9");
+    let mut back = harness.subscribe(&[ticks()], Some(&id)).await;
+    assert_eq!(next(&mut back).await, "gap of ticks");
+    assert_eq!(next(&mut back).await, "9");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_whose_predecessor_left_just_now_is_backfilled() {
+    let mut harness = Harness::started().await;
+    let mut first = harness.subscribe(&[ticks()], None).await;
+    let round = harness.round().await;
+    round.tell_ticks(&["1"], 7);
+    round.end();
+    assert_eq!(next(&mut first).await, "1");
+    let id = first.id(None);
+    drop(first);
+    let second = harness.subscribe(&[ticks()], Some(&id)).await;
+    harness.round().await.end();
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    // It has left, but the hub has yet to be told so.
+    harness.streams.supervisor().hubs["demo"].feed.leave(&[ticks()].into());
+    std::mem::forget(second);
+    let _third = harness.subscribe(&[ticks()], Some(&id)).await;
+    // The round that was under way; the next one is for the third.
+    harness.round().await.end();
+    let round = harness.round().await;
+    assert_eq!(round.ticks(), Some(TickCursor::at(7)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::actor::{RestartBudget, Verdict};
+use crate::actor::{RestartBudget, RestartVerdict};
 use crate::pool::Options;
 
 /// Brokers lock accounts that try to log in more often.
@@ -39,11 +39,11 @@ impl Backoff {
     /// Notes a failure. `chance` (0 to 1) spreads the starts of sessions that failed together.
     pub fn fail(&mut self, now: Instant, refused_login: bool, chance: f64) -> NextStart {
         match self.budget.fail(now, chance) {
-            Verdict::Spent => NextStart::Quarantined(self.quarantine_retry),
-            Verdict::Retry(_) if refused_login => {
+            RestartVerdict::Spent => NextStart::Quarantined(self.quarantine_retry),
+            RestartVerdict::Retry(_) if refused_login => {
                 NextStart::BackingOff(REFUSED_LOGIN_DELAY.mul_f64(1.0 + chance / 10.0))
             }
-            Verdict::Retry(delay) => NextStart::BackingOff(delay),
+            RestartVerdict::Retry(delay) => NextStart::BackingOff(delay),
         }
     }
 

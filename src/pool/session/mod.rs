@@ -1,8 +1,8 @@
 //! One terminal, from its start to its replacement.
 //!
 //! The [`actor`] hands what comes in to the [`machine`] and carries out the [`effect`]s that it
-//! decides. The machine is pure: it takes time as an argument. [`answers`] and [`failure`] are its
-//! parts for what the terminal says and for the end of a terminal. It is built of [`login`], the way
+//! decides. The machine is pure: it takes time as an argument. [`writing`], [`answers`] and
+//! [`failure`] are its parts for what it asks the terminal, what the terminal says, and its end. It is built of [`login`], the way
 //! from a started terminal to a ready session; [`queue`], what waits; [`watchdog`], when a terminal
 //! that does not answer is given up; and [`backoff`], when the next one is started.
 
@@ -18,6 +18,7 @@ mod machine_tests;
 mod notice;
 mod queue;
 mod watchdog;
+mod writing;
 
 pub use self::actor::{Args, Msg, Session};
 pub use self::notice::{Settled, StopToken};

@@ -15,7 +15,7 @@ use super::executions::{End, Reply};
 use super::journal::JournalActor;
 use super::ledger::Ledger;
 use super::reconcile::{Reconciler, ReconcilerArgs};
-use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role, Verdict};
+use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
 use crate::metrics::Event;
 
 pub enum Msg {
@@ -224,15 +224,9 @@ impl State {
     }
 
     /// Without its children the actor refuses trades, and with them it goes on: it never gives them up.
-    fn restart(&self, Ended { key: child, reason, verdict }: Ended<Child>) {
-        let delay = match verdict {
-            Verdict::Retry(delay) => delay,
-            Verdict::Spent => RestartPolicy::UNLIMITED.backoff_max,
-        };
-        let (actor, account) = (child.role().name(), child.account());
-        error!(actor, account, reason, retry_in = ?delay, "actor restarting");
-        // Not to a successor of this actor, which starts its children by itself.
-        self.address.pinned().send_after(delay, Msg::Start(child));
+    fn restart(&self, ended: Ended<Child>) {
+        let child = &ended.key;
+        ended.retry(child.role(), child.account(), &self.address, Msg::Start(child.clone()));
     }
 }
 

@@ -102,7 +102,7 @@ impl Harness {
             metrics: metrics.clone(),
             pool: Pool::new(Arc::new(accounts), &depths),
         };
-        Actor::spawn(None, supervisor::Supervisor, pool).await.unwrap();
+        Actor::spawn(None, supervisor::PoolActor, pool).await.unwrap();
         Harness { trading, account, metrics, catalog, _directory: directory }
     }
 
