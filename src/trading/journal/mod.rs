@@ -172,19 +172,17 @@ impl Journal {
     }
 
     /// Writes what waits in the outbox before the process ends. Gives how many states could not be
-    /// written.
+    /// written in time.
     pub async fn flush(&self) -> usize {
         let flushed = async {
-            loop {
-                if let Ok(waiting) = self.run(|store| Ok(store.flush())).await {
-                    return waiting;
-                }
+            while self.run(|store| Ok(store.flush())).await.is_err() {
                 // The actor is being restarted.
                 tokio::time::sleep(LAST_FLUSH_INTERVAL).await;
             }
         };
-        let flushed = tokio::time::timeout(TIMEOUT, flushed).await;
-        flushed.unwrap_or_default() + self.retained.waiting_reports()
+        // What is left says whether it succeeded.
+        let _ = tokio::time::timeout(TIMEOUT, flushed).await;
+        self.retained.waiting()
     }
 
     /// The trade that was made with a key, as it stands. Of several that were withdrawn, the newest.

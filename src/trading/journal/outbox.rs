@@ -5,6 +5,8 @@
 //! so an older state never replaces a newer one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::trading::trade::Trade;
 
@@ -14,9 +16,16 @@ pub struct Outbox {
     by_id: HashMap<String, (u64, Trade)>,
     order: BTreeMap<u64, String>,
     next: u64,
+    /// How many wait, for those who must not wait for the thread.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Outbox {
+    /// An empty one, which says in `waiting` how many states wait.
+    pub fn new(waiting: Arc<AtomicUsize>) -> Outbox {
+        Outbox { waiting, ..Outbox::default() }
+    }
+
     /// Adds a state, which replaces an older one of the same trade.
     pub fn put(&mut self, trade: Trade) {
         let id = trade.trade_id.clone();
@@ -29,6 +38,7 @@ impl Outbox {
             }
         };
         self.by_id.insert(id, (number, trade));
+        self.count();
     }
 
     /// The state that waits for a trade.
@@ -47,6 +57,7 @@ impl Outbox {
         if let Some((number, _)) = self.by_id.remove(trade_id) {
             self.order.remove(&number);
         }
+        self.count();
     }
 
     /// Whether nothing waits.
@@ -57,5 +68,9 @@ impl Outbox {
     /// Every state that waits.
     pub fn iter(&self) -> impl Iterator<Item = &Trade> {
         self.order.values().filter_map(|id| self.get(id))
+    }
+
+    fn count(&self) {
+        self.waiting.store(self.by_id.len(), Ordering::Release);
     }
 }

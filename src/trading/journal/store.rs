@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -44,8 +46,10 @@ pub enum Settlement {
 pub struct Retained {
     /// Held by the thread while it lives.
     pub store: Mutex<Store>,
-    /// Reports that the thread has not looked at, in the order in which they came.
+    /// Reports that the thread has not settled, in the order in which they came.
     reports: Mutex<VecDeque<Report>>,
+    /// How many states wait in the outbox.
+    waiting_states: Arc<AtomicUsize>,
     metrics: Metrics,
     #[cfg(test)]
     pub fail_thread: std::sync::atomic::AtomicBool,
@@ -54,9 +58,12 @@ pub struct Retained {
 impl Retained {
     pub fn new(opened: Opened, metrics: Metrics) -> Retained {
         let Opened { connection, identity } = opened;
+        let waiting_states = Arc::<AtomicUsize>::default();
+        let outbox = Outbox::new(waiting_states.clone());
         Retained {
-            store: Mutex::new(Store { connection, identity, outbox: Outbox::default() }),
+            store: Mutex::new(Store { connection, identity, outbox }),
             reports: Mutex::default(),
+            waiting_states,
             metrics,
             #[cfg(test)]
             fail_thread: false.into(),
@@ -68,30 +75,38 @@ impl Retained {
         self.reports.lock().push_back(report);
     }
 
-    /// How many reports wait for the thread.
-    pub fn waiting_reports(&self) -> usize {
-        self.reports.lock().len()
+    /// How many states and reports are not on disk. Does not wait for the thread, which may be stuck.
+    pub fn waiting(&self) -> usize {
+        self.waiting_states.load(Ordering::Acquire) + self.reports.lock().len()
     }
 
     /// Settles every report that has come.
     pub fn settle_reports(&self, store: &mut Store) {
         loop {
-            let Some(report) = self.reports.lock().pop_front() else {
+            // It stays in the queue until it is settled, so that one on which the disk hangs is counted.
+            let next = self
+                .reports
+                .lock()
+                .front()
+                .map(|report| (report.trade.clone(), report.account, report.unless_known));
+            let Some((trade, account, unless_known)) = next else {
                 return;
             };
-            let (account, name) = (report.account, report.trade.account.clone());
+            let name = trade.account.clone();
             let settled = catch_unwind(AssertUnwindSafe(|| {
-                let settlement = store.settle(report.trade, report.unless_known);
+                let settlement = store.settle(trade, unless_known);
                 // Here, in the order of the changes, so that the gauge ends with the last one. Before the
                 // answer, so that a scrape after the answer includes it.
                 if matches!(settlement, Settlement::Applied(_)) {
                     self.count_unknown(store, account, &name);
                 }
-                // Nobody may wait any more.
-                let _ = report.reply.send(settlement);
+                settlement
             }));
-            if settled.is_err() {
-                error!("a report about a trade could not be settled");
+            let report = self.reports.lock().pop_front();
+            match settled {
+                // Nobody may wait any more.
+                Ok(settlement) => drop(report.map(|report| report.reply.send(settlement))),
+                Err(_) => error!("a report about a trade could not be settled"),
             }
         }
     }
@@ -195,15 +210,14 @@ impl Store {
         }
     }
 
-    /// Writes what waits, in order, until something cannot be written. Gives how many trades still wait.
-    pub fn flush(&mut self) -> usize {
+    /// Writes what waits, in order, until something cannot be written.
+    pub fn flush(&mut self) {
         while let Some(trade) = self.outbox.first().cloned() {
             if rows::put(&self.connection, &trade).is_err() {
                 break;
             }
             self.outbox.remove(&trade.trade_id);
         }
-        self.outbox.iter().count()
     }
 }
 

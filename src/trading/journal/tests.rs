@@ -296,3 +296,28 @@ async fn a_trade_that_is_known_is_not_called_unsent() {
         assert_eq!(matches!(settled, Settlement::Applied(_)), applied, "{key}");
     }
 }
+
+#[tokio::test]
+async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    journal.insert(trade("reported")).await.unwrap();
+    let put = trade("kept");
+    let put = journal.run(move |store| {
+        store.outbox.put(put);
+        Ok(())
+    });
+    put.await.unwrap();
+    let disk = journal.stall().await;
+    let reported = Trade { state: TradeState::Executed, ..trade("reported") };
+    {
+        let reported = std::pin::pin!(journal.settle(ACCOUNT, reported));
+        assert!(futures_util::poll!(reported).is_pending());
+    }
+    // Nothing else runs, so the time passes at once.
+    tokio::time::pause();
+    assert_eq!(journal.flush().await, 2);
+    tokio::time::resume();
+    drop(disk);
+    assert_eq!(journal.flush().await, 0);
+}
