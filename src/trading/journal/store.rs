@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -46,6 +47,8 @@ pub enum Settlement {
 pub struct Retained {
     /// Held by the thread while it lives.
     pub store: Mutex<Store>,
+    /// The thread that was started last. The next one works after it.
+    pub last_thread: Mutex<Option<JoinHandle<()>>>,
     /// Reports that the thread has not settled, in the order in which they came.
     reports: Mutex<VecDeque<Report>>,
     /// How many states wait in the outbox.
@@ -53,6 +56,9 @@ pub struct Retained {
     metrics: Metrics,
     #[cfg(test)]
     pub fail_thread: std::sync::atomic::AtomicBool,
+    /// What the next thread does before it locks the store.
+    #[cfg(test)]
+    pub before_lock: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Retained {
@@ -62,11 +68,14 @@ impl Retained {
         let outbox = Outbox::new(waiting_states.clone());
         Retained {
             store: Mutex::new(Store { connection, identity, outbox }),
+            last_thread: Mutex::default(),
             reports: Mutex::default(),
             waiting_states,
             metrics,
             #[cfg(test)]
             fail_thread: false.into(),
+            #[cfg(test)]
+            before_lock: Mutex::default(),
         }
     }
 
@@ -116,6 +125,14 @@ impl Retained {
         if let Ok((count, oldest_msc)) = store.unknown(name) {
             let oldest = oldest_msc.map_or(0.0, |msc| msc as f64 / 1000.0);
             self.metrics.record(Event::TradesUnknown { account, count, oldest });
+        }
+    }
+
+    #[cfg(test)]
+    pub fn delay_if_told(&self) {
+        let before_lock = self.before_lock.lock().take();
+        if let Some(before_lock) = before_lock {
+            before_lock();
         }
     }
 

@@ -321,3 +321,37 @@ async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() 
     drop(disk);
     assert_eq!(journal.flush().await, 0);
 }
+
+#[tokio::test]
+async fn a_thread_works_after_all_those_that_were_started_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let gone = || async {
+        journal.fail_actor();
+        while journal.address.send(Msg::Flushed).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The first thread has the disk, the second is slow to come, the third is not.
+    let disk = journal.stall().await;
+    gone().await;
+    let (overtaken, wait) = std::sync::mpsc::channel::<()>();
+    let longest = Duration::from_millis(300);
+    *journal.retained.before_lock.lock() = Some(Box::new(move || {
+        let _ = wait.recv_timeout(longest);
+    }));
+    run_actor(&journal).await;
+    let mut second = std::pin::pin!(journal.insert(trade("one")));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    gone().await;
+    run_actor(&journal).await;
+    drop(disk);
+    let third = journal.run(move |store| {
+        let found = store.by_id("demo", "id-one");
+        let _ = overtaken.send(());
+        found
+    });
+    let (second, third) = tokio::join!(second, third);
+    assert_eq!(second, Ok(()));
+    assert_eq!(third, Ok(Some(trade("one"))));
+}
