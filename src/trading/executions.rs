@@ -34,7 +34,7 @@ struct ReservedKey {
 #[derive(Default)]
 pub struct Executions {
     state: Mutex<State>,
-    /// Notified when the last execution is removed.
+    /// Notified when an execution is removed.
     idle: Notify,
 }
 
@@ -49,7 +49,8 @@ struct State {
 
 struct UnderWay {
     key: Option<ReservedKey>,
-    reply: Reply,
+    /// `None`: it was answered.
+    reply: Option<Reply>,
     /// The trade, as it began, while its execution decides about it.
     decides: Option<Trade>,
 }
@@ -71,7 +72,7 @@ impl Executions {
             }
             state.keys.insert(key.clone(), submission.fingerprint);
         }
-        let under_way = UnderWay { key, reply, decides: None };
+        let under_way = UnderWay { key, reply: Some(reply), decides: None };
         state.under_way.insert(submission.trade_id.clone(), under_way);
         submission.client.admit();
         Ok(())
@@ -119,8 +120,30 @@ impl Executions {
         self.state.lock().ended.pop_front()
     }
 
-    /// Frees a trade's key and answers its client. `None`: the client learns that the outcome is unknown.
-    pub fn remove(&self, trade_id: &str, reply: Option<Result<TradeReply, Error>>) {
+    /// Frees a trade's key and answers its client. Gives the answer back if the client has left.
+    pub fn answer(
+        &self,
+        trade_id: &str,
+        answer: Result<TradeReply, Error>,
+    ) -> Result<(), Result<TradeReply, Error>> {
+        let reply = {
+            let mut state = self.state.lock();
+            let Some(under_way) = state.under_way.get_mut(trade_id) else {
+                return Ok(());
+            };
+            let (key, reply) = (under_way.key.take(), under_way.reply.take());
+            if let Some(key) = key {
+                state.keys.remove(&key);
+            }
+            reply
+        };
+        // After the key is free, so that a client that asks again finds it so.
+        reply.map_or(Ok(()), |reply| reply.send(answer))
+    }
+
+    /// Notes that an execution is under way no more, and frees its key. A client that was not answered
+    /// learns that the outcome is unknown.
+    pub fn remove(&self, trade_id: &str) {
         let removed = {
             let mut state = self.state.lock();
             let removed = state.under_way.remove(trade_id);
@@ -129,12 +152,15 @@ impl Executions {
             }
             removed
         };
-        // After the key is free, so that a client that asks again finds it so. A client that left needs
-        // no answer; the journal has it.
-        if let (Some(removed), Some(reply)) = (removed, reply) {
-            let _ = removed.reply.send(reply);
-        }
+        // Its reply is dropped after the key is free.
+        drop(removed);
         self.idle.notify_waiters();
+    }
+
+    /// Whether an execution has ended that the actor has not looked at.
+    #[cfg(test)]
+    pub fn has_ended(&self) -> bool {
+        !self.state.lock().ended.is_empty()
     }
 
     /// Waits until no execution is under way.

@@ -39,7 +39,10 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
         client: Some(request.context.peer.to_string()),
     };
     let trading = &request.app().trading;
-    let executed = trading.execute(&request.account, command, origin, request.call_context()).await;
+    let (executed, delivery) =
+        trading.execute(&request.account, command, origin, request.call_context()).await;
+    // Its key is free again only for a client that knows.
+    let on_sent = Arc::new(move || delivery.confirm());
     let (mut response, replayed) = match executed {
         Ok(trade) => {
             let replayed = trade.replayed;
@@ -47,12 +50,9 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
         }
         Err(Error::NotSent(not_sent)) => {
             let replayed = not_sent.spent.is_none();
-            let (trading, trade) = (trading.clone(), not_sent.trade.clone());
-            // Its key is free again only for a client that knows.
-            let on_sent = Arc::new(move || trading.confirm_told(trade.clone()));
             (Problem::from(*not_sent).on_sent(on_sent).into_response(), replayed)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(Problem::from(error).on_sent(on_sent)),
     };
     if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

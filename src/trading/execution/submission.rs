@@ -79,7 +79,7 @@ pub struct Submission {
     pub request_id: Arc<str>,
     /// When its client stops waiting.
     pub deadline: Instant,
-    pub client: Arc<ClientWait>,
+    pub client: ClientWait,
 }
 
 impl Submission {

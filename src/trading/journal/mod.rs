@@ -117,7 +117,7 @@ impl Journal {
     /// Tells what is known about a trade now, also of one that has no intent on disk. `trade` carries
     /// the time of change of the state that it follows; one that follows an older state than the
     /// present one, or a state that does not change any more, changes nothing. What the disk does not
-    /// take is kept.
+    /// take is kept. A change is logged and counted here, with the request that led to it.
     ///
     /// # Errors
     /// If the journal does not answer in time. It settles the trade all the same, once it can.
@@ -125,37 +125,35 @@ impl Journal {
         &self,
         account: AccountId,
         trade: Trade,
-    ) -> Result<Settlement, JournalError> {
-        self.report(account, trade, false).await
-    }
-
-    /// Like [`settle`](Self::settle), for what counts only if the journal does not know the trade.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn settle_unless_known(
-        &self,
-        account: AccountId,
-        trade: Trade,
-    ) -> Result<Settlement, JournalError> {
-        self.report(account, trade, true).await
-    }
-
-    async fn report(
-        &self,
-        account: AccountId,
-        trade: Trade,
-        unless_known: bool,
+        request_id: &str,
     ) -> Result<Settlement, JournalError> {
         let begun = Instant::now();
+        let settled = self.wait(self.report(account, trade, request_id, false)).await;
+        self.metrics.record(Event::JournalWritten(begun.elapsed()));
+        settled
+    }
+
+    /// Like [`settle`](Self::settle), for what counts only if the journal does not know the trade. Does
+    /// not wait: whoever asks the journal afterwards sees it.
+    pub fn settle_unless_known(&self, account: AccountId, trade: Trade, request_id: &str) {
+        drop(self.report(account, trade, request_id, true));
+    }
+
+    fn report(
+        &self,
+        account: AccountId,
+        trade: Trade,
+        request_id: &str,
+        unless_known: bool,
+    ) -> oneshot::Receiver<Settlement> {
         let (reply, answer) = oneshot::channel();
-        self.retained.report(Report { trade, account, unless_known, reply });
+        let request_id = request_id.to_owned();
+        let report = Report { trade, account, request_id, unless_known, kept: false };
+        self.retained.report(report, reply);
         // The thread settles what was reported before it does any work. A thread that is being replaced
         // begins with that.
         let _ = self.address.send(Msg::Run(Box::new(|_| {})));
-        let settled = self.wait(answer).await;
-        self.metrics.record(Event::JournalWritten(begun.elapsed()));
-        settled
+        answer
     }
 
     /// Notes that a client was told that its trade was not sent, which frees its key. Lost if the actor

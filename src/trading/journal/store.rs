@@ -17,8 +17,9 @@ use tracing::error;
 use super::outbox::Outbox;
 use super::rows;
 use super::schema::{FileIdentity, Opened};
-use super::settle::is_news;
+use super::settle::{ended, is_news};
 use crate::metrics::{AccountId, Event, Metrics};
+use crate::trading::audit::audit;
 use crate::trading::now_msc;
 use crate::trading::trade::{Trade, TradeState};
 
@@ -26,12 +27,16 @@ use crate::trading::trade::{Trade, TradeState};
 pub const BODIES_AT_ONCE: usize = 500;
 
 /// What is known about a trade now, on its way to the journal.
+#[derive(Clone)]
 pub struct Report {
     pub trade: Trade,
     pub account: AccountId,
+    /// The request that led to it.
+    pub request_id: String,
     /// Whether it counts only if the journal does not know the trade.
     pub unless_known: bool,
-    pub reply: oneshot::Sender<Settlement>,
+    /// Whether it could not be settled before.
+    pub kept: bool,
 }
 
 /// What came of a report.
@@ -50,7 +55,7 @@ pub struct Retained {
     /// The thread that was started last. The next one works after it.
     pub last_thread: Mutex<Option<JoinHandle<()>>>,
     /// Reports that the thread has not settled, in the order in which they came.
-    reports: Mutex<VecDeque<Report>>,
+    reports: Mutex<VecDeque<(Report, oneshot::Sender<Settlement>)>>,
     /// How many states wait in the outbox.
     waiting_states: Arc<AtomicUsize>,
     metrics: Metrics,
@@ -80,8 +85,8 @@ impl Retained {
     }
 
     /// Takes a report, which is settled by the thread that there is, or the next one.
-    pub fn report(&self, report: Report) {
-        self.reports.lock().push_back(report);
+    pub fn report(&self, report: Report, reply: oneshot::Sender<Settlement>) {
+        self.reports.lock().push_back((report, reply));
     }
 
     /// How many states and reports are not on disk. Does not wait for the thread, which may be stuck.
@@ -89,35 +94,61 @@ impl Retained {
         self.waiting_states.load(Ordering::Acquire) + self.reports.lock().len()
     }
 
-    /// Settles every report that has come.
+    /// Settles every report that has come. One whose trade cannot be read is kept for the next time, and
+    /// so is what was reported about that trade after it.
     pub fn settle_reports(&self, store: &mut Store) {
+        let mut kept: Vec<String> = vec![];
         loop {
             // It stays in the queue until it is settled, so that one on which the disk hangs is counted.
-            let next = self
-                .reports
-                .lock()
-                .front()
-                .map(|report| (report.trade.clone(), report.account, report.unless_known));
-            let Some((trade, account, unless_known)) = next else {
+            let next = self.reports.lock().get(kept.len()).map(|(report, _)| report.clone());
+            let Some(report) = next else {
                 return;
             };
-            let name = trade.account.clone();
+            let trade_id = report.trade.trade_id.clone();
             let settled = catch_unwind(AssertUnwindSafe(|| {
-                let settlement = store.settle(trade, unless_known);
-                // Here, in the order of the changes, so that the gauge ends with the last one. Before the
-                // answer, so that a scrape after the answer includes it.
-                if matches!(settlement, Settlement::Applied(_)) {
-                    self.count_unknown(store, account, &name);
-                }
-                settlement
+                if kept.contains(&trade_id) { None } else { self.settle(store, report) }
             }));
-            let report = self.reports.lock().pop_front();
-            match settled {
+            if let Ok(None) = settled {
+                if let Some((report, _)) = self.reports.lock().get_mut(kept.len()) {
+                    report.kept = true;
+                }
+                kept.push(trade_id);
+                continue;
+            }
+            let report = self.reports.lock().remove(kept.len());
+            match (settled, report) {
                 // Nobody may wait any more.
-                Ok(settlement) => drop(report.map(|report| report.reply.send(settlement))),
-                Err(_) => error!("a report about a trade could not be settled"),
+                (Ok(Some(settlement)), Some((_, reply))) => drop(reply.send(settlement)),
+                _ => error!(trade_id, "report about a trade could not be settled"),
             }
         }
+    }
+
+    /// Settles a report, and logs and counts what it has changed. `None`: the trade cannot be read.
+    fn settle(&self, store: &mut Store, report: Report) -> Option<Settlement> {
+        let Report { trade, account, request_id, unless_known, kept } = report;
+        let trade_id = trade.trade_id.clone();
+        let (before, settlement) = match store.settle(trade, unless_known) {
+            Ok(settled) => settled,
+            Err(error) => {
+                if !kept {
+                    error!(trade_id, %error, "report about a trade waits, the trade cannot be read");
+                }
+                return None;
+            }
+        };
+        // Here, where whoever reported it cannot be stopped in between, and in the order of the changes, so
+        // that the gauge ends with the last one. Before the answer, so that a scrape after it includes this.
+        if let Settlement::Applied(trade) = &settlement {
+            if before != Some(trade.state) {
+                audit(trade, trade.state.name(), &request_id);
+            }
+            if let Some(outcome) = ended(before, trade.state) {
+                self.metrics.record(Event::TradeEnded { account, outcome });
+            }
+            self.count_unknown(store, account, &trade.account);
+        }
+        Some(settlement)
     }
 
     /// Tells the metrics how many of an account's trades are unknown.
@@ -159,23 +190,26 @@ impl Store {
         rows::insert(&self.connection, trade).map_err(text)
     }
 
-    fn settle(&mut self, trade: Trade, unless_known: bool) -> Settlement {
-        let present = self.state_of(&trade.trade_id);
-        let present = match present {
-            Ok(present) => present,
-            // The row may be there.
-            Err(_) if unless_known => return Settlement::Ignored(Box::new(trade)),
-            Err(_) => None,
-        };
+    /// Settles a report about a trade. Gives the state before, if there was one.
+    ///
+    /// # Errors
+    /// If the state before cannot be read: nothing is written over what is not known.
+    fn settle(
+        &mut self,
+        trade: Trade,
+        unless_known: bool,
+    ) -> rusqlite::Result<(Option<TradeState>, Settlement)> {
+        let present = self.state_of(&trade.trade_id)?;
+        let before = present.as_ref().map(|present| present.state);
         if let Some(present) = present
             && (unless_known || !is_news(&present, &trade))
         {
-            return Settlement::Ignored(Box::new(present));
+            return Ok((before, Settlement::Ignored(Box::new(present))));
         }
         let updated_msc = now_msc().max(trade.updated_msc + 1);
         let trade = Trade { updated_msc, ..trade };
         self.put_or_keep(trade.clone());
-        Settlement::Applied(Box::new(trade))
+        Ok((before, Settlement::Applied(Box::new(trade))))
     }
 
     /// Notes that a client was told that its trade was not sent, which frees its key.

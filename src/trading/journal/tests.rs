@@ -49,7 +49,7 @@ async fn open(file: &Path) -> Journal {
 }
 
 async fn settled(journal: &Journal, trade: Trade) -> Trade {
-    match journal.settle(ACCOUNT, trade).await.unwrap() {
+    match journal.settle(ACCOUNT, trade, "test").await.unwrap() {
         Settlement::Applied(trade) => *trade,
         Settlement::Ignored(present) => panic!("{present:?}"),
     }
@@ -128,7 +128,7 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
     let executed = settled(&journal, executed).await;
     // What follows an older state comes too late, although the newer one is not on disk.
     for late in [unknown.clone(), Trade { state: TradeState::Refused, ..unknown }] {
-        let kept = journal.settle(ACCOUNT, late).await.unwrap();
+        let kept = journal.settle(ACCOUNT, late, "test").await.unwrap();
         assert_eq!(kept, Settlement::Ignored(Box::new(executed.clone())));
     }
     let listed =
@@ -215,7 +215,12 @@ async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_
     let unknown = Trade { state: TradeState::Unknown, ..trade("one") };
     let executed = Trade { state: TradeState::Executed, ..trade("one") };
     let ((first, second), ()) = tokio::join!(
-        async { tokio::join!(journal.settle(ACCOUNT, unknown), journal.settle(ACCOUNT, executed)) },
+        async {
+            tokio::join!(
+                journal.settle(ACCOUNT, unknown, "test"),
+                journal.settle(ACCOUNT, executed, "test")
+            )
+        },
         run_actor(&journal),
     );
     let Ok(Settlement::Applied(first)) = first else { panic!("{first:?}") };
@@ -267,8 +272,9 @@ async fn work_that_waits_behind_a_slow_disk_is_done_once_and_in_order_although_t
     run_actor(&journal).await;
     drop(disk);
     assert_eq!((first.await, second.await), (Ok(()), Ok(())));
-    let settled =
-        journal.settle(ACCOUNT, Trade { state: TradeState::Executed, ..trade("one") }).await;
+    let settled = journal
+        .settle(ACCOUNT, Trade { state: TradeState::Executed, ..trade("one") }, "test")
+        .await;
     assert!(matches!(settled, Ok(Settlement::Applied(_))));
 }
 
@@ -292,7 +298,7 @@ async fn a_trade_that_is_known_is_not_called_unsent() {
     journal.insert(trade("one")).await.unwrap();
     for (key, applied) in [("one", false), ("two", true)] {
         let unsent = Trade { state: TradeState::NotSent, ..trade(key) };
-        let settled = journal.settle_unless_known(ACCOUNT, unsent).await.unwrap();
+        let settled = journal.report(ACCOUNT, unsent, "test", true).await.unwrap();
         assert_eq!(matches!(settled, Settlement::Applied(_)), applied, "{key}");
     }
 }
@@ -311,7 +317,7 @@ async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() 
     let disk = journal.stall().await;
     let reported = Trade { state: TradeState::Executed, ..trade("reported") };
     {
-        let reported = std::pin::pin!(journal.settle(ACCOUNT, reported));
+        let reported = std::pin::pin!(journal.settle(ACCOUNT, reported, "test"));
         assert!(futures_util::poll!(reported).is_pending());
     }
     // Nothing else runs, so the time passes at once.
@@ -319,6 +325,39 @@ async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() 
     assert_eq!(journal.flush().await, 2);
     tokio::time::resume();
     drop(disk);
+    assert_eq!(journal.flush().await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let run = |sql: &'static str| {
+        journal.run(move |store| store.connection.execute_batch(sql).map_err(text))
+    };
+    journal.insert(trade("sent")).await.unwrap();
+    journal.insert(trade("known")).await.unwrap();
+    let known = settled(&journal, Trade { state: TradeState::Executed, ..trade("known") }).await;
+    run("ALTER TABLE trades RENAME TO hidden").await.unwrap();
+
+    let state = |key: &str, state| Trade { state, ..trade(key) };
+    for key in ["new", "sent"] {
+        journal.settle_unless_known(ACCOUNT, state(key, TradeState::NotSent), "test");
+    }
+    let mut executed =
+        std::pin::pin!(journal.settle(ACCOUNT, state("sent", TradeState::Executed), "test"));
+    let mut late =
+        std::pin::pin!(journal.settle(ACCOUNT, state("known", TradeState::Unknown), "test"));
+    assert!(futures_util::poll!(&mut executed).is_pending());
+    assert!(futures_util::poll!(&mut late).is_pending());
+    assert!(journal.by_id("demo", "id-sent").await.is_err());
+    assert_eq!(journal.flush().await, 4);
+
+    run("ALTER TABLE hidden RENAME TO trades").await.unwrap();
+    assert_eq!(by_key(&journal, "new").await.unwrap().state, TradeState::NotSent);
+    assert_eq!(by_key(&journal, "sent").await.unwrap().state, TradeState::Executed);
+    assert!(matches!(executed.await, Ok(Settlement::Applied(_))));
+    assert_eq!(late.await, Ok(Settlement::Ignored(Box::new(known))));
     assert_eq!(journal.flush().await, 0);
 }
 

@@ -301,7 +301,7 @@ impl State {
         let name = &account.name;
         match conclusion {
             Conclusion::Nothing => {}
-            Conclusion::Note(trade) => drop(journal.settle(account.id, trade).await),
+            Conclusion::Note(trade) => drop(journal.settle(account.id, trade, OWN).await),
             Conclusion::End(trade) => {
                 if let Some(inherited) = &mut self.inherited {
                     inherited.remove(&trade.trade_id);
@@ -312,7 +312,7 @@ impl State {
                 let trade_id = &trade.trade_id;
                 error!(account = name, trade_id, "trade that was not found has happened after all");
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                ledger.correct(account, trade, OWN).await;
+                ledger.finish(account, trade, OWN).await;
             }
             Conclusion::Contradiction(trade) => {
                 let (trade_id, detail) = (&trade.trade_id, trade.contradicted.as_deref());
@@ -321,7 +321,7 @@ impl State {
                     trade_id, detail, "trade contradicts how an operator settled it"
                 );
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                let _ = journal.settle(account.id, trade).await;
+                let _ = journal.settle(account.id, trade, OWN).await;
             }
         }
     }
