@@ -53,4 +53,5 @@ pub mod settings;
 pub mod streams;
 pub mod telemetry;
 pub mod terminal;
+mod text;
 pub mod trading;

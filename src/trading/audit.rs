@@ -11,7 +11,7 @@ pub fn audit(trade: &Trade, event: &str, request_id: &str) {
     info!(
         target: "mt5_gateway::trading",
         event,
-        trade_id = trade.trade_id,
+        trade_id = &*trade.trade_id,
         account = trade.account,
         operation = trade.operation.name(),
         symbol = request.map(|request| request.symbol.as_str()),

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::execution::Submission;
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::reply::{Error, TradeReply};
 use super::trade::Trade;
 
@@ -28,7 +29,7 @@ pub struct End {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ReservedKey {
     account: String,
-    key: String,
+    key: IdempotencyKey,
 }
 
 #[derive(Default)]
@@ -40,7 +41,7 @@ pub struct Executions {
 
 #[derive(Default)]
 struct State {
-    under_way: HashMap<String, UnderWay>,
+    under_way: HashMap<TradeId, UnderWay>,
     /// Keys of trades that are under way, with the fingerprint of their command.
     keys: HashMap<ReservedKey, [u8; 32]>,
     /// Ends that the actor has not looked at. A message to an actor that fails is lost, these are not.
@@ -88,19 +89,19 @@ impl Executions {
     }
 
     /// Leaves a trade to the reconciler.
-    pub fn leave(&self, trade_id: &str) {
+    pub fn leave(&self, trade_id: &TradeId) {
         if let Some(under_way) = self.state.lock().under_way.get_mut(trade_id) {
             under_way.decides = None;
         }
     }
 
     /// Whether an execution decides about a trade.
-    pub fn is_deciding(&self, trade_id: &str) -> bool {
+    pub fn is_deciding(&self, trade_id: &TradeId) -> bool {
         self.deciding(trade_id).is_some()
     }
 
     /// The trade that an execution decides about, as it began.
-    pub fn deciding(&self, trade_id: &str) -> Option<Trade> {
+    pub fn deciding(&self, trade_id: &TradeId) -> Option<Trade> {
         self.state.lock().under_way.get(trade_id)?.decides.clone()
     }
 
@@ -123,7 +124,7 @@ impl Executions {
     /// Frees a trade's key and answers its client. Gives the answer back if the client has left.
     pub fn answer(
         &self,
-        trade_id: &str,
+        trade_id: &TradeId,
         answer: Result<TradeReply, Error>,
     ) -> Result<(), Result<TradeReply, Error>> {
         let reply = {
@@ -143,7 +144,7 @@ impl Executions {
 
     /// Notes that an execution is under way no more, and frees its key. A client that was not answered
     /// learns that the outcome is unknown.
-    pub fn remove(&self, trade_id: &str) {
+    pub fn remove(&self, trade_id: &TradeId) {
         let removed = {
             let mut state = self.state.lock();
             let removed = state.under_way.remove(trade_id);
@@ -179,7 +180,7 @@ impl Executions {
 /// An execution decides about its trade until this is dropped.
 pub struct Deciding<'a> {
     executions: &'a Executions,
-    trade_id: String,
+    trade_id: TradeId,
 }
 
 impl Drop for Deciding<'_> {

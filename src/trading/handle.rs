@@ -11,6 +11,7 @@ use super::build::{self, Refused};
 use super::command::{NewOrder, TradeCommand};
 use super::delivery::{self, Delivery};
 use super::execution::{ClientWait, Origin, Submission};
+use super::identifiers::TradeId;
 use super::journal::{Journal, TradeFilter};
 use super::ledger::{Ledger, NoJournal};
 use super::reconcile;
@@ -65,7 +66,7 @@ impl Trading {
             fingerprint: command.fingerprint(),
             command,
             origin,
-            trade_id: uuid::Uuid::now_v7().simple().to_string(),
+            trade_id: TradeId::random(),
             request_id: context.request_id.clone(),
             deadline: context.deadline,
             client: ClientWait::default(),
@@ -97,7 +98,7 @@ impl Trading {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn find(&self, account: &str, trade_id: &str) -> Result<Option<Trade>, Error> {
+    pub async fn find(&self, account: &str, trade_id: &TradeId) -> Result<Option<Trade>, Error> {
         if self.ledger.was_never_needed() {
             return Ok(None);
         }
@@ -136,7 +137,7 @@ impl Trading {
     pub async fn resolve(
         &self,
         account: &Arc<Account>,
-        trade_id: &str,
+        trade_id: &TradeId,
         resolution: Resolution,
         request_id: &str,
     ) -> Result<Option<Trade>, Error> {

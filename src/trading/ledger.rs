@@ -10,6 +10,7 @@ use tracing::error;
 
 use super::Options;
 use super::executions::Executions;
+use super::identifiers::TradeId;
 use super::journal::{Journal, Settlement};
 use super::reconcile::{self, Gate};
 use super::reply::Error;
@@ -102,15 +103,15 @@ impl Ledger {
     }
 
     /// Wakes the reconciler of an account, because somebody waits for a trade.
-    pub fn wake_reconciler(&self, account: &str, trade_id: &str) {
+    pub fn wake_reconciler(&self, account: &str, trade_id: &TradeId) {
         if let Some(ledger) = self.accounts.get(account) {
-            let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.to_owned()));
+            let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.clone()));
         }
     }
 
     /// Lets the reconciler look for a trade, and waits until a trade of the account was settled, at
     /// most for `timeout`.
-    pub async fn wait_for_settlement(&self, account: &str, trade_id: &str, timeout: Duration) {
+    pub async fn wait_for_settlement(&self, account: &str, trade_id: &TradeId, timeout: Duration) {
         if let Some(ledger) = self.accounts.get(account) {
             let settled = ledger.settled.notified();
             self.wake_reconciler(account, trade_id);
@@ -128,7 +129,7 @@ impl Ledger {
         let trade = match journal.settle(account.id, trade.clone(), request_id).await {
             Ok(Settlement::Applied(trade) | Settlement::Ignored(trade)) => *trade,
             Err(error) => {
-                let (trade_id, state) = (trade.trade_id.as_str(), trade.state.name());
+                let (trade_id, state) = (&*trade.trade_id, trade.state.name());
                 let result = trade.result.as_ref();
                 let (order, deal) =
                     (result.map(|result| result.order), result.map(|result| result.deal));

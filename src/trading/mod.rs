@@ -23,6 +23,7 @@ mod executions;
 #[cfg(test)]
 mod faults;
 mod handle;
+mod identifiers;
 mod journal;
 mod ledger;
 mod reconcile;
@@ -39,6 +40,7 @@ pub use self::command::{NewOrder, OrderChange, TradeCommand};
 pub use self::delivery::Delivery;
 pub use self::execution::Origin;
 pub use self::handle::{Resolution, Trading};
+pub use self::identifiers::{IdempotencyKey, TradeId};
 pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
 pub use self::ledger::NoJournal;
 pub use self::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::build::Refused;
+use super::identifiers::TradeId;
 use super::journal::JournalError;
 use super::trade::Trade;
 use crate::pool::CallError;
@@ -35,7 +36,7 @@ pub enum Error {
     #[error("the deadline passed while the trade was under way")]
     OutcomeUnknown {
         /// The id under which clients can ask for its state.
-        trade_id: String,
+        trade_id: TradeId,
     },
     /// An operator's decision contradicts what is known.
     #[error("{0}")]

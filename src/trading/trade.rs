@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::tag;
 use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
@@ -267,7 +268,7 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trade {
     /// The gateway's own id.
-    pub trade_id: String,
+    pub trade_id: TradeId,
     /// Name of the account.
     pub account: String,
     /// The account at the broker.
@@ -279,7 +280,7 @@ pub struct Trade {
     /// What it does.
     pub operation: Operation,
     /// The client's key.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// SHA-256 of what the client asked for.
     pub fingerprint: [u8; 32],
     /// By which it is recognised at the broker.
@@ -338,9 +339,9 @@ impl Trade {
     }
 
     /// A trade that is about to be sent, of which nothing else is known yet.
-    pub fn new(trade_id: &str, account: &str, operation: Operation, now_msc: i64) -> Trade {
+    pub fn new(trade_id: TradeId, account: &str, operation: Operation, now_msc: i64) -> Trade {
         Trade {
-            trade_id: trade_id.to_owned(),
+            trade_id,
             account: account.to_owned(),
             identity: Identity::default(),
             api_key: None,

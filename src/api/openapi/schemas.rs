@@ -14,7 +14,7 @@ use crate::mt5::{
     CopyTicks, ErrorType, Filling, OrderTime, OrderType, Retcode, Timeframe, TradeRequest,
 };
 use crate::streams;
-use crate::trading::TradeState as State;
+use crate::trading::TradeState;
 
 /// A problem, as every error is answered (RFC 9457).
 #[derive(ToSchema)]
@@ -265,8 +265,8 @@ fn name_words(schemas: &mut Value) {
     let words: [(&str, &str, &[&str]); 9] = [
         ("TradeResult", "retcode_name", &retcodes),
         ("Checked", "retcode_name", &checked),
-        ("ResolvedAsExecuted", "state", &[State::Executed.name()]),
-        ("ResolvedAsNotFound", "state", &[State::NotFound.name()]),
+        ("ResolvedAsExecuted", "state", &[TradeState::Executed.name()]),
+        ("ResolvedAsNotFound", "state", &[TradeState::NotFound.name()]),
         ("LoginReport", "outcome", &["success", "failure"]),
         ("Noted", "actor", &roles),
         ("Noted", "level", &["ERROR", "WARN", "INFO"]),
@@ -363,7 +363,7 @@ fn bound(schema: &mut Value) {
 fn name_parameters(paths: &mut Value) {
     let timeframes: Vec<&str> = Timeframe::ALL.iter().map(|timeframe| timeframe.name()).collect();
     let ticks: Vec<&str> = CopyTicks::ALL.iter().map(|ticks| ticks.name()).collect();
-    let states: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+    let states: Vec<&str> = TradeState::ALL.iter().map(|state| state.name()).collect();
     let sides = ["BUY", "SELL"];
     let kinds = streams::EventKind::NAMES.join("|");
     let events = format!("^ *({kinds}) *(, *({kinds}) *)*$");

@@ -176,6 +176,7 @@ impl State {
         let (ledger, executions) = (&self.ledger, &self.ledger.executions);
         while let Some(End { submission, reply }) = executions.next_end() {
             let (account, trade_id) = (&submission.account.name, &submission.trade_id);
+            let name: &str = trade_id;
             match reply {
                 Some(reply) => {
                     // Before the next submission is admitted, which may be a repetition.
@@ -184,13 +185,14 @@ impl State {
                     }
                 }
                 None => {
-                    error!(account, trade_id, "trade's execution panicked");
+                    error!(account, trade_id = name, "trade's execution panicked");
                     let settle = || execution::settle_panicked(ledger, &submission);
                     // Its key must not stay reserved, whatever happens.
                     if catch_unwind(AssertUnwindSafe(settle)).is_err() {
                         error!(
                             account,
-                            trade_id, "trade whose execution panicked cannot be settled"
+                            trade_id = name,
+                            "trade whose execution panicked cannot be settled"
                         );
                     }
                 }

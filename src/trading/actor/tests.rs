@@ -19,6 +19,7 @@ use crate::pool::{
 use crate::terminal::simulator::{Launcher, MarginMode, Options as Simulated};
 use crate::trading::command::{NewOrder, TradeCommand};
 use crate::trading::execution::{Moment, Origin};
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::journal::{Journal, TradeFilter};
 use crate::trading::reply::{Error, NotSentCause, TradeReply};
 use crate::trading::trade::{Trade, TradeState};
@@ -151,7 +152,7 @@ impl Harness {
             position: None,
         };
         let origin = Origin {
-            key: Some(key.to_owned()),
+            key: IdempotencyKey::parse(key),
             arrived: BootInstant::now(),
             send_within: PATIENCE,
             api_key: None,
@@ -525,7 +526,7 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
     let harness = Harness::start().await;
     let (ledger, journal) = (harness.ledger(), harness.journal());
     let executed = harness.buy("k", 0.1).reply().await.unwrap().trade;
-    let unknown = Trade { trade_id: "lost".to_owned(), idempotency_key: None, ..executed };
+    let unknown = Trade { trade_id: TradeId::known("lost"), idempotency_key: None, ..executed };
     let unknown = Trade { state: TradeState::Sending, accepted_order: 1, ..unknown };
     let guard = ledger.executions.decide(unknown.clone());
     journal.insert(unknown.clone()).await.unwrap();
@@ -536,7 +537,7 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
         assert!(futures_util::poll!(finished).is_pending());
     }
     drop(disk);
-    let settled = journal.by_id("demo", "lost").await.unwrap().unwrap();
+    let settled = journal.by_id("demo", &TradeId::known("lost")).await.unwrap().unwrap();
     assert_eq!(settled.state, TradeState::Refused);
     assert_eq!(harness.ended("refused").await, 1);
     assert_eq!(harness.ended("executed").await, 1);

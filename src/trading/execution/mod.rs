@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use self::outcome::{Outcome, explained, outcome};
 use super::audit::audit;
 use super::build::{self, Prepared, Refused};
+use super::identifiers::IdempotencyKey;
 use super::journal::Journal;
 use super::ledger::Ledger;
 use super::reconcile;
@@ -185,7 +186,7 @@ impl Execution<'_> {
     async fn replay(
         &self,
         journal: &Journal,
-        key: &str,
+        key: &IdempotencyKey,
     ) -> Result<Option<Result<TradeReply, Error>>, Error> {
         let Submission { account, fingerprint, .. } = self.submission;
         let found = journal.by_key(&account.identity(), &account.name, key).await?;

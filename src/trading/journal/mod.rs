@@ -23,6 +23,7 @@ use tracing::error;
 
 use self::actor::{Msg, Work};
 use self::store::{Report, Retained, Store};
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::trade::Trade;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Event, Metrics};
@@ -158,7 +159,7 @@ impl Journal {
 
     /// Notes that a client was told that its trade was not sent, which frees its key. Lost if the actor
     /// is being restarted; the client is told once more then.
-    pub fn note_told(&self, trade_id: String) {
+    pub fn note_told(&self, trade_id: TradeId) {
         let _ = self.address.send(Msg::Run(Box::new(move |store| store.note_told(&trade_id))));
     }
 
@@ -188,15 +189,15 @@ impl Journal {
         &self,
         identity: &Identity,
         account: &str,
-        key: &str,
+        key: &IdempotencyKey,
     ) -> Result<Option<Trade>, JournalError> {
-        let (identity, account, key) = (identity.clone(), account.to_owned(), key.to_owned());
+        let (identity, account, key) = (identity.clone(), account.to_owned(), key.clone());
         self.run(move |store| store.by_key(&identity, &account, &key)).await
     }
 
     /// The trade with an id.
-    pub async fn by_id(&self, account: &str, id: &str) -> Result<Option<Trade>, JournalError> {
-        let (account, id) = (account.to_owned(), id.to_owned());
+    pub async fn by_id(&self, account: &str, id: &TradeId) -> Result<Option<Trade>, JournalError> {
+        let (account, id) = (account.to_owned(), id.clone());
         self.run(move |store| store.by_id(&account, &id)).await
     }
 
@@ -236,9 +237,9 @@ impl Journal {
         &self,
         account: &str,
         orders: Vec<u64>,
-        except: &str,
-    ) -> Result<HashMap<u64, String>, JournalError> {
-        let (account, except) = (account.to_owned(), except.to_owned());
+        except: &TradeId,
+    ) -> Result<HashMap<u64, TradeId>, JournalError> {
+        let (account, except) = (account.to_owned(), except.clone());
         self.run(move |store| store.owned(&account, orders, &except)).await
     }
 

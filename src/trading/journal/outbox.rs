@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::trading::identifiers::TradeId;
 use crate::trading::trade::Trade;
 
 /// The states that wait.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    by_id: HashMap<String, (u64, Trade)>,
-    order: BTreeMap<u64, String>,
+    by_id: HashMap<TradeId, (u64, Trade)>,
+    order: BTreeMap<u64, TradeId>,
     next: u64,
     /// How many wait, for those who must not wait for the thread.
     waiting: Arc<AtomicUsize>,
@@ -42,7 +43,7 @@ impl Outbox {
     }
 
     /// The state that waits for a trade.
-    pub fn get(&self, trade_id: &str) -> Option<&Trade> {
+    pub fn get(&self, trade_id: &TradeId) -> Option<&Trade> {
         self.by_id.get(trade_id).map(|(_, trade)| trade)
     }
 
@@ -53,7 +54,7 @@ impl Outbox {
     }
 
     /// Removes a state that was written.
-    pub fn remove(&mut self, trade_id: &str) {
+    pub fn remove(&mut self, trade_id: &TradeId) {
         if let Some((number, _)) = self.by_id.remove(trade_id) {
             self.order.remove(&number);
         }

@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::rows;
 use super::store::{Store, text};
 use crate::mt5::Identity;
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::trade::{Trade, TradeState};
 
 /// Which trades are listed.
@@ -15,7 +16,7 @@ pub struct TradeFilter {
     /// Only those in this state.
     pub state: Option<TradeState>,
     /// Only those with this Idempotency-Key.
-    pub key: Option<String>,
+    pub key: Option<IdempotencyKey>,
     /// Only those of this API key.
     pub api_key: Option<String>,
     /// As many at most.
@@ -35,7 +36,7 @@ type Found<T> = Result<T, String>;
 
 impl Store {
     /// The trade with an id.
-    pub fn by_id(&self, account: &str, id: &str) -> Found<Option<Trade>> {
+    pub fn by_id(&self, account: &str, id: &TradeId) -> Found<Option<Trade>> {
         let trade = match self.outbox.get(id) {
             Some(trade) => Some(trade.clone()),
             None => rows::by_id(&self.connection, id).map_err(text)?,
@@ -44,10 +45,15 @@ impl Store {
     }
 
     /// The trade that was made with a key. Of several that were withdrawn, the newest.
-    pub fn by_key(&self, identity: &Identity, account: &str, key: &str) -> Found<Option<Trade>> {
+    pub fn by_key(
+        &self,
+        identity: &Identity,
+        account: &str,
+        key: &IdempotencyKey,
+    ) -> Found<Option<Trade>> {
         let condition = "account = ?1 AND idempotency_key = ?2 ORDER BY created_msc, trade_id";
         let mut trades = self.select(condition, params![account, key], |trade| {
-            trade.account == account && trade.idempotency_key.as_deref() == Some(key)
+            trade.account == account && trade.idempotency_key.as_ref() == Some(key)
         })?;
         // Rows of version 1 whose account is configured no more have no server.
         trades.retain(|trade| {
@@ -111,8 +117,8 @@ impl Store {
         &self,
         account: &str,
         orders: Vec<u64>,
-        except: &str,
-    ) -> Found<HashMap<u64, String>> {
+        except: &TradeId,
+    ) -> Found<HashMap<u64, TradeId>> {
         let mut owned = HashMap::new();
         for order in orders {
             let condition = "account = ?1 AND trade_id <> ?3
@@ -121,7 +127,7 @@ impl Store {
             let parameters = params![account, order.cast_signed(), except];
             let mut owners = self.select(condition, parameters, |trade| {
                 trade.account == account
-                    && trade.trade_id != except
+                    && trade.trade_id != *except
                     && trade.own_orders().contains(&order)
             })?;
             owned.extend(owners.pop().map(|owner| (order, owner.trade_id)));

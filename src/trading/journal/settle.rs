@@ -23,10 +23,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
 
     fn trade(state: TradeState, updated_msc: i64) -> Trade {
-        Trade { state, updated_msc, ..Trade::new("id", "demo", Operation::Place, 0) }
+        Trade {
+            state,
+            updated_msc,
+            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 0)
+        }
     }
 
     #[test]

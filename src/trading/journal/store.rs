@@ -20,6 +20,7 @@ use super::schema::{FileIdentity, Opened};
 use super::settle::{ended, is_news};
 use crate::metrics::{AccountId, Event, Metrics};
 use crate::trading::audit::audit;
+use crate::trading::identifiers::TradeId;
 use crate::trading::now_msc;
 use crate::trading::trade::{Trade, TradeState};
 
@@ -97,7 +98,7 @@ impl Retained {
     /// Settles every report that has come. One whose trade cannot be read is kept for the next time, and
     /// so is what was reported about that trade after it.
     pub fn settle_reports(&self, store: &mut Store) {
-        let mut kept: Vec<String> = vec![];
+        let mut kept: Vec<TradeId> = vec![];
         loop {
             // It stays in the queue until it is settled, so that one on which the disk hangs is counted.
             let next = self.reports.lock().get(kept.len()).map(|(report, _)| report.clone());
@@ -119,7 +120,7 @@ impl Retained {
             match (settled, report) {
                 // Nobody may wait any more.
                 (Ok(Some(settlement)), Some((_, reply))) => drop(reply.send(settlement)),
-                _ => error!(trade_id, "report about a trade could not be settled"),
+                _ => error!(trade_id = &*trade_id, "report about a trade could not be settled"),
             }
         }
     }
@@ -132,7 +133,7 @@ impl Retained {
             Ok(settled) => settled,
             Err(error) => {
                 if !kept {
-                    error!(trade_id, %error, "report about a trade waits, the trade cannot be read");
+                    error!(trade_id = &*trade_id, %error, "report about a trade waits, the trade cannot be read");
                 }
                 return None;
             }
@@ -213,7 +214,7 @@ impl Store {
     }
 
     /// Notes that a client was told that its trade was not sent, which frees its key.
-    pub fn note_told(&mut self, trade_id: &str) {
+    pub fn note_told(&mut self, trade_id: &TradeId) {
         let Ok(Some(present)) = self.state_of(trade_id) else {
             return;
         };
@@ -243,7 +244,7 @@ impl Store {
     }
 
     /// The trade as it stands.
-    fn state_of(&self, trade_id: &str) -> rusqlite::Result<Option<Trade>> {
+    fn state_of(&self, trade_id: &TradeId) -> rusqlite::Result<Option<Trade>> {
         match self.outbox.get(trade_id) {
             Some(trade) => Ok(Some(trade.clone())),
             None => rows::by_id(&self.connection, trade_id),
@@ -256,7 +257,7 @@ impl Store {
             return self.outbox.put(trade);
         }
         if let Err(error) = rows::put(&self.connection, &trade) {
-            error!(trade_id = trade.trade_id.as_str(), %error, "trade's state waits to be written");
+            error!(trade_id = &*trade.trade_id, %error, "trade's state waits to be written");
             self.outbox.put(trade);
         }
     }

@@ -19,6 +19,7 @@ use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Mode;
+use crate::trading::identifiers::TradeId;
 use crate::trading::journal::Journal;
 use crate::trading::ledger::Ledger;
 use crate::trading::now_msc;
@@ -54,11 +55,11 @@ pub struct State {
     args: ReconcilerArgs,
     schedule: Schedule,
     /// Trades from before the start that are open; `None`: not asked for yet.
-    inherited: Option<HashSet<String>>,
+    inherited: Option<HashSet<TradeId>>,
     /// When a terminal was there first.
     began: Option<Instant>,
     /// Trades that somebody waits for.
-    woken: HashSet<String>,
+    woken: HashSet<TradeId>,
     next: Option<AbortHandle>,
     looked: Option<Instant>,
     /// Whether it was said that trades belong to another account at the broker.
@@ -198,7 +199,7 @@ impl State {
         }
         if self.inherited.is_none() {
             let unknown = trades.iter().filter(|trade| trade.state == TradeState::Unknown);
-            let inherited: HashSet<String> = unknown.map(|trade| trade.trade_id.clone()).collect();
+            let inherited: HashSet<TradeId> = unknown.map(|trade| trade.trade_id.clone()).collect();
             if !inherited.is_empty() {
                 let trades = inherited.len();
                 info!(account = account.name, trades, "looking for trades from before the start");
@@ -286,9 +287,9 @@ impl State {
             match standing.evidence(account, trade, context).await {
                 Ok(evidence) => seen.push((trade, evidence)),
                 Err(error) => {
-                    let (account, trade_id) = (&account.name, &trade.trade_id);
+                    let (account, trade_id) = (&account.name, &*trade.trade_id);
                     warn!(account, trade_id, %error, "trade cannot be looked for");
-                    self.schedule.failed(trade_id);
+                    self.schedule.failed(&trade.trade_id);
                 }
             }
         }
@@ -309,13 +310,13 @@ impl State {
                 ledger.finish(account, trade, OWN).await;
             }
             Conclusion::LateFill(trade) => {
-                let trade_id = &trade.trade_id;
+                let trade_id = &*trade.trade_id;
                 error!(account = name, trade_id, "trade that was not found has happened after all");
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
                 ledger.finish(account, trade, OWN).await;
             }
             Conclusion::Contradiction(trade) => {
-                let (trade_id, detail) = (&trade.trade_id, trade.contradicted.as_deref());
+                let (trade_id, detail) = (&*trade.trade_id, trade.contradicted.as_deref());
                 error!(
                     account = name,
                     trade_id, detail, "trade contradicts how an operator settled it"

@@ -177,13 +177,17 @@ mod tests {
 
     use super::*;
     use crate::mt5::Retcode;
+    use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const COMPLETE: History = History { shows_known: Some(true), deals: 7 };
 
     fn unknown() -> Trade {
-        Trade { state: TradeState::Unknown, ..Trade::new("id", "demo", Operation::Place, 0) }
+        Trade {
+            state: TradeState::Unknown,
+            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 0)
+        }
     }
 
     fn filled(order: u64) -> Finding {

@@ -190,6 +190,7 @@ async fn history(
 mod tests {
     use super::*;
     use crate::mt5::TradeRequest;
+    use crate::trading::identifiers::TradeId;
 
     #[test]
     fn where_there_is_a_ticket_it_is_asked_by() {
@@ -199,7 +200,7 @@ mod tests {
                 position_id,
                 accepted_order,
                 request: Some(request),
-                ..Trade::new("id", "demo", operation, 0)
+                ..Trade::new(TradeId::known("id"), "demo", operation, 0)
             })
         };
         assert_eq!(of(Operation::Place, 0, 0, 0), Selection::All);
@@ -214,7 +215,7 @@ mod tests {
     fn a_trade_is_looked_for_in_its_own_time_which_does_not_grow() {
         let at = |server_time| Trade {
             server_time,
-            ..Trade::new("id", "demo", Operation::Place, 1_700_000_000_000)
+            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 1_700_000_000_000)
         };
         let seconds = |(from, to): (ServerTime, ServerTime)| (from.seconds(), to.seconds());
         let (from, to) = seconds(period(&at(1_700_010_000)));
