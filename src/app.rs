@@ -116,7 +116,7 @@ impl Service {
         let sessions: Vec<(String, usize)> = settings
             .accounts
             .iter()
-            .map(|account| (account.name.clone(), account.sessions))
+            .map(|account| (account.name.to_string(), account.sessions))
             .collect();
         let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions, &LABEL_SETS)?);
         let metrics = Metrics::new(&depths, settings.metrics.enabled);

@@ -12,6 +12,11 @@ macro_rules! text_type {
             pub fn known(text: &str) -> $name {
                 $name(text.into())
             }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
 
         impl std::ops::Deref for $name {

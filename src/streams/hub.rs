@@ -369,7 +369,7 @@ impl State {
         };
         error!(
             task = kind.name(),
-            account = self.args.account.name,
+            account = self.args.account.name.as_str(),
             reason,
             retry_in = ?pause,
             "poll loop restarting"

@@ -12,7 +12,7 @@ pub fn audit(trade: &Trade, event: &str, request_id: &str) {
         target: "mt5_gateway::trading",
         event,
         trade_id = &*trade.trade_id,
-        account = trade.account,
+        account = trade.account.as_str(),
         operation = trade.operation.name(),
         symbol = request.map(|request| request.symbol.as_str()),
         r#type = request.map(|request| request.r#type),

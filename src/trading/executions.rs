@@ -14,6 +14,7 @@ use super::execution::Submission;
 use super::identifiers::{IdempotencyKey, TradeId};
 use super::reply::{Error, TradeReply};
 use super::trade::Trade;
+use crate::account_name::AccountName;
 
 /// Where the answer to a client goes.
 pub type Reply = oneshot::Sender<Result<TradeReply, Error>>;
@@ -28,7 +29,7 @@ pub struct End {
 /// A client's key at an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ReservedKey {
-    account: String,
+    account: AccountName,
     key: IdempotencyKey,
 }
 
@@ -126,12 +127,10 @@ impl Executions {
         &self,
         trade_id: &TradeId,
         answer: Result<TradeReply, Error>,
-    ) -> Result<(), Result<TradeReply, Error>> {
+    ) -> Option<Result<TradeReply, Error>> {
         let reply = {
             let mut state = self.state.lock();
-            let Some(under_way) = state.under_way.get_mut(trade_id) else {
-                return Ok(());
-            };
+            let under_way = state.under_way.get_mut(trade_id)?;
             let (key, reply) = (under_way.key.take(), under_way.reply.take());
             if let Some(key) = key {
                 state.keys.remove(&key);
@@ -139,7 +138,7 @@ impl Executions {
             reply
         };
         // After the key is free, so that a client that asks again finds it so.
-        reply.map_or(Ok(()), |reply| reply.send(answer))
+        reply?.send(answer).err()
     }
 
     /// Notes that an execution is under way no more, and frees its key. A client that was not answered

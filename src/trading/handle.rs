@@ -17,6 +17,7 @@ use super::ledger::{Ledger, NoJournal};
 use super::reconcile;
 use super::reply::{Error, TradeReply};
 use super::trade::{Trade, TradeState};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::mt5::{OrderCheckResult, calls};
@@ -98,12 +99,16 @@ impl Trading {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn find(&self, account: &str, trade_id: &TradeId) -> Result<Option<Trade>, Error> {
+    pub async fn find(
+        &self,
+        account: &AccountName,
+        trade_id: &TradeId,
+    ) -> Result<Option<Trade>, Error> {
         if self.ledger.was_never_needed() {
             return Ok(None);
         }
         let begun = self.ledger.executions.deciding(trade_id);
-        let begun = begun.filter(|trade| trade.account == account);
+        let begun = begun.filter(|trade| trade.account == *account);
         Ok(self.ledger.journal()?.by_id(account, trade_id).await?.or(begun))
     }
 
@@ -111,7 +116,11 @@ impl Trading {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn list(&self, account: &str, filter: TradeFilter) -> Result<Vec<Trade>, Error> {
+    pub async fn list(
+        &self,
+        account: &AccountName,
+        filter: TradeFilter,
+    ) -> Result<Vec<Trade>, Error> {
         if self.ledger.was_never_needed() {
             return Ok(vec![]);
         }
@@ -119,7 +128,7 @@ impl Trading {
         // Those that are still being prepared are not in the journal yet.
         let mut begun = self.ledger.executions.all_deciding();
         begun.retain(|trade| {
-            trade.account == account
+            trade.account == *account
                 && filter.passes(trade)
                 && !listed.iter().any(|listed| listed.trade_id == trade.trade_id)
         });

@@ -15,6 +15,7 @@ use super::journal::{Journal, Settlement};
 use super::reconcile::{self, Gate};
 use super::reply::Error;
 use super::trade::{Trade, TradeState};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::pool::{Account, Accounts};
@@ -35,7 +36,7 @@ pub struct Ledger {
     pub metrics: Metrics,
     pub executions: Executions,
     journal: Result<Journal, NoJournal>,
-    accounts: BTreeMap<String, AccountLedger>,
+    accounts: BTreeMap<AccountName, AccountLedger>,
     #[cfg(test)]
     pub faults: super::faults::Faults,
 }
@@ -98,12 +99,12 @@ impl Ledger {
     ///
     /// # Panics
     /// If there is no such account, which no caller has.
-    pub fn gate(&self, account: &str) -> &Gate {
+    pub fn gate(&self, account: &AccountName) -> &Gate {
         &self.accounts[account].gate
     }
 
     /// Wakes the reconciler of an account, because somebody waits for a trade.
-    pub fn wake_reconciler(&self, account: &str, trade_id: &TradeId) {
+    pub fn wake_reconciler(&self, account: &AccountName, trade_id: &TradeId) {
         if let Some(ledger) = self.accounts.get(account) {
             let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.clone()));
         }
@@ -111,7 +112,12 @@ impl Ledger {
 
     /// Lets the reconciler look for a trade, and waits until a trade of the account was settled, at
     /// most for `timeout`.
-    pub async fn wait_for_settlement(&self, account: &str, trade_id: &TradeId, timeout: Duration) {
+    pub async fn wait_for_settlement(
+        &self,
+        account: &AccountName,
+        trade_id: &TradeId,
+        timeout: Duration,
+    ) {
         if let Some(ledger) = self.accounts.get(account) {
             let settled = ledger.settled.notified();
             self.wake_reconciler(account, trade_id);

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::identifiers::{IdempotencyKey, TradeId};
 use super::tag;
+use crate::account_name::AccountName;
 use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
 /// What is known about a trade's fate.
@@ -270,7 +271,7 @@ pub struct Trade {
     /// The gateway's own id.
     pub trade_id: TradeId,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// The account at the broker.
     pub identity: Identity,
     /// Name of the key that its client used; `None`: without keys, or from before they were recorded.
@@ -339,10 +340,15 @@ impl Trade {
     }
 
     /// A trade that is about to be sent, of which nothing else is known yet.
-    pub fn new(trade_id: TradeId, account: &str, operation: Operation, now_msc: i64) -> Trade {
+    pub fn new(
+        trade_id: TradeId,
+        account: AccountName,
+        operation: Operation,
+        now_msc: i64,
+    ) -> Trade {
         Trade {
             trade_id,
-            account: account.to_owned(),
+            account,
             identity: Identity::default(),
             api_key: None,
             client: None,

@@ -16,6 +16,7 @@ use super::executions::{End, Reply};
 use super::journal::JournalActor;
 use super::ledger::Ledger;
 use super::reconcile::{Reconciler, ReconcilerArgs};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role, Verdict};
 use crate::metrics::Event;
 
@@ -44,7 +45,7 @@ impl From<Ping> for Msg {
 pub enum Child {
     Journal,
     /// The reconciler of an account.
-    Reconciler(String),
+    Reconciler(AccountName),
 }
 
 /// Admits trades and observes their executions.
@@ -175,12 +176,12 @@ impl State {
     fn end_executions(&self) {
         let (ledger, executions) = (&self.ledger, &self.ledger.executions);
         while let Some(End { submission, reply }) = executions.next_end() {
-            let (account, trade_id) = (&submission.account.name, &submission.trade_id);
+            let (account, trade_id) = (submission.account.name.as_str(), &submission.trade_id);
             let name: &str = trade_id;
             match reply {
                 Some(reply) => {
                     // Before the next submission is admitted, which may be a repetition.
-                    if let Err(Err(untold)) = executions.answer(trade_id, reply) {
+                    if let Some(Err(untold)) = executions.answer(trade_id, reply) {
                         execution::record_unsent(ledger, &submission, &untold);
                     }
                 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::*;
+use crate::account_name::AccountName;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
@@ -69,7 +70,7 @@ impl Harness {
             faults: BTreeMap::new(),
         });
         let account = AccountOptions {
-            name: "demo".to_owned(),
+            name: AccountName::known("demo"),
             login: 1,
             server: "S".to_owned(),
             sessions: 1,
@@ -121,8 +122,11 @@ impl Harness {
 
     async fn wait_until_open(&self) {
         let ledger = self.ledger();
-        until(|| self.account.is_ready() && ledger.gate("demo").is_complete(&self.account)).await;
-        until(|| ledger.gate("demo").is_reconciled()).await;
+        until(|| {
+            self.account.is_ready() && ledger.gate(&self.account.name).is_complete(&self.account)
+        })
+        .await;
+        until(|| ledger.gate(&self.account.name).is_reconciled()).await;
     }
 
     /// Buys, on a task of its own. Lots that the symbol does not allow are refused.
@@ -218,7 +222,7 @@ impl Harness {
         let begun = Instant::now();
         loop {
             let filter = TradeFilter { limit: 10, ..TradeFilter::default() };
-            let trades = self.trading.list("demo", filter).await.unwrap_or_default();
+            let trades = self.trading.list(&self.account.name, filter).await.unwrap_or_default();
             match &trades[..] {
                 [trade] if trade.state == state => return trade.clone(),
                 _ => assert!(begun.elapsed() < PATIENCE, "no {state:?}: {trades:?}"),
@@ -537,7 +541,8 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
         assert!(futures_util::poll!(finished).is_pending());
     }
     drop(disk);
-    let settled = journal.by_id("demo", &TradeId::known("lost")).await.unwrap().unwrap();
+    let settled =
+        journal.by_id(&harness.account.name, &TradeId::known("lost")).await.unwrap().unwrap();
     assert_eq!(settled.state, TradeState::Refused);
     assert_eq!(harness.ended("refused").await, 1);
     assert_eq!(harness.ended("executed").await, 1);

@@ -99,6 +99,7 @@ pub fn explained(trade: Trade, stop_rules: Option<&StopRules>) -> Trade {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account_name::AccountName;
     use crate::mt5::{Error as Mt5Error, TradeRequest};
     use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
@@ -108,7 +109,7 @@ mod tests {
             TradeRequest { action: action.value(), volume: 0.3, ..TradeRequest::default() };
         Trade {
             request: Some(request),
-            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 0)
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
         }
     }
 

@@ -98,7 +98,7 @@ impl Submission {
             client: self.origin.client.clone(),
             idempotency_key: self.origin.key.clone(),
             fingerprint: self.fingerprint,
-            ..Trade::new(self.trade_id.clone(), &self.account.name, operation, now_msc())
+            ..Trade::new(self.trade_id.clone(), self.account.name.clone(), operation, now_msc())
         }
     }
 

@@ -25,6 +25,7 @@ use self::actor::{Msg, Work};
 use self::store::{Report, Retained, Store};
 use super::identifiers::{IdempotencyKey, TradeId};
 use super::trade::Trade;
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Event, Metrics};
 use crate::mt5::Identity;
@@ -164,8 +165,8 @@ impl Journal {
     }
 
     /// Tells the metrics how many of an account's trades are unknown.
-    pub fn count_unknown(&self, account: AccountId, name: &str) {
-        let (retained, name) = (self.retained.clone(), name.to_owned());
+    pub fn count_unknown(&self, account: AccountId, name: &AccountName) {
+        let (retained, name) = (self.retained.clone(), name.clone());
         let work = move |store: &mut Store| retained.count_unknown(store, account, &name);
         let _ = self.address.send(Msg::Run(Box::new(work)));
     }
@@ -188,26 +189,30 @@ impl Journal {
     pub async fn by_key(
         &self,
         identity: &Identity,
-        account: &str,
+        account: &AccountName,
         key: &IdempotencyKey,
     ) -> Result<Option<Trade>, JournalError> {
-        let (identity, account, key) = (identity.clone(), account.to_owned(), key.clone());
+        let (identity, account, key) = (identity.clone(), account.clone(), key.clone());
         self.run(move |store| store.by_key(&identity, &account, &key)).await
     }
 
     /// The trade with an id.
-    pub async fn by_id(&self, account: &str, id: &TradeId) -> Result<Option<Trade>, JournalError> {
-        let (account, id) = (account.to_owned(), id.clone());
+    pub async fn by_id(
+        &self,
+        account: &AccountName,
+        id: &TradeId,
+    ) -> Result<Option<Trade>, JournalError> {
+        let (account, id) = (account.clone(), id.clone());
         self.run(move |store| store.by_id(&account, &id)).await
     }
 
     /// Trades of an account, the newest first.
     pub async fn list(
         &self,
-        account: &str,
+        account: &AccountName,
         filter: TradeFilter,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.list(&account, &filter)).await
     }
 
@@ -215,31 +220,31 @@ impl Journal {
     /// time (unix milliseconds), the oldest first.
     pub async fn unfinished(
         &self,
-        account: &str,
+        account: &AccountName,
         watched_since_msc: i64,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.unfinished(&account, watched_since_msc)).await
     }
 
     /// Executed trades of an account that were made since a time (unix milliseconds).
     pub async fn executed(
         &self,
-        account: &str,
+        account: &AccountName,
         since_msc: i64,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.executed(&account, since_msc)).await
     }
 
     /// Which of these orders belong to trades other than one.
     pub async fn owned(
         &self,
-        account: &str,
+        account: &AccountName,
         orders: Vec<u64>,
         except: &TradeId,
     ) -> Result<HashMap<u64, TradeId>, JournalError> {
-        let (account, except) = (account.to_owned(), except.clone());
+        let (account, except) = (account.clone(), except.clone());
         self.run(move |store| store.owned(&account, orders, &except)).await
     }
 

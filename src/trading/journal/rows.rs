@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use tracing::warn;
 
+use crate::account_name::AccountName;
 use crate::mt5::{Identity, Retcode};
 use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::trade::{Operation, Trade, TradeResult, TradeState};
@@ -25,7 +26,7 @@ macro_rules! text_columns {
     )* };
 }
 
-text_columns!(TradeId, IdempotencyKey);
+text_columns!(AccountName, TradeId, IdempotencyKey);
 
 /// SQLite's integers are signed; the bits are kept.
 fn stored(ticket: u64) -> i64 {
@@ -178,7 +179,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trade> {
     };
     Ok(Trade {
         trade_id: row.get("trade_id")?,
-        account: word("account")?,
+        account: row.get("account")?,
         identity: Identity {
             login: ticket("login")?,
             server: word("server")?,

@@ -23,6 +23,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::account_name::AccountName;
     use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
 
@@ -30,7 +31,7 @@ mod tests {
         Trade {
             state,
             updated_msc,
-            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 0)
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
         }
     }
 

@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::rows;
 use super::schema::{FileIdentity, Opened};
 use super::settle::{ended, is_news};
+use crate::account_name::AccountName;
 use crate::metrics::{AccountId, Event, Metrics};
 use crate::trading::audit::audit;
 use crate::trading::identifiers::TradeId;
@@ -153,7 +154,7 @@ impl Retained {
     }
 
     /// Tells the metrics how many of an account's trades are unknown.
-    pub fn count_unknown(&self, store: &Store, account: AccountId, name: &str) {
+    pub fn count_unknown(&self, store: &Store, account: AccountId, name: &AccountName) {
         if let Ok((count, oldest_msc)) = store.unknown(name) {
             let oldest = oldest_msc.map_or(0.0, |msc| msc as f64 / 1000.0);
             self.metrics.record(Event::TradesUnknown { account, count, oldest });

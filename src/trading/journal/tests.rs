@@ -3,6 +3,7 @@ use rusqlite::Connection;
 
 use super::store::text;
 use super::*;
+use crate::account_name::AccountName;
 use crate::mt5::{Retcode, TradeRequest};
 use crate::trading::trade::{Operation, TradeResult, TradeState};
 
@@ -21,12 +22,20 @@ fn trade(key: &str) -> Trade {
         position_id: u64::MAX - 1,
         request: Some(TradeRequest { volume: 0.1, ..TradeRequest::default() }),
         identity: identity(),
-        ..Trade::new(TradeId::known(&format!("id-{key}")), "demo", Operation::Place, 1_000)
+        ..Trade::new(
+            TradeId::known(&format!("id-{key}")),
+            AccountName::known("demo"),
+            Operation::Place,
+            1_000,
+        )
     }
 }
 
 async fn by_key(journal: &Journal, key: &str) -> Option<Trade> {
-    journal.by_key(&identity(), "demo", &IdempotencyKey::known(key)).await.unwrap()
+    journal
+        .by_key(&identity(), &AccountName::known("demo"), &IdempotencyKey::known(key))
+        .await
+        .unwrap()
 }
 
 const ACCOUNT: AccountId = AccountId(0);
@@ -64,7 +73,13 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     journal.insert(trade.clone()).await.unwrap();
     assert_eq!(by_key(&journal, "one").await.as_ref(), Some(&trade));
     let others = Identity { server: "Other-Live".to_owned(), ..identity() };
-    assert_eq!(journal.by_key(&others, "demo", &IdempotencyKey::known("one")).await.unwrap(), None);
+    assert_eq!(
+        journal
+            .by_key(&others, &AccountName::known("demo"), &IdempotencyKey::known("one"))
+            .await
+            .unwrap(),
+        None
+    );
     assert!(journal.insert(trade.clone()).await.is_err(), "a key is written once");
 
     trade.state = TradeState::Executed;
@@ -73,16 +88,33 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     let trade = settled(&journal, trade).await;
     assert!(trade.updated_msc > 1_000);
     assert_eq!(
-        journal.by_id("demo", &TradeId::known("id-one")).await.unwrap().as_ref(),
+        journal
+            .by_id(&AccountName::known("demo"), &TradeId::known("id-one"))
+            .await
+            .unwrap()
+            .as_ref(),
         Some(&trade)
     );
-    let owned = journal.owned("demo", vec![7, u64::MAX], &TradeId::known("other")).await.unwrap();
+    let owned = journal
+        .owned(&AccountName::known("demo"), vec![7, u64::MAX], &TradeId::known("other"))
+        .await
+        .unwrap();
     assert_eq!(owned, HashMap::from([(u64::MAX, TradeId::known("id-one"))]));
     assert!(
-        journal.owned("demo", vec![u64::MAX], &TradeId::known("id-one")).await.unwrap().is_empty()
+        journal
+            .owned(&AccountName::known("demo"), vec![u64::MAX], &TradeId::known("id-one"))
+            .await
+            .unwrap()
+            .is_empty()
     );
-    assert_eq!(journal.by_id("other", &TradeId::known("id-one")).await.unwrap(), None);
-    assert_eq!(journal.executed("demo", 0).await.unwrap(), std::slice::from_ref(&trade));
+    assert_eq!(
+        journal.by_id(&AccountName::known("other"), &TradeId::known("id-one")).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        journal.executed(&AccountName::known("demo"), 0).await.unwrap(),
+        std::slice::from_ref(&trade)
+    );
 
     journal.run(|store| store.forget_bodies(i64::MAX)).await.unwrap();
     let kept = by_key(&journal, "one").await.unwrap();
@@ -138,7 +170,10 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
     }
     let listed =
         TradeFilter { state: Some(TradeState::Executed), limit: 10, ..TradeFilter::default() };
-    assert_eq!(journal.list("demo", listed).await.unwrap(), std::slice::from_ref(&executed));
+    assert_eq!(
+        journal.list(&AccountName::known("demo"), listed).await.unwrap(),
+        std::slice::from_ref(&executed)
+    );
 
     // A withdrawal without an intent is known until its client is told.
     let unsent = settled(&journal, Trade { state: TradeState::NotSent, ..trade("unsent") }).await;
@@ -213,7 +248,7 @@ async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_
     let journal = open(&directory.path().join("journal")).await;
     journal.insert(trade("one")).await.unwrap();
     journal.fail_actor();
-    while journal.by_id("demo", &TradeId::known("id-one")).await.is_ok() {}
+    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-one")).await.is_ok() {}
     let restarting = journal.insert(trade("two")).await.unwrap_err();
     assert!(restarting.to_string().contains("is being restarted"), "{restarting}");
 
@@ -247,7 +282,7 @@ async fn a_thread_that_ends_fails_its_actor_and_the_outbox_is_kept() {
     });
     put.await.unwrap();
     journal.fail_thread();
-    while journal.by_id("demo", &TradeId::known("id-waits")).await.is_ok() {}
+    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-waits")).await.is_ok() {}
     // The actor has failed, too; a supervisor starts another one.
     let gone = async {
         while journal.address.send(Msg::Flushed).is_ok() {
@@ -355,7 +390,7 @@ async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost()
         std::pin::pin!(journal.settle(ACCOUNT, state("known", TradeState::Unknown), "test"));
     assert!(futures_util::poll!(&mut executed).is_pending());
     assert!(futures_util::poll!(&mut late).is_pending());
-    assert!(journal.by_id("demo", &TradeId::known("id-sent")).await.is_err());
+    assert!(journal.by_id(&AccountName::known("demo"), &TradeId::known("id-sent")).await.is_err());
     assert_eq!(journal.flush().await, 4);
 
     run("ALTER TABLE hidden RENAME TO trades").await.unwrap();
@@ -391,7 +426,7 @@ async fn a_thread_works_after_all_those_that_were_started_before_it() {
     run_actor(&journal).await;
     drop(disk);
     let third = journal.run(move |store| {
-        let found = store.by_id("demo", &TradeId::known("id-one"));
+        let found = store.by_id(&AccountName::known("demo"), &TradeId::known("id-one"));
         let _ = overtaken.send(());
         found
     });

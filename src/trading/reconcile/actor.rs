@@ -150,7 +150,7 @@ impl State {
         if !due.is_empty()
             && let Err(error) = self.decide_all(journal, &due).await
         {
-            info!(account = account.name, %error, "trades cannot be looked for yet");
+            info!(account = account.name.as_str(), %error, "trades cannot be looked for yet");
         }
         let gate = ledger.gate(&account.name);
         let mut failed = false;
@@ -202,7 +202,10 @@ impl State {
             let inherited: HashSet<TradeId> = unknown.map(|trade| trade.trade_id.clone()).collect();
             if !inherited.is_empty() {
                 let trades = inherited.len();
-                info!(account = account.name, trades, "looking for trades from before the start");
+                info!(
+                    account = account.name.as_str(),
+                    trades, "looking for trades from before the start"
+                );
             }
             self.inherited = Some(inherited);
             journal.count_unknown(account.id, &account.name);
@@ -219,7 +222,7 @@ impl State {
         let strangers = all - trades.len();
         if strangers > 0 && !self.warned {
             self.warned = true;
-            let account = &account.name;
+            let account = account.name.as_str();
             warn!(account, trades = strangers, "unfinished trades belong to another account");
         }
     }
@@ -228,7 +231,7 @@ impl State {
     /// decided by looking, or was waited for long enough.
     fn open_gate(&mut self) {
         let (ledger, account) = (&self.args.ledger, &self.args.account.name);
-        let gate = ledger.gate(account);
+        let (gate, account) = (ledger.gate(account), account.as_str());
         let Some(inherited) = self.inherited.as_ref().filter(|_| !gate.is_reconciled()) else {
             return;
         };
@@ -287,7 +290,7 @@ impl State {
             match standing.evidence(account, trade, context).await {
                 Ok(evidence) => seen.push((trade, evidence)),
                 Err(error) => {
-                    let (account, trade_id) = (&account.name, &*trade.trade_id);
+                    let (account, trade_id) = (account.name.as_str(), &*trade.trade_id);
                     warn!(account, trade_id, %error, "trade cannot be looked for");
                     self.schedule.failed(&trade.trade_id);
                 }
@@ -299,7 +302,7 @@ impl State {
 
     async fn carry_out(&mut self, journal: &Journal, conclusion: Conclusion) {
         let (ledger, account) = (&self.args.ledger, &self.args.account);
-        let name = &account.name;
+        let name = account.name.as_str();
         match conclusion {
             Conclusion::Nothing => {}
             Conclusion::Note(trade) => drop(journal.settle(account.id, trade, OWN).await),

@@ -176,6 +176,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::account_name::AccountName;
     use crate::mt5::Retcode;
     use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
@@ -186,7 +187,7 @@ mod tests {
     fn unknown() -> Trade {
         Trade {
             state: TradeState::Unknown,
-            ..Trade::new(TradeId::known("id"), "demo", Operation::Place, 0)
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
         }
     }
 

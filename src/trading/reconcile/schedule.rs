@@ -119,6 +119,7 @@ fn interval(age: Duration, state: TradeState, patience: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account_name::AccountName;
     use crate::trading::trade::Operation;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,7 +127,7 @@ mod tests {
     fn trade(id: &str) -> Trade {
         Trade {
             state: TradeState::Unknown,
-            ..Trade::new(TradeId::known(id), "demo", Operation::Place, 0)
+            ..Trade::new(TradeId::known(id), AccountName::known("demo"), Operation::Place, 0)
         }
     }
 

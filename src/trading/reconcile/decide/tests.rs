@@ -1,4 +1,5 @@
 use super::*;
+use crate::account_name::AccountName;
 use crate::mt5::TradeAction;
 use crate::trading::identifiers::TradeId;
 use crate::trading::tag;
@@ -9,7 +10,7 @@ fn of(operation: Operation, request: TradeRequest) -> Trade {
     Trade {
         server_time: SENT,
         request: Some(TradeRequest { symbol: "EURUSD".to_owned(), magic: 7, ..request }),
-        ..Trade::new(TradeId::known("id"), "demo", operation, 0)
+        ..Trade::new(TradeId::known("id"), AccountName::known("demo"), operation, 0)
     }
 }
 
