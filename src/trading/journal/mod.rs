@@ -175,7 +175,11 @@ impl Journal {
     /// written in time.
     pub async fn flush(&self) -> usize {
         let flushed = async {
-            while self.run(|store| Ok(store.flush())).await.is_err() {
+            let flush = |store: &mut Store| {
+                store.flush();
+                Ok(())
+            };
+            while self.run(flush).await.is_err() {
                 // The actor is being restarted.
                 tokio::time::sleep(LAST_FLUSH_INTERVAL).await;
             }
