@@ -8,7 +8,7 @@ macro_rules! text_type {
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
-            /// One that was checked before: it comes from the gateway itself.
+            /// One that was checked before, or that no client wrote.
             pub fn known(text: &str) -> $name {
                 $name(text.into())
             }
