@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mt5_gateway::api::export::{Encoder, Format};
 use mt5_gateway::app::LABEL_SETS;
-use mt5_gateway::app::{Service, Signals};
+use mt5_gateway::app::{Service, signals};
 use mt5_gateway::metrics::{self, Catalog, StatusLabels, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows, SymbolName};
 use mt5_gateway::pool::{Accounts, CallContext};
@@ -57,7 +57,7 @@ impl Gateway {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let one = futures_util::stream::iter([(server, peer)]);
         let connections = futures_util::StreamExt::chain(one, futures_util::stream::pending());
-        runtime.spawn(async move { service.serve(connections, Signals::new()).await });
+        runtime.spawn(async move { service.serve(connections, signals()).await });
         let mut gateway = Gateway { runtime, accounts, client, _files: files };
         while !gateway.get("/readyz").starts_with(b"HTTP/1.1 200") {
             std::thread::sleep(Duration::from_millis(20));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use ractor::{Actor, ActorRef};
 use strum::VariantNames;
@@ -24,7 +24,7 @@ use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState};
 use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
 use crate::settings::Settings;
-pub use crate::signals::Signals;
+pub use crate::signals::signals;
 use crate::streams::{self, Streams};
 use crate::telemetry::Events;
 use crate::trading::{self, Journal, JournalError, NoJournal, Trading, TradingActor};
@@ -75,7 +75,7 @@ pub enum Error {
 /// Why it could not start, or had to stop.
 pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
     // From the beginning: a signal ends a process that does not listen to it.
-    let signals = Signals::new();
+    let signals = signals();
     raise_file_descriptors();
     let cannot_listen = |error| Error::Listen(settings.listen, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
@@ -114,7 +114,7 @@ impl Service {
         let sessions: Vec<(String, usize)> = settings
             .accounts
             .iter()
-            .map(|account| (account.name.clone(), account.sessions))
+            .map(|account| (account.name.to_string(), account.sessions))
             .collect();
         let catalog = Arc::new(Catalog::new(&settings.metrics, &sessions, &LABEL_SETS)?);
         let metrics = Metrics::new(&depths, settings.metrics.enabled);
@@ -194,7 +194,7 @@ impl Service {
     pub async fn serve<C>(
         self,
         connections: impl Stream<Item = (C, IpAddr)> + Send + 'static,
-        mut signals: Signals,
+        mut signals: impl Stream<Item = &'static str> + Unpin,
     ) -> Result<(), Error>
     where
         C: AsyncRead + AsyncWrite + Send + 'static,
@@ -204,7 +204,7 @@ impl Service {
         let mut failures = Failures::new(given_up, app.trading.clone());
         let (mut failure, mut is_signalled) = (None, false);
         tokio::select! {
-            signal = signals.next() => {
+            Some(signal) = signals.next() => {
                 is_signalled = true;
                 info!(signal, ?grace, "stopping");
             }
@@ -223,7 +223,7 @@ impl Service {
                     error!(reason = %next, "failed while stopping");
                     failure.get_or_insert(next);
                 }
-                signal = signals.next() => {
+                Some(signal) = signals.next() => {
                     if is_signalled {
                         error!(signal, "stopping at once");
                         return Err(Error::StoppedAtOnce);
@@ -341,7 +341,6 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
 
-    use futures_util::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::time::Instant;
 
@@ -378,8 +377,8 @@ mod tests {
             let (client, server) = tokio::io::duplex(1 << 16);
             let one = futures_util::stream::iter([(server, Ipv4Addr::LOCALHOST.into())]);
             let connections = one.chain(futures_util::stream::pending());
-            let (sender, told) = mpsc::unbounded_channel();
-            let signals = Signals::of(told);
+            let (sender, mut told) = mpsc::unbounded_channel();
+            let signals = futures_util::stream::poll_fn(move |context| told.poll_recv(context));
             let serving = tokio::spawn(service.serve(connections, signals));
             Harness { app, stop, client, signals: sender, serving, directory }
         }

@@ -4,7 +4,7 @@
 //! order; a lower one never names a higher one:
 //!
 //! [`clock`] and [`files`] serve every room: a clock that counts suspension, by which trades are limited,
-//! and files that only the gateway's user may read.
+//! and files that only the gateway's user may read. So does [`account_name`].
 //!
 //! [`mt5`] is MetaTrader 5's vocabulary, without I/O. One table states for each of the package's functions
 //! what it takes, what it returns and what the gateway may do with a call of it. Beside it are the records,
@@ -39,6 +39,7 @@
 // The chain of filters is one type, as deep as there are routes.
 #![recursion_limit = "256"]
 
+pub mod account_name;
 pub mod actor;
 pub mod api;
 pub mod app;
@@ -54,4 +55,5 @@ mod signals;
 pub mod streams;
 pub mod telemetry;
 pub mod terminal;
+mod text;
 pub mod trading;

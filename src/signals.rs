@@ -1,11 +1,17 @@
 //! The signals that ask the process to end.
 
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 #[cfg(unix)]
 use tracing::warn;
 
-/// The signals that ask the process to end.
-#[cfg_attr(test, derive(Default))]
-pub struct Signals {
+/// The signals that ask the process to end, from now on. None of them is lost while nobody waits.
+pub fn signals() -> BoxStream<'static, &'static str> {
+    let next = async |mut signals: Signals| Some((signals.next().await, signals));
+    futures_util::stream::unfold(Signals::listen(), next).boxed()
+}
+
+struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
@@ -20,9 +26,6 @@ pub struct Signals {
     logoff: Option<tokio::signal::windows::CtrlLogoff>,
     #[cfg(windows)]
     shutdown: Option<tokio::signal::windows::CtrlShutdown>,
-    /// Stands for the system.
-    #[cfg(test)]
-    test: Option<tokio::sync::mpsc::UnboundedReceiver<&'static str>>,
 }
 
 /// Waits for a signal, for ever if it cannot be listened to.
@@ -38,9 +41,7 @@ macro_rules! received {
 }
 
 impl Signals {
-    /// Listens to them from now on.
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
-    pub fn new() -> Signals {
+    fn listen() -> Signals {
         #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
         Signals {
@@ -58,24 +59,12 @@ impl Signals {
             logoff: tokio::signal::windows::ctrl_logoff().ok(),
             #[cfg(windows)]
             shutdown: tokio::signal::windows::ctrl_shutdown().ok(),
-            #[cfg(test)]
-            test: None,
         }
-    }
-
-    /// Those that a test sends, and none of the system's.
-    #[cfg(test)]
-    pub fn of(test: tokio::sync::mpsc::UnboundedReceiver<&'static str>) -> Signals {
-        Signals { test: Some(test), ..Signals::default() }
     }
 
     /// Waits for one of them. SIGHUP, which the end of a shell sends, is none.
     #[cfg(unix)]
-    pub async fn next(&mut self) -> &'static str {
-        #[cfg(test)]
-        if let Some(signal) = received!(self.test).await {
-            return signal;
-        }
+    async fn next(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = received!(self.terminate) => return "SIGTERM",
@@ -89,7 +78,7 @@ impl Signals {
 
     /// Waits for one of them.
     #[cfg(windows)]
-    pub async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = received!(self.close) => "CTRL_CLOSE",
             _ = received!(self.logoff) => "CTRL_LOGOFF",

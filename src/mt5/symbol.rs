@@ -1,12 +1,12 @@
 //! Names of symbols.
 
-use std::fmt;
-use std::ops::Deref;
-use std::sync::Arc;
+use crate::text::text_type;
 
-/// The name of a symbol, such as `EURUSD`. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SymbolName(Arc<str>);
+text_type! {
+    /// The name of a symbol, such as `EURUSD`. Cheap to clone. What a terminal's record calls a symbol is
+    /// known, what a client does is parsed.
+    SymbolName
+}
 
 impl SymbolName {
     /// The longest name that is looked up, in bytes; MT5's are shorter.
@@ -18,31 +18,6 @@ impl SymbolName {
         let plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '{' | '}');
         let fits = text.len() <= SymbolName::LONGEST && text.chars().all(plain);
         fits.then(|| SymbolName(text.into()))
-    }
-
-    /// A name that was read before: from a terminal's record, or by [`SymbolName::parse`].
-    pub fn known(name: &str) -> SymbolName {
-        SymbolName(name.into())
-    }
-}
-
-impl Deref for SymbolName {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SymbolName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
-    }
-}
-
-impl fmt::Debug for SymbolName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }
 

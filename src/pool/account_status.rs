@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::labels::SessionState;
+use crate::account_name::AccountName;
 use crate::terminal::Mode;
 
 /// How the last login of a session ended.
@@ -53,7 +54,8 @@ pub struct SessionStatus {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AccountStatus {
     /// Its name in URLs.
-    pub name: String,
+    #[schema(value_type = String)]
+    pub name: AccountName,
     /// Its number at the broker.
     pub login: u64,
     /// Its broker's server.

@@ -20,6 +20,7 @@ use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
 use super::tickets::HighestTickets;
 use super::{AccountOptions, Availability, Savings};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
 use crate::metrics::{AccountId, Catalog, Event, Metrics};
 use crate::mt5::{AccountInfo, Identity, ServerClock};
@@ -34,7 +35,7 @@ const MARGIN_MODE_HEDGING: i64 = 2;
 
 /// Every configured account.
 pub struct Accounts {
-    accounts: BTreeMap<String, Arc<Account>>,
+    accounts: BTreeMap<AccountName, Arc<Account>>,
 }
 
 impl Accounts {
@@ -102,7 +103,7 @@ pub struct Account {
     /// Its place in the configuration.
     pub id: AccountId,
     /// Its name in URLs.
-    pub name: String,
+    pub name: AccountName,
     /// Its number at the broker.
     pub login: u64,
     /// Its broker's server.

@@ -26,6 +26,7 @@ mod tickets;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account_name::AccountName;
 use crate::actor::RestartPolicy;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
@@ -65,7 +66,7 @@ pub struct Savings {
 /// A configured account.
 pub struct AccountOptions {
     /// Its name in URLs and labels.
-    pub name: String,
+    pub name: AccountName,
     /// Its number at the broker.
     pub login: u64,
     /// Its broker's server.

@@ -264,7 +264,7 @@ impl State {
         };
         error!(
             actor = Role::Session.name(),
-            account = account.name,
+            account = account.name.as_str(),
             session,
             reason,
             retry_in = ?delay,
@@ -333,6 +333,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::account_name::AccountName;
     use crate::actor::RestartPolicy;
     use crate::clock::BootInstant;
     use crate::metrics::{self, Catalog, Collector, LabelSets, StatusLabels, collector};
@@ -410,7 +411,7 @@ mod tests {
             });
             let launcher = Arc::new(Faulty { panics, launches: AtomicUsize::new(0), simulator });
             let account = AccountOptions {
-                name: "demo".to_owned(),
+                name: AccountName::known("demo"),
                 login: LOGIN,
                 server: "S".to_owned(),
                 sessions: 1,

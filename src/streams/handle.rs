@@ -15,6 +15,7 @@ use super::poller::{self, Poll};
 use super::subscriber::{Admission, Subscriber};
 use super::supervisor;
 use super::topic::{EventKind, Topic};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::metrics::streams::StreamInstruments;
@@ -86,7 +87,7 @@ impl Streams {
             };
             (name, args)
         });
-        let hubs: Arc<BTreeMap<String, hub::Args>> = Arc::new(hubs.collect());
+        let hubs: Arc<BTreeMap<AccountName, hub::Args>> = Arc::new(hubs.collect());
         let address = Address::new(Role::Streams, depths);
         let supervisor = supervisor::Args { address, hubs, metrics };
         Streams { options, supervisor, open: Arc::default(), stop, tasks: TaskTracker::new() }

@@ -402,7 +402,7 @@ impl State {
         let pause = poller.panics.fail(Instant::now(), 1.0).delay();
         error!(
             task = kind.name(),
-            account = self.args.account.name,
+            account = self.args.account.name.as_str(),
             reason,
             retry_in = ?pause,
             "poll loop restarting"

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::hub::{self, Hub, Subscribe};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
 use crate::metrics::{Event, Metrics};
 
@@ -38,7 +39,7 @@ pub struct Args {
     /// Its own address.
     pub address: Address<Msg>,
     /// What each account's hub needs.
-    pub hubs: Arc<BTreeMap<String, hub::Args>>,
+    pub hubs: Arc<BTreeMap<AccountName, hub::Args>>,
     /// Where restarts are counted.
     pub metrics: Metrics,
 }
@@ -125,7 +126,7 @@ impl State {
         myself: &ActorRef<Envelope<Msg>>,
     ) {
         let hubs = self.args.hubs.clone();
-        let Some(hub) = hubs.get(account) else {
+        let Some(hub) = hubs.get(account.as_str()) else {
             return;
         };
         if !self.children.is_running(account) && !self.failed.contains(account) {
@@ -149,7 +150,7 @@ impl State {
         }
         self.failed.remove(account);
         let hubs = self.args.hubs.clone();
-        if let Some(hub) = hubs.get(account)
+        if let Some(hub) = hubs.get(account.as_str())
             && hub.feed.has_subscribers()
         {
             self.start(account, hub, myself).await;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::poller::{Poll, Polled, Round, TickCursor};
 use super::*;
+use crate::account_name::AccountName;
 use crate::actor::{Depths, Envelope, Role};
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
@@ -95,7 +96,7 @@ impl Harness {
         let args = collector::Args::new(catalog.clone(), depths.clone(), metrics.clone());
         Actor::spawn(None, Collector, args).await.unwrap();
         let account = AccountOptions {
-            name: "demo".to_owned(),
+            name: AccountName::known("demo"),
             login: 1,
             server: "S".to_owned(),
             sessions: 1,

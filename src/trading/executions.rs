@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::execution::Submission;
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::reply::{Error, TradeReply};
 use super::trade::Trade;
+use crate::account_name::AccountName;
 
 /// Where the answer to a client goes.
 pub type Reply = oneshot::Sender<Result<TradeReply, Error>>;
@@ -27,20 +29,20 @@ pub struct End {
 /// A client's key at an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ReservedKey {
-    account: String,
-    key: String,
+    account: AccountName,
+    key: IdempotencyKey,
 }
 
 #[derive(Default)]
 pub struct Executions {
     state: Mutex<State>,
-    /// Notified when the last execution is removed.
+    /// Notified when an execution is removed.
     idle: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    under_way: HashMap<String, UnderWay>,
+    under_way: HashMap<TradeId, UnderWay>,
     /// Keys of trades that are under way, with the fingerprint of their command.
     keys: HashMap<ReservedKey, [u8; 32]>,
     /// Ends that the actor has not looked at. A message to an actor that fails is lost, these are not.
@@ -49,7 +51,8 @@ struct State {
 
 struct UnderWay {
     key: Option<ReservedKey>,
-    reply: Reply,
+    /// `None`: it was answered.
+    reply: Option<Reply>,
     /// The trade, as it began, while its execution decides about it.
     decides: Option<Trade>,
 }
@@ -71,7 +74,7 @@ impl Executions {
             }
             state.keys.insert(key.clone(), submission.fingerprint);
         }
-        let under_way = UnderWay { key, reply, decides: None };
+        let under_way = UnderWay { key, reply: Some(reply), decides: None };
         state.under_way.insert(submission.trade_id.clone(), under_way);
         submission.client.admit();
         Ok(())
@@ -87,19 +90,19 @@ impl Executions {
     }
 
     /// Leaves a trade to the reconciler.
-    pub fn leave(&self, trade_id: &str) {
+    pub fn leave(&self, trade_id: &TradeId) {
         if let Some(under_way) = self.state.lock().under_way.get_mut(trade_id) {
             under_way.decides = None;
         }
     }
 
     /// Whether an execution decides about a trade.
-    pub fn is_deciding(&self, trade_id: &str) -> bool {
+    pub fn is_deciding(&self, trade_id: &TradeId) -> bool {
         self.deciding(trade_id).is_some()
     }
 
     /// The trade that an execution decides about, as it began.
-    pub fn deciding(&self, trade_id: &str) -> Option<Trade> {
+    pub fn deciding(&self, trade_id: &TradeId) -> Option<Trade> {
         self.state.lock().under_way.get(trade_id)?.decides.clone()
     }
 
@@ -119,8 +122,28 @@ impl Executions {
         self.state.lock().ended.pop_front()
     }
 
-    /// Frees a trade's key and answers its client. `None`: the client learns that the outcome is unknown.
-    pub fn remove(&self, trade_id: &str, reply: Option<Result<TradeReply, Error>>) {
+    /// Frees a trade's key and answers its client. Gives the answer back if the client has left.
+    pub fn answer(
+        &self,
+        trade_id: &TradeId,
+        answer: Result<TradeReply, Error>,
+    ) -> Option<Result<TradeReply, Error>> {
+        let reply = {
+            let mut state = self.state.lock();
+            let under_way = state.under_way.get_mut(trade_id)?;
+            let (key, reply) = (under_way.key.take(), under_way.reply.take());
+            if let Some(key) = key {
+                state.keys.remove(&key);
+            }
+            reply
+        };
+        // After the key is free, so that a client that asks again finds it so.
+        reply?.send(answer).err()
+    }
+
+    /// Notes that an execution is under way no more, and frees its key. A client that was not answered
+    /// learns that the outcome is unknown.
+    pub fn remove(&self, trade_id: &TradeId) {
         let removed = {
             let mut state = self.state.lock();
             let removed = state.under_way.remove(trade_id);
@@ -129,12 +152,15 @@ impl Executions {
             }
             removed
         };
-        // After the key is free, so that a client that asks again finds it so. A client that left needs
-        // no answer; the journal has it.
-        if let (Some(removed), Some(reply)) = (removed, reply) {
-            let _ = removed.reply.send(reply);
-        }
+        // Its reply is dropped after the key is free.
+        drop(removed);
         self.idle.notify_waiters();
+    }
+
+    /// Whether an execution has ended that the actor has not looked at.
+    #[cfg(test)]
+    pub fn has_ended(&self) -> bool {
+        !self.state.lock().ended.is_empty()
     }
 
     /// Waits until no execution is under way.
@@ -153,7 +179,7 @@ impl Executions {
 /// An execution decides about its trade until this is dropped.
 pub struct Deciding<'a> {
     executions: &'a Executions,
-    trade_id: String,
+    trade_id: TradeId,
 }
 
 impl Drop for Deciding<'_> {

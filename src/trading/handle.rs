@@ -9,12 +9,15 @@ use super::Options;
 use super::actor::{Args, Msg};
 use super::build::{self, Refused};
 use super::command::{NewOrder, TradeCommand};
+use super::delivery::{self, Delivery};
 use super::execution::{ClientWait, Origin, Submission};
+use super::identifiers::TradeId;
 use super::journal::{Journal, TradeFilter};
 use super::ledger::{Ledger, NoJournal};
 use super::reconcile;
 use super::reply::{Error, TradeReply};
 use super::trade::{Trade, TradeState};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::mt5::{OrderCheckResult, calls};
@@ -50,56 +53,32 @@ impl Trading {
         self.address.ping().await
     }
 
-    /// Carries a command through and tells what became of it. Waits until the context's deadline, which
-    /// ends the wait and not the trade.
-    ///
-    /// # Errors
-    /// Why there is no state to show.
+    /// Carries a command through and gives what its client is to be told. Waits until the context's deadline,
+    /// which ends the wait and not the trade. A client that hangs up drops the future: it was told nothing.
     pub async fn execute(
         &self,
         account: &Arc<Account>,
         command: TradeCommand,
         origin: Origin,
         context: &CallContext,
-    ) -> Result<TradeReply, Error> {
-        let (reply, mut answer) = oneshot::channel();
-        let client = Arc::new(ClientWait::default());
-        // A client that hangs up drops this future: it was told nothing.
-        let _guard = HangUpGuard(client.clone());
-        let trade_id = uuid::Uuid::now_v7().simple().to_string();
-        let submission = Submission {
+    ) -> (Result<TradeReply, Error>, Delivery) {
+        let submission = Arc::new(Submission {
             account: account.clone(),
             fingerprint: command.fingerprint(),
             command,
             origin,
-            trade_id: trade_id.clone(),
+            trade_id: TradeId::random(),
             request_id: context.request_id.clone(),
             deadline: context.deadline,
-            client: client.clone(),
-        };
-        let restarting = || Error::NoJournal("the trading actor is being restarted".to_owned());
-        if self.address.send(Msg::Submit(Box::new(submission), reply)).is_err() {
-            return Err(restarting());
-        }
-        let answered = match tokio::time::timeout_at(context.deadline, &mut answer).await {
-            Ok(answered) => answered,
-            Err(_) if client.leave() => return Err(Error::OutcomeUnknown { trade_id }),
-            // The execution decided to answer first: the answer is on its way.
-            Err(_) => answer.await,
-        };
-        match answered {
-            Ok(reply) => reply,
-            // The actor failed before it took the submission, so that nothing was sent.
-            Err(_) if !client.was_admitted() => Err(restarting()),
-            Err(_) => Err(Error::OutcomeUnknown { trade_id }),
-        }
-    }
-
-    /// Notes that a client has been told that its trade was not sent, which frees its key.
-    pub fn confirm_told(&self, trade: Trade) {
-        if let Ok(journal) = self.ledger.journal() {
-            journal.note_told(trade.trade_id);
-        }
+            client: ClientWait::default(),
+        });
+        let (reply, answer) = oneshot::channel();
+        let mut delivery = Delivery::new(self.ledger.clone(), submission.clone(), answer);
+        let submitted = self.address.send(Msg::Submit(submission, reply)).is_ok();
+        let answer =
+            if submitted { delivery.wait().await } else { Err(delivery::actor_is_restarting()) };
+        delivery.carries(&answer);
+        (answer, delivery)
     }
 
     /// Asks the broker what a new order would do, and sends nothing.
@@ -120,12 +99,16 @@ impl Trading {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn find(&self, account: &str, trade_id: &str) -> Result<Option<Trade>, Error> {
+    pub async fn find(
+        &self,
+        account: &AccountName,
+        trade_id: &TradeId,
+    ) -> Result<Option<Trade>, Error> {
         if self.ledger.was_never_needed() {
             return Ok(None);
         }
         let begun = self.ledger.executions.deciding(trade_id);
-        let begun = begun.filter(|trade| trade.account == account);
+        let begun = begun.filter(|trade| trade.account == *account);
         Ok(self.ledger.journal()?.by_id(account, trade_id).await?.or(begun))
     }
 
@@ -133,7 +116,11 @@ impl Trading {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn list(&self, account: &str, filter: TradeFilter) -> Result<Vec<Trade>, Error> {
+    pub async fn list(
+        &self,
+        account: &AccountName,
+        filter: TradeFilter,
+    ) -> Result<Vec<Trade>, Error> {
         if self.ledger.was_never_needed() {
             return Ok(vec![]);
         }
@@ -141,7 +128,7 @@ impl Trading {
         // Those that are still being prepared are not in the journal yet.
         let mut begun = self.ledger.executions.all_deciding();
         begun.retain(|trade| {
-            trade.account == account
+            trade.account == *account
                 && filter.passes(trade)
                 && !listed.iter().any(|listed| listed.trade_id == trade.trade_id)
         });
@@ -159,7 +146,7 @@ impl Trading {
     pub async fn resolve(
         &self,
         account: &Arc<Account>,
-        trade_id: &str,
+        trade_id: &TradeId,
         resolution: Resolution,
         request_id: &str,
     ) -> Result<Option<Trade>, Error> {
@@ -239,13 +226,4 @@ pub struct Resolution {
     pub reason: String,
     /// Name of the operator's API key, or the address.
     pub operator: String,
-}
-
-/// Notes that a client has left when this is dropped.
-struct HangUpGuard(Arc<ClientWait>);
-
-impl Drop for HangUpGuard {
-    fn drop(&mut self) {
-        let _ = self.0.leave();
-    }
 }

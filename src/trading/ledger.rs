@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tracing::info;
+use tracing::error;
 
 use super::Options;
 use super::executions::Executions;
-use super::journal::{Journal, JournalError, Settlement};
+use super::identifiers::TradeId;
+use super::journal::{Journal, Settlement};
 use super::reconcile::{self, Gate};
 use super::reply::Error;
 use super::trade::{Trade, TradeState};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
-use crate::metrics::{Event, Metrics};
+use crate::metrics::Metrics;
 use crate::pool::{Account, Accounts};
 
 /// Why there is no journal.
@@ -34,7 +36,7 @@ pub struct Ledger {
     pub metrics: Metrics,
     pub executions: Executions,
     journal: Result<Journal, NoJournal>,
-    accounts: BTreeMap<String, AccountLedger>,
+    accounts: BTreeMap<AccountName, AccountLedger>,
     #[cfg(test)]
     pub faults: super::faults::Faults,
 }
@@ -97,20 +99,25 @@ impl Ledger {
     ///
     /// # Panics
     /// If there is no such account, which no caller has.
-    pub fn gate(&self, account: &str) -> &Gate {
+    pub fn gate(&self, account: &AccountName) -> &Gate {
         &self.accounts[account].gate
     }
 
     /// Wakes the reconciler of an account, because somebody waits for a trade.
-    pub fn wake_reconciler(&self, account: &str, trade_id: &str) {
+    pub fn wake_reconciler(&self, account: &AccountName, trade_id: &TradeId) {
         if let Some(ledger) = self.accounts.get(account) {
-            let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.to_owned()));
+            let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.clone()));
         }
     }
 
     /// Lets the reconciler look for a trade, and waits until a trade of the account was settled, at
     /// most for `timeout`.
-    pub async fn wait_for_settlement(&self, account: &str, trade_id: &str, timeout: Duration) {
+    pub async fn wait_for_settlement(
+        &self,
+        account: &AccountName,
+        trade_id: &TradeId,
+        timeout: Duration,
+    ) {
         if let Some(ledger) = self.accounts.get(account) {
             let settled = ledger.settled.notified();
             self.wake_reconciler(account, trade_id);
@@ -118,68 +125,24 @@ impl Ledger {
         }
     }
 
-    /// Writes down what became of a trade, counts its end, and tells everybody who waits. Gives the
-    /// trade as it stands then.
+    /// Writes down what became of a trade, and tells everybody who waits. Gives the trade as it stands
+    /// then. The journal counts and logs the change, so that it does so also if this is not awaited to
+    /// its end.
     pub async fn finish(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
         let Ok(journal) = self.journal() else {
             return trade;
         };
-        let settled = journal.settle(account.id, trade.clone()).await;
-        self.count_end(account, &trade, &settled);
-        self.announce(account, trade, settled, request_id)
-    }
-
-    /// Like [`finish`](Self::finish), for a trade that certainly was not sent unless the journal knows it.
-    pub async fn finish_unless_known(
-        &self,
-        account: &Account,
-        trade: Trade,
-        request_id: &str,
-    ) -> Trade {
-        let Ok(journal) = self.journal() else {
-            return trade;
-        };
-        let settled = journal.settle_unless_known(account.id, trade.clone()).await;
-        self.count_end(account, &trade, &settled);
-        self.announce(account, trade, settled, request_id)
-    }
-
-    /// Writes down what became of a trade whose end was counted before.
-    pub async fn correct(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
-        let Ok(journal) = self.journal() else {
-            return trade;
-        };
-        let settled = journal.settle(account.id, trade.clone()).await;
-        self.announce(account, trade, settled, request_id)
-    }
-
-    fn count_end(
-        &self,
-        account: &Account,
-        trade: &Trade,
-        settled: &Result<Settlement, JournalError>,
-    ) {
-        let Some(outcome) = trade.state.outcome() else {
-            return;
-        };
-        // A journal that did not answer in time settles it later.
-        if !matches!(settled, Ok(Settlement::Ignored(_))) {
-            self.metrics.record(Event::TradeEnded { account: account.id, outcome });
-        }
-    }
-
-    fn announce(
-        &self,
-        account: &Account,
-        trade: Trade,
-        settled: Result<Settlement, JournalError>,
-        request_id: &str,
-    ) -> Trade {
-        let trade = match settled {
+        let trade = match journal.settle(account.id, trade.clone(), request_id).await {
             Ok(Settlement::Applied(trade) | Settlement::Ignored(trade)) => *trade,
-            Err(_) => trade,
+            Err(error) => {
+                let (trade_id, state) = (&*trade.trade_id, trade.state.name());
+                let result = trade.result.as_ref();
+                let (order, deal) =
+                    (result.map(|result| result.order), result.map(|result| result.deal));
+                error!(trade_id, state, order, deal, %error, "trade's state waits for the journal");
+                trade
+            }
         };
-        audit(&trade, trade.state.name(), request_id);
         if let Some(ledger) = self.accounts.get(&account.name) {
             ledger.settled.notify_waiters();
         }
@@ -188,31 +151,12 @@ impl Ledger {
         }
         trade
     }
-}
 
-/// Logs what happened to a trade. Comments may be private and are not among the fields.
-pub fn audit(trade: &Trade, event: &str, request_id: &str) {
-    let request = trade.request.as_ref();
-    let result = trade.result.as_ref();
-    info!(
-        target: "mt5_gateway::trading",
-        event,
-        trade_id = trade.trade_id,
-        account = trade.account,
-        operation = trade.operation.name(),
-        symbol = request.map(|request| request.symbol.as_str()),
-        r#type = request.map(|request| request.r#type),
-        volume = request.map(|request| request.volume),
-        price = request.map(|request| request.price),
-        position = request.map(|request| request.position),
-        retcode = result.map(|result| result.retcode),
-        order = result.map(|result| result.order),
-        deal = result.map(|result| result.deal),
-        detail = trade.detail,
-        api_key = trade.api_key,
-        client = trade.client,
-        resolved_by = trade.resolved_by,
-        request_id,
-        "trade"
-    );
+    /// Writes down that a trade certainly was not sent, unless the journal knows it. Whoever asks the
+    /// journal afterwards sees it.
+    pub fn record_unsent(&self, account: &Account, trade: Trade, request_id: &str) {
+        if let Ok(journal) = self.journal() {
+            journal.settle_unless_known(account.id, trade, request_id);
+        }
+    }
 }

@@ -5,22 +5,25 @@
 //! unknown. `docs/trading.md` states what is promised.
 //!
 //! In the order of a trade: the API hands a [`command`] to the [`handle`], the [`actor`] admits it and
-//! keeps track of its [`executions`], an [`execution`] carries it through. [`build`] makes a request of the
+//! keeps track of its [`executions`], an [`execution`] carries it through, and a [`delivery`] brings its client the answer. [`build`] makes a request of the
 //! command and checks it against the symbol, with a [`tag`] by which the trade is recognised later. The
-//! [`journal`] keeps what was decided, the [`ledger`] tells everybody concerned, and [`reconcile`] searches
+//! [`journal`] keeps what was decided and the [`audit`] records it, the [`ledger`] tells everybody concerned, and [`reconcile`] searches
 //! for trades whose answer was lost.
 //!
 //! This room must never send a trade a second time, never send one late, and never say that a trade did not
 //! happen unless that is known.
 
 mod actor;
+mod audit;
 mod build;
 mod command;
+mod delivery;
 mod execution;
 mod executions;
 #[cfg(test)]
 mod faults;
 mod handle;
+mod identifiers;
 mod journal;
 mod ledger;
 mod reconcile;
@@ -34,8 +37,10 @@ use std::time::Duration;
 pub use self::actor::{Args, TradingActor};
 pub use self::build::Refused;
 pub use self::command::{NewOrder, OrderChange, TradeCommand};
+pub use self::delivery::Delivery;
 pub use self::execution::Origin;
 pub use self::handle::{Resolution, Trading};
+pub use self::identifiers::{IdempotencyKey, TradeId};
 pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
 pub use self::ledger::NoJournal;
 pub use self::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};

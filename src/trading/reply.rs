@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::build::Refused;
+use super::identifiers::TradeId;
 use super::journal::JournalError;
 use super::trade::Trade;
+use crate::account_name::AccountName;
 use crate::pool::CallError;
 
 /// Why a trade has no state to show.
@@ -18,7 +20,7 @@ pub enum Error {
     NotSent(Box<NotSent>),
     /// The account may not trade.
     #[error("the account may not trade: set `accounts.{0}.trade = true` to allow it")]
-    Disabled(String),
+    Disabled(AccountName),
     /// The journal cannot be used, so nothing is sent.
     #[error("nothing is traded without a journal: {0}")]
     NoJournal(String),
@@ -35,7 +37,7 @@ pub enum Error {
     #[error("the deadline passed while the trade was under way")]
     OutcomeUnknown {
         /// The id under which clients can ask for its state.
-        trade_id: String,
+        trade_id: TradeId,
     },
     /// An operator's decision contradicts what is known.
     #[error("{0}")]

@@ -4,7 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::tag;
+use crate::account_name::AccountName;
 use crate::mt5::{Deal, Identity, OrderSendResult, Retcode, TradeRequest};
 
 /// What is known about a trade's fate.
@@ -267,9 +269,9 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trade {
     /// The gateway's own id.
-    pub trade_id: String,
+    pub trade_id: TradeId,
     /// Name of the account.
-    pub account: String,
+    pub account: AccountName,
     /// The account at the broker.
     pub identity: Identity,
     /// Name of the key that its client used; `None`: without keys, or from before they were recorded.
@@ -279,7 +281,7 @@ pub struct Trade {
     /// What it does.
     pub operation: Operation,
     /// The client's key.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// SHA-256 of what the client asked for.
     pub fingerprint: [u8; 32],
     /// By which it is recognised at the broker.
@@ -338,10 +340,15 @@ impl Trade {
     }
 
     /// A trade that is about to be sent, of which nothing else is known yet.
-    pub fn new(trade_id: &str, account: &str, operation: Operation, now_msc: i64) -> Trade {
+    pub fn new(
+        trade_id: TradeId,
+        account: AccountName,
+        operation: Operation,
+        now_msc: i64,
+    ) -> Trade {
         Trade {
-            trade_id: trade_id.to_owned(),
-            account: account.to_owned(),
+            trade_id,
+            account,
             identity: Identity::default(),
             api_key: None,
             client: None,

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::headers;
 use crate::api::authorized::AccountRequest;
 use crate::api::problem::Problem;
-use crate::trading::TradeCommand;
+use crate::trading::{IdempotencyKey, TradeCommand};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SEND_WITHIN: HeaderName = HeaderName::from_static("send-within");
@@ -15,21 +15,21 @@ const SEND_WITHIN: HeaderName = HeaderName::from_static("send-within");
 /// Says that an answer repeats that of an earlier request with the same key.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The client's key: 1 to 255 visible ASCII characters, with or without quotes.
+/// The client's key, with or without quotes.
 ///
 /// # Errors
 /// 400 if it is something else.
-pub fn idempotency_key(request: &AccountRequest) -> Result<Option<String>, Problem> {
+pub fn idempotency_key(request: &AccountRequest) -> Result<Option<IdempotencyKey>, Problem> {
     let Some(text) = headers::value(&request.context.headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    if (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(Some(key.to_owned()));
-    }
-    Err(Problem::invalid(
-        "header `Idempotency-Key`: expected one key of 1 to 255 visible ASCII characters",
-    ))
+    let key = IdempotencyKey::parse(key).ok_or_else(|| {
+        Problem::invalid(
+            "header `Idempotency-Key`: expected one key of 1 to 255 visible ASCII characters",
+        )
+    })?;
+    Ok(Some(key))
 }
 
 /// How long the trade may take from its arrival until it is sent: the account's setting, which the

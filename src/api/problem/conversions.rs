@@ -108,7 +108,8 @@ impl From<trading::Error> for Problem {
                     "{detail}: ask for trade {trade_id}, or send the same request with the same \
                      Idempotency-Key if it had one; without it or with a new one it could trade twice"
                 );
-                Problem::new(ProblemType::OutcomeUnknown, detail).with("trade_id", trade_id.into())
+                Problem::new(ProblemType::OutcomeUnknown, detail)
+                    .with("trade_id", (&*trade_id).into())
             }
         }
     }
@@ -151,6 +152,6 @@ impl From<NotSent> for Problem {
             }
             None => problem,
         };
-        problem.with("trade_id", trade_id.into())
+        problem.with("trade_id", (&*trade_id).into())
     }
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use warp::path::end;
 use warp::{Filter, path};
 
+use crate::account_name::AccountName;
 use crate::api::authorized::{AccountRequest, AuthorizedRequest};
 use crate::api::filters::body::Body;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
@@ -52,7 +53,8 @@ pub async fn one(request: AccountRequest) -> Outcome {
 #[derive(Serialize, ToSchema)]
 pub struct RestartBegun {
     /// The account's name.
-    account: String,
+    #[schema(value_type = String)]
+    account: AccountName,
     /// Terminals that are being replaced, one at a time.
     sessions: usize,
 }
@@ -71,7 +73,7 @@ pub async fn restart(request: AccountRequest, _: Body) -> Outcome {
         Some(true) => {
             info!(
                 target: "mt5_gateway::pool",
-                account = account.name,
+                account = account.name.as_str(),
                 api_key = request.api_key(),
                 client = %request.context.peer,
                 request_id = &*request.context.request_id,

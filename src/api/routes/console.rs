@@ -242,7 +242,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
     let app = request.app();
     // The only place that lists accounts: what follows is about these, or about no account.
     let accounts: Vec<_> = request.accounts().collect();
-    let names: BTreeSet<String> = accounts.iter().map(|account| account.name.clone()).collect();
+    let names: BTreeSet<String> = accounts.iter().map(|account| account.name.to_string()).collect();
     let metrics = app.metrics.overview(names.clone()).await.ok_or_else(|| {
         let problem = Problem::new(ProblemType::NotReady, "the metrics actor is being restarted");
         problem.retry_after(Duration::from_secs(1))
@@ -255,7 +255,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
     let measured = app.metrics.enabled();
     let accounts = accounts.into_iter().map(|account| {
         let status = account.status();
-        let unknown = metrics.unknown.get(&account.name).copied().unwrap_or_default();
+        let unknown = metrics.unknown.get(account.name.as_str()).copied().unwrap_or_default();
         ConsoleAccount {
             health: AccountHealth::of(&status.sessions, account.availability(), unknown),
             trades_unknown: measured.then_some(unknown.count),

@@ -20,7 +20,7 @@ use crate::api::reply::json;
 use crate::mt5::{Order, Position, ReplyFields, TradeRequest};
 use crate::pool::Account;
 use crate::trading::{
-    Error, Operation, Origin, TradeCommand, TradeReply, TradeResult, TradeState, tag,
+    Error, Operation, Origin, TradeCommand, TradeId, TradeReply, TradeResult, TradeState, tag,
 };
 
 /// The deviation of a request that gives none, points.
@@ -39,7 +39,10 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
         client: Some(request.context.peer.to_string()),
     };
     let trading = &request.app().trading;
-    let executed = trading.execute(&request.account, command, origin, request.call_context()).await;
+    let (executed, delivery) =
+        trading.execute(&request.account, command, origin, request.call_context()).await;
+    // Its key is free again only for a client that knows.
+    let on_sent = Arc::new(move || delivery.confirm());
     let (mut response, replayed) = match executed {
         Ok(trade) => {
             let replayed = trade.replayed;
@@ -47,12 +50,9 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
         }
         Err(Error::NotSent(not_sent)) => {
             let replayed = not_sent.spent.is_none();
-            let (trading, trade) = (trading.clone(), not_sent.trade.clone());
-            // Its key is free again only for a client that knows.
-            let on_sent = Arc::new(move || trading.confirm_told(trade.clone()));
             (Problem::from(*not_sent).on_sent(on_sent).into_response(), replayed)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(Problem::from(error).on_sent(on_sent)),
     };
     if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -65,7 +65,8 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
 #[schema(as = Traded)]
 pub struct ExecutedTrade {
     /// The gateway's own id, for `trades/{trade_id}`.
-    trade_id: String,
+    #[schema(value_type = String)]
+    trade_id: TradeId,
     #[serde(flatten)]
     result: TradeResult,
 }
@@ -95,7 +96,7 @@ fn reply(request: &AccountRequest, TradeReply { trade, .. }: TradeReply) -> Outc
             let result = json!(ExecutedTrade { trade_id: trade_id.clone(), result });
             Err(Problem::new(ProblemType::TradeRefused, detail)
                 .with("mt5", mt5)
-                .with("trade_id", trade_id.into())
+                .with("trade_id", (&*trade_id).into())
                 .with("result", result))
         }
         (TradeState::Superseded, _) => {
@@ -106,7 +107,7 @@ fn reply(request: &AccountRequest, TradeReply { trade, .. }: TradeReply) -> Outc
             );
             let intended = trade.request.map(|request| shown(account, request));
             Err(Problem::new(ProblemType::TradeSuperseded, detail)
-                .with("trade_id", trade_id.into())
+                .with("trade_id", (&*trade_id).into())
                 .with("present", present(account, trade.present).unwrap_or_default())
                 .with("intended", json!(intended)))
         }
@@ -114,7 +115,8 @@ fn reply(request: &AccountRequest, TradeReply { trade, .. }: TradeReply) -> Outc
             let why = trade.detail.unwrap_or_else(|| "nothing showed it".to_owned());
             let detail =
                 format!("trade {trade_id} did not happen: {why}; use a new key to try again");
-            Err(Problem::new(ProblemType::TradeNotFound, detail).with("trade_id", trade_id.into()))
+            Err(Problem::new(ProblemType::TradeNotFound, detail)
+                .with("trade_id", (&*trade_id).into()))
         }
         _ => {
             let why = trade.detail.unwrap_or_else(|| "its answer has not come".to_owned());
@@ -128,7 +130,7 @@ fn reply(request: &AccountRequest, TradeReply { trade, .. }: TradeReply) -> Outc
             let detail =
                 format!("it is not known yet whether trade {trade_id} happened: {why}; {then}");
             Err(Problem::new(ProblemType::OutcomeUnknown, detail)
-                .with("trade_id", trade_id.into())
+                .with("trade_id", (&*trade_id).into())
                 .with("candidates", json!(trade.candidates)))
         }
     }

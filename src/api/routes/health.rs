@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 use warp::{Filter, path};
 
+use crate::account_name::AccountName;
 use crate::actor::Role;
 use crate::api::authorized::AuthorizedRequest;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
@@ -54,7 +55,8 @@ pub struct Readiness {
     #[serde(flatten)]
     health: Health,
     /// The sessions of each account.
-    accounts: BTreeMap<String, ReadySessions>,
+    #[schema(value_type = BTreeMap<String, ReadySessions>)]
+    accounts: BTreeMap<AccountName, ReadySessions>,
 }
 
 /// How many of an account's sessions are ready.
@@ -87,7 +89,7 @@ pub async fn livez(request: AuthorizedRequest) -> Outcome {
     responses((status = 200, description = "It has; how many are ready of each account", body = Readiness))
 )]
 pub async fn readyz(request: AuthorizedRequest) -> Outcome {
-    let accounts: BTreeMap<String, ReadySessions> = request
+    let accounts: BTreeMap<AccountName, ReadySessions> = request
         .app()
         .accounts
         .iter()

@@ -18,7 +18,9 @@ use crate::api::problem::Problem;
 use crate::api::reply::json;
 use crate::mt5::TradeRequest;
 use crate::pool::Account;
-use crate::trading::{Operation, Resolution, Trade, TradeFilter, TradeResult, TradeState};
+use crate::trading::{
+    IdempotencyKey, Operation, Resolution, Trade, TradeFilter, TradeId, TradeResult, TradeState,
+};
 
 /// Trades in one list, unless the client asks for another number.
 const LIMIT: u32 = 100;
@@ -37,13 +39,15 @@ pub fn area(routes: &mut Routes) -> impl Answers + use<> {
 #[derive(Serialize, ToSchema)]
 pub struct TradeRecord {
     /// The gateway's own id.
-    trade_id: String,
+    #[schema(value_type = String)]
+    trade_id: TradeId,
     /// What is known about its fate.
     state: TradeState,
     /// What it does.
     operation: Operation,
     /// The key that it was sent with.
-    idempotency_key: Option<String>,
+    #[schema(value_type = Option<String>)]
+    idempotency_key: Option<IdempotencyKey>,
     /// Name of the API key that was used.
     api_key: Option<String>,
     /// The client's address.
@@ -128,10 +132,16 @@ impl Parameter for Limit {
 pub async fn trades(request: AccountRequest) -> Outcome {
     let mut parameters = request.parameters()?;
     let state = parameters.optional("state")?;
-    let key = parameters.optional("idempotency_key")?;
+    let key: Option<String> = parameters.optional("idempotency_key")?;
     let api_key = parameters.optional("api_key")?;
     let limit = parameters.optional("limit")?.map_or(LIMIT, |Limit(limit)| limit);
     parameters.finish()?;
+    let key = match key.as_deref().map(IdempotencyKey::parse) {
+        // No trade has a key that no request can have.
+        Some(None) => return json(&request, &[(); 0]),
+        Some(key) => key,
+        None => None,
+    };
     let filter = TradeFilter { state, key, api_key, limit };
     let found = request.app().trading.list(&request.account.name, filter).await?;
     let records = found.into_iter().map(|trade| TradeRecord::of(&request.account, trade));
@@ -146,11 +156,16 @@ pub async fn trades(request: AccountRequest) -> Outcome {
 )]
 pub async fn trade(request: AccountRequest) -> Outcome {
     request.no_parameters()?;
-    let (account, trade_id) = (&request.account, request.trade_id());
-    match request.app().trading.find(&account.name, trade_id).await? {
+    let (account, trade_id) = (&request.account, trade_id(&request)?);
+    match request.app().trading.find(&account.name, &trade_id).await? {
         Some(found) => json(&request, &TradeRecord::of(account, found)),
-        None => Err(no_trade(trade_id)),
+        None => Err(no_trade(&trade_id)),
     }
+}
+
+fn trade_id(request: &AccountRequest) -> Result<TradeId, Problem> {
+    let text = request.trade_id();
+    TradeId::parse(text).ok_or_else(|| no_trade(text))
 }
 
 fn no_trade(trade_id: &str) -> Problem {
@@ -202,6 +217,7 @@ pub struct NotFoundBody {
 )]
 pub async fn resolve_trade(request: AccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
+    let (account, trade_id) = (&request.account, trade_id(&request)?);
     let mut fields = Fields::of(&request, body).await?;
     let Settlement(state) = fields.required("state")?;
     let order: Option<u64> = fields.optional("order")?;
@@ -224,10 +240,9 @@ pub async fn resolve_trade(request: AccountRequest, body: Body) -> Outcome {
     let resolution = Resolution { order, reason, operator };
     let trading = &request.app().trading;
     let request_id = &request.call_context().request_id;
-    let (account, trade_id) = (&request.account, request.trade_id());
-    match trading.resolve(account, trade_id, resolution, request_id).await? {
+    match trading.resolve(account, &trade_id, resolution, request_id).await? {
         Some(trade) => json(&request, &TradeRecord::of(account, trade)),
-        None => Err(no_trade(trade_id)),
+        None => Err(no_trade(&trade_id)),
     }
 }
 

@@ -196,7 +196,7 @@ impl Place {
 
     fn report(&self, report: Report) {
         let Place { account, index: session } = self;
-        let (session, name, login) = (*session, &account.name, account.login);
+        let (session, name, login) = (*session, account.name.as_str(), account.login);
         match report {
             Report::Started(versions) => {
                 info!(account = name, session, versions, "terminal started");

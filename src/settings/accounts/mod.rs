@@ -12,6 +12,7 @@ use self::conflicts::{ParsedAccount, TerminalIdentity, refuse_conflicts};
 use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
 use super::sections::SendLimits;
+use crate::account_name::AccountName;
 use crate::pool::AccountOptions;
 use crate::terminal::{self, Launch};
 
@@ -44,11 +45,8 @@ pub fn take(reader: &mut Reader, send_within: SendLimits) -> Vec<AccountOptions>
 fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits) -> ParsedAccount {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
-    if !is_name(name) {
-        reader.fault(
-            &section,
-            "expected a name of lower-case letters and digits, with single underscores between",
-        );
+    if AccountName::parse(name).is_none() {
+        reader.fault(&section, format!("expected {}", AccountName::EXPECTED));
     }
     let (login, server) = if demo {
         (
@@ -98,7 +96,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits)
         }
     };
     let options = AccountOptions {
-        name: name.to_owned(),
+        name: AccountName::known(name),
         login,
         server,
         sessions,
@@ -110,13 +108,6 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits)
         launcher,
     };
     ParsedAccount { options, terminal }
-}
-
-fn is_name(name: &str) -> bool {
-    name.split('_').all(|part| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    })
 }
 
 /// Takes the account's number. 0: a fault was noted.

@@ -5,6 +5,7 @@
 //! It supervises the journal and the reconcilers. Executions do not end with the actor: what they and their
 //! clients need is in [`Executions`](super::executions::Executions), where its successor finds it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -15,12 +16,13 @@ use super::executions::{End, Reply};
 use super::journal::JournalActor;
 use super::ledger::Ledger;
 use super::reconcile::{Reconciler, ReconcilerArgs};
+use crate::account_name::AccountName;
 use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
 use crate::metrics::Event;
 
 pub enum Msg {
     /// Carry a command through.
-    Submit(Box<Submission>, Reply),
+    Submit(Arc<Submission>, Reply),
     /// An execution has ended; [`Executions`](super::executions::Executions) knows which.
     ExecutionEnded,
     /// Start a child again.
@@ -43,7 +45,7 @@ impl From<Ping> for Msg {
 pub enum Child {
     Journal,
     /// The reconciler of an account.
-    Reconciler(String),
+    Reconciler(AccountName),
 }
 
 /// Admits trades and observes their executions.
@@ -94,7 +96,7 @@ impl Actor for TradingActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message.open() {
-            Msg::Submit(submission, reply) => state.submit(*submission, reply),
+            Msg::Submit(submission, reply) => state.submit(submission, reply),
             Msg::ExecutionEnded => state.end_executions(),
             Msg::Start(child) => {
                 let role = child.role();
@@ -149,13 +151,13 @@ impl Child {
 }
 
 impl State {
-    fn submit(&self, submission: Submission, reply: Reply) {
+    fn submit(&self, submission: Arc<Submission>, reply: Reply) {
         if let Err((error, reply)) = self.ledger.executions.admit(&submission, reply) {
             submission.client.answer();
             let _ = reply.send(Err(error));
             return;
         }
-        let (ledger, submission) = (self.ledger.clone(), Arc::new(submission));
+        let ledger = self.ledger.clone();
         let execution = tokio::spawn({
             let (ledger, submission) = (ledger.clone(), submission.clone());
             async move { execution::run(&ledger, &submission).await }
@@ -172,19 +174,31 @@ impl State {
 
     /// Answers the clients of executions that have ended, and settles those that panicked.
     fn end_executions(&self) {
-        while let Some(End { submission, reply }) = self.ledger.executions.next_end() {
-            if reply.is_some() {
-                self.ledger.executions.remove(&submission.trade_id, reply);
-                continue;
+        let (ledger, executions) = (&self.ledger, &self.ledger.executions);
+        while let Some(End { submission, reply }) = executions.next_end() {
+            let (account, trade_id) = (submission.account.name.as_str(), &submission.trade_id);
+            let name: &str = trade_id;
+            match reply {
+                Some(reply) => {
+                    // Before the next submission is admitted, which may be a repetition.
+                    if let Some(Err(untold)) = executions.answer(trade_id, reply) {
+                        execution::record_unsent(ledger, &submission, &untold);
+                    }
+                }
+                None => {
+                    error!(account, trade_id = name, "trade's execution panicked");
+                    let settle = || execution::settle_panicked(ledger, &submission);
+                    // Its key must not stay reserved, whatever happens.
+                    if catch_unwind(AssertUnwindSafe(settle)).is_err() {
+                        error!(
+                            account,
+                            trade_id = name,
+                            "trade whose execution panicked cannot be settled"
+                        );
+                    }
+                }
             }
-            let (account, trade_id) = (&submission.account.name, &submission.trade_id);
-            error!(account, trade_id, "trade's execution panicked");
-            let ledger = self.ledger.clone();
-            // A slow disk must not keep other trades out.
-            tokio::spawn(async move {
-                execution::settle_panicked(&ledger, &submission).await;
-                ledger.executions.remove(&submission.trade_id, None);
-            });
+            executions.remove(trade_id);
         }
     }
 

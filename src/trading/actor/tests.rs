@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::*;
+use crate::account_name::AccountName;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
@@ -19,10 +20,11 @@ use crate::pool::{
 use crate::terminal::simulator::{Launcher, MarginMode, Options as Simulated};
 use crate::trading::command::{NewOrder, TradeCommand};
 use crate::trading::execution::{Moment, Origin};
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::journal::{Journal, TradeFilter};
 use crate::trading::reply::{Error, NotSentCause, TradeReply};
 use crate::trading::trade::{Trade, TradeState};
-use crate::trading::{Options, Trading};
+use crate::trading::{Delivery, Options, Trading};
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +70,7 @@ impl Harness {
             faults: BTreeMap::new(),
         });
         let account = AccountOptions {
-            name: "demo".to_owned(),
+            name: AccountName::known("demo"),
             login: 1,
             server: "S".to_owned(),
             sessions: 1,
@@ -120,11 +122,14 @@ impl Harness {
 
     async fn wait_until_open(&self) {
         let ledger = self.ledger();
-        until(|| self.account.is_ready() && ledger.gate("demo").is_complete(&self.account)).await;
-        until(|| ledger.gate("demo").is_reconciled()).await;
+        until(|| {
+            self.account.is_ready() && ledger.gate(&self.account.name).is_complete(&self.account)
+        })
+        .await;
+        until(|| ledger.gate(&self.account.name).is_reconciled()).await;
     }
 
-    /// Buys, on a task of its own.
+    /// Buys, on a task of its own. Lots that the symbol does not allow are refused.
     fn buy(&self, key: &str, volume: f64) -> Client {
         Client(tokio::spawn(self.order(key, volume)))
     }
@@ -133,7 +138,7 @@ impl Harness {
         &self,
         key: &str,
         volume: f64,
-    ) -> impl Future<Output = Result<TradeReply, Error>> + use<> {
+    ) -> impl Future<Output = (Result<TradeReply, Error>, Delivery)> + use<> {
         let order = NewOrder {
             symbol: "EURUSD".to_owned(),
             kind: OrderType::Buy,
@@ -151,7 +156,7 @@ impl Harness {
             position: None,
         };
         let origin = Origin {
-            key: Some(key.to_owned()),
+            key: IdempotencyKey::parse(key),
             arrived: BootInstant::now(),
             send_within: PATIENCE,
             api_key: None,
@@ -217,7 +222,7 @@ impl Harness {
         let begun = Instant::now();
         loop {
             let filter = TradeFilter { limit: 10, ..TradeFilter::default() };
-            let trades = self.trading.list("demo", filter).await.unwrap_or_default();
+            let trades = self.trading.list(&self.account.name, filter).await.unwrap_or_default();
             match &trades[..] {
                 [trade] if trade.state == state => return trade.clone(),
                 _ => assert!(begun.elapsed() < PATIENCE, "no {state:?}: {trades:?}"),
@@ -231,16 +236,28 @@ impl Harness {
         self.catalog.gateway_actor_restarts_total.with_label_values(&[role.name()]).get()
     }
 
+    async fn ended(&self, outcome: &str) -> u64 {
+        assert!(self.metrics.ping().await);
+        self.catalog.mt5_trades_total.with_label_values(&["demo", outcome]).get()
+    }
+
     async fn unknown(&self) -> i64 {
         assert!(self.metrics.ping().await);
         self.catalog.mt5_trades_unknown.with_label_values(&["demo"]).get()
     }
 }
 
-struct Client(tokio::task::JoinHandle<Result<TradeReply, Error>>);
+struct Client(tokio::task::JoinHandle<(Result<TradeReply, Error>, Delivery)>);
 
 impl Client {
+    /// What the client is told.
     async fn reply(self) -> Result<TradeReply, Error> {
+        let (reply, delivery) = self.undelivered().await;
+        delivery.confirm();
+        reply
+    }
+
+    async fn undelivered(self) -> (Result<TradeReply, Error>, Delivery) {
         tokio::time::timeout(PATIENCE, self.0).await.unwrap().unwrap()
     }
 
@@ -328,7 +345,8 @@ async fn a_submission_that_the_actor_loses_was_not_sent_and_says_so() {
     harness.fail_actor();
     let mut lost = std::pin::pin!(harness.order("k", 0.1));
     assert!(futures_util::poll!(&mut lost).is_pending());
-    let lost = lost.await;
+    let (lost, delivery) = lost.await;
+    delivery.confirm();
     assert!(matches!(lost, Err(Error::NoJournal(_))), "{lost:?}");
     harness.run_actor().await;
     harness.wait_until_open().await;
@@ -344,10 +362,8 @@ async fn an_execution_that_panics_before_its_intent_has_sent_nothing() {
     assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
     harness.wait_for(TradeState::NotSent).await;
     // The client does not know yet: a repetition is a question.
-    match harness.buy("k", 0.1).reply().await {
-        Err(Error::NotSent(not_sent)) => harness.trading.confirm_told(not_sent.trade),
-        other => panic!("{other:?}"),
-    }
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::NotSent(_))), "{reply:?}");
     assert_eq!(harness.positions().await, 0);
     assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
     assert_eq!(harness.positions().await, 1);
@@ -384,7 +400,6 @@ async fn a_journal_that_fails_before_the_intent_refuses_the_trade() {
     match harness.buy("k", 0.1).reply().await {
         Err(Error::NotSent(not_sent)) => {
             assert!(matches!(not_sent.cause, Some(NotSentCause::Journal(_))), "{not_sent:?}");
-            harness.trading.confirm_told(not_sent.trade);
         }
         other => panic!("{other:?}"),
     }
@@ -438,4 +453,98 @@ async fn drain_waits_for_what_is_under_way_and_writes_it() {
     tokio::time::timeout(PATIENCE, drained).await.unwrap();
     assert_eq!(client.state().await, (TradeState::Executed, false));
     assert!(harness.trading.ping().await);
+}
+
+/// Lots that no symbol allows.
+const REFUSED: f64 = 1e9;
+
+/// After an answer that reached nobody, the next request with the key asks, and the one after it trades.
+async fn assert_told_once(harness: &Harness, case: &str) {
+    harness.wait_for(TradeState::NotSent).await;
+    for _ in 0..2 {
+        let (reply, _lost_again) = harness.buy("k", REFUSED).undelivered().await;
+        assert!(matches!(reply, Err(Error::NotSent(_))), "{case}: {reply:?}");
+    }
+    let reply = harness.buy("k", REFUSED).reply().await;
+    assert!(matches!(reply, Err(Error::NotSent(_))), "{case}: {reply:?}");
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false), "{case}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_reaches_nobody_is_recorded() {
+    // Its client hangs up between the end of its execution and the answer.
+    let harness = Harness::start().await;
+    {
+        let mut order = std::pin::pin!(harness.order("k", REFUSED));
+        assert!(futures_util::poll!(&mut order).is_pending());
+        harness.fail_actor();
+        until(|| harness.ledger().executions.has_ended()).await;
+    }
+    harness.run_actor().await;
+    harness.wait_until_open().await;
+    assert_told_once(&harness, "before the answer").await;
+
+    // The answer is there, and nobody looks.
+    let harness = Harness::start().await;
+    {
+        let mut order = std::pin::pin!(harness.order("k", REFUSED));
+        assert!(futures_util::poll!(&mut order).is_pending());
+        // Once the actor has answered, it has admitted the order.
+        assert!(harness.trading.ping().await);
+        let ledger = harness.ledger();
+        tokio::time::timeout(PATIENCE, ledger.executions.wait_until_idle()).await.unwrap();
+    }
+    assert_told_once(&harness, "before it was read").await;
+
+    // The connection breaks under the answer.
+    let harness = Harness::start().await;
+    let (reply, delivery) = harness.buy("k", REFUSED).undelivered().await;
+    assert!(matches!(reply, Err(Error::Refused(_))), "{reply:?}");
+    drop(delivery);
+    assert_told_once(&harness, "before it was sent").await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_its_client_has_is_not_recorded() {
+    let harness = Harness::start().await;
+    for _ in 0..2 {
+        let reply = harness.buy("k", REFUSED).reply().await;
+        assert!(matches!(reply, Err(Error::Refused(_))), "{reply:?}");
+    }
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
+}
+
+#[tokio::test]
+async fn a_key_is_free_although_a_panicked_execution_cannot_be_settled() {
+    let harness = Harness::start().await;
+    let fail_again = |harness: &Harness| harness.at(Moment::Settling, |_| {}, true);
+    harness.at(Moment::Prepared, fail_again, true);
+    let reply = harness.buy("k", 0.1).reply().await;
+    assert!(matches!(reply, Err(Error::OutcomeUnknown { .. })), "{reply:?}");
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
+    assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
+    let harness = Harness::start().await;
+    let (ledger, journal) = (harness.ledger(), harness.journal());
+    let executed = harness.buy("k", 0.1).reply().await.unwrap().trade;
+    let unknown = Trade { trade_id: TradeId::known("lost"), idempotency_key: None, ..executed };
+    let unknown = Trade { state: TradeState::Sending, accepted_order: 1, ..unknown };
+    let guard = ledger.executions.decide(unknown.clone());
+    journal.insert(unknown.clone()).await.unwrap();
+    let disk = journal.stall().await;
+    {
+        let refused = Trade { state: TradeState::Refused, ..unknown };
+        let finished = std::pin::pin!(ledger.finish(&harness.account, refused, "test"));
+        assert!(futures_util::poll!(finished).is_pending());
+    }
+    drop(disk);
+    let settled =
+        journal.by_id(&harness.account.name, &TradeId::known("lost")).await.unwrap().unwrap();
+    assert_eq!(settled.state, TradeState::Refused);
+    assert_eq!(harness.ended("refused").await, 1);
+    assert_eq!(harness.ended("executed").await, 1);
+    drop(guard);
 }

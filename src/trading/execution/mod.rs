@@ -9,12 +9,16 @@ mod submission;
 
 use std::time::Duration;
 
+#[cfg(test)]
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use self::outcome::{Outcome, explained, outcome};
+use super::audit::audit;
 use super::build::{self, Prepared, Refused};
+use super::identifiers::IdempotencyKey;
 use super::journal::Journal;
-use super::ledger::{Ledger, audit};
+use super::ledger::Ledger;
 use super::reconcile;
 use super::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
 use super::trade::{Operation, Trade, TradeState};
@@ -39,25 +43,26 @@ pub async fn run(ledger: &Ledger, submission: &Submission) -> Result<TradeReply,
     let reply = Execution { ledger, submission, spent: TimeSpent::default() }.run().await;
     // A client that left will repeat its request, which then finds what it was not told.
     if let (false, Err(error)) = (submission.client.answer(), &reply) {
-        record_unsent(ledger, submission, error).await;
+        record_unsent(ledger, submission, error);
     }
     reply
 }
 
 /// Settles a trade whose execution panicked: it was not sent unless its intent is on disk, and then the
 /// reconciler finds out.
-pub async fn settle_panicked(ledger: &Ledger, submission: &Submission) {
-    let detail = "it was not sent: its execution failed".to_owned();
-    finish_unsent(ledger, submission, detail).await;
+pub fn settle_panicked(ledger: &Ledger, submission: &Submission) {
+    #[cfg(test)]
+    let _ = ledger.faults.reached(Moment::Settling).now_or_never();
+    finish_unsent(ledger, submission, "it was not sent: its execution failed".to_owned());
     ledger.wake_reconciler(&submission.account.name, &submission.trade_id);
 }
 
 /// Writes down that a trade was not sent, for a client that was told only that its outcome is
 /// unknown, or nothing.
-async fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
+pub fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
     match error {
         Error::Refused(_) | Error::Reconciling | Error::Disabled(_) | Error::NoJournal(_) => {
-            finish_unsent(ledger, submission, format!("it was not sent: {error}")).await;
+            finish_unsent(ledger, submission, format!("it was not sent: {error}"));
         }
         // Of these the journal has the trade itself, or another one with its key.
         Error::NotSent(_)
@@ -68,9 +73,9 @@ async fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) 
     }
 }
 
-async fn finish_unsent(ledger: &Ledger, submission: &Submission, detail: String) {
+fn finish_unsent(ledger: &Ledger, submission: &Submission, detail: String) {
     let trade = Trade { state: TradeState::NotSent, detail: Some(detail), ..submission.trade() };
-    ledger.finish_unless_known(&submission.account, trade, &submission.request_id).await;
+    ledger.record_unsent(&submission.account, trade, &submission.request_id);
 }
 
 struct Execution<'a> {
@@ -181,7 +186,7 @@ impl Execution<'_> {
     async fn replay(
         &self,
         journal: &Journal,
-        key: &str,
+        key: &IdempotencyKey,
     ) -> Result<Option<Result<TradeReply, Error>>, Error> {
         let Submission { account, fingerprint, .. } = self.submission;
         let found = journal.by_key(&account.identity(), &account.name, key).await?;
@@ -276,7 +281,7 @@ impl Execution<'_> {
 
     /// Adds the position that a deal opened or changed, where the answer does not say it.
     async fn name_position(&self, journal: &Journal, mut trade: Trade) -> Trade {
-        let account = &self.submission.account;
+        let Submission { account, request_id, .. } = self.submission;
         let (Some(request), Some(result)) = (&trade.request, &mut trade.result) else {
             return trade;
         };
@@ -295,7 +300,7 @@ impl Execution<'_> {
             reconcile::position_of(account, result.order, &context).await.unwrap_or_default()
         };
         if result.position != 0 {
-            let _ = journal.settle(account.id, trade.clone()).await;
+            let _ = journal.settle(account.id, trade.clone(), request_id).await;
         }
         trade
     }
@@ -337,6 +342,9 @@ pub enum Moment {
     IntentWritten,
     /// The broker has answered, and the journal does not know.
     Answered,
+    /// It has panicked, and the journal does not know.
+    #[cfg(test)]
+    Settling,
 }
 
 fn elapsed(since: BootInstant) -> Duration {

@@ -99,13 +99,18 @@ pub fn explained(trade: Trade, stop_rules: Option<&StopRules>) -> Trade {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account_name::AccountName;
     use crate::mt5::{Error as Mt5Error, TradeRequest};
+    use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
 
     fn trade(action: TradeAction) -> Trade {
         let request =
             TradeRequest { action: action.value(), volume: 0.3, ..TradeRequest::default() };
-        Trade { request: Some(request), ..Trade::new("id", "demo", Operation::Place, 0) }
+        Trade {
+            request: Some(request),
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+        }
     }
 
     fn result(retcode: i64, order: u64, deal: u64, volume: f64) -> OrderSendResult {

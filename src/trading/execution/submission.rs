@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::clock::BootInstant;
 use crate::pool::{Account, CallContext};
 use crate::trading::command::TradeCommand;
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::now_msc;
 use crate::trading::trade::Trade;
 
@@ -16,7 +17,7 @@ use crate::trading::trade::Trade;
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// Its Idempotency-Key.
-    pub key: Option<String>,
+    pub key: Option<IdempotencyKey>,
     /// When its request arrived.
     pub arrived: BootInstant,
     /// `Send-Within`, at most what the account allows.
@@ -75,11 +76,11 @@ pub struct Submission {
     pub command: TradeCommand,
     pub fingerprint: [u8; 32],
     pub origin: Origin,
-    pub trade_id: String,
+    pub trade_id: TradeId,
     pub request_id: Arc<str>,
     /// When its client stops waiting.
     pub deadline: Instant,
-    pub client: Arc<ClientWait>,
+    pub client: ClientWait,
 }
 
 impl Submission {
@@ -97,7 +98,7 @@ impl Submission {
             client: self.origin.client.clone(),
             idempotency_key: self.origin.key.clone(),
             fingerprint: self.fingerprint,
-            ..Trade::new(&self.trade_id, &self.account.name, operation, now_msc())
+            ..Trade::new(self.trade_id.clone(), self.account.name.clone(), operation, now_msc())
         }
     }
 

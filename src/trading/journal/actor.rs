@@ -4,10 +4,13 @@
 //! the actor fails, and its supervisor starts another one. What must not be lost by that is in
 //! [`Retained`], which the thread holds locked for as long as it lives: two threads never work at once.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tracing::warn;
@@ -74,8 +77,7 @@ impl Actor for JournalActor {
         let (work, queue) = mpsc::channel();
         let thread =
             Thread { retained: args.retained.clone(), queue, address: args.address.clone() };
-        let builder = std::thread::Builder::new().name("journal".to_owned());
-        builder.spawn(move || thread.run())?;
+        thread.start()?;
         let _ = args.address.send(Msg::Flush);
         Ok(State { args, work, forget_at: Instant::now() })
     }
@@ -144,10 +146,34 @@ struct Thread {
 }
 
 impl Thread {
+    /// Starts it. It works once every thread before it has ended, so that work is done in the order in
+    /// which it came: the lock alone would let any of those in that wait for it.
+    fn start(self) -> io::Result<()> {
+        let retained = self.retained.clone();
+        let mut last = retained.last_thread.lock();
+        let before = Arc::new(Mutex::new(last.take()));
+        let waits_for = before.clone();
+        let started = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            let before = waits_for.lock().take();
+            // One that panicked has ended, too.
+            let _ = before.map(JoinHandle::join);
+            self.run();
+        });
+        match started {
+            Ok(thread) => *last = Some(thread),
+            Err(error) => {
+                *last = before.lock().take();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Works until the actor is gone and its work is done.
     fn run(self) {
         let notice = EndNotice(&self.address);
-        // Waits until the thread before this one has ended.
+        #[cfg(test)]
+        self.retained.delay_if_told();
         let mut store = self.retained.store.lock();
         self.retained.settle_reports(&mut store);
         while let Ok(work) = self.queue.recv() {

@@ -23,7 +23,9 @@ use tracing::error;
 
 use self::actor::{Msg, Work};
 use self::store::{Report, Retained, Store};
+use super::identifiers::{IdempotencyKey, TradeId};
 use super::trade::Trade;
+use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::{AccountId, Event, Metrics};
 use crate::mt5::Identity;
@@ -117,7 +119,7 @@ impl Journal {
     /// Tells what is known about a trade now, also of one that has no intent on disk. `trade` carries
     /// the time of change of the state that it follows; one that follows an older state than the
     /// present one, or a state that does not change any more, changes nothing. What the disk does not
-    /// take is kept.
+    /// take is kept. A change is logged and counted here, with the request that led to it.
     ///
     /// # Errors
     /// If the journal does not answer in time. It settles the trade all the same, once it can.
@@ -125,92 +127,96 @@ impl Journal {
         &self,
         account: AccountId,
         trade: Trade,
-    ) -> Result<Settlement, JournalError> {
-        self.report(account, trade, false).await
-    }
-
-    /// Like [`settle`](Self::settle), for what counts only if the journal does not know the trade.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn settle_unless_known(
-        &self,
-        account: AccountId,
-        trade: Trade,
-    ) -> Result<Settlement, JournalError> {
-        self.report(account, trade, true).await
-    }
-
-    async fn report(
-        &self,
-        account: AccountId,
-        trade: Trade,
-        unless_known: bool,
+        request_id: &str,
     ) -> Result<Settlement, JournalError> {
         let begun = Instant::now();
-        let (reply, answer) = oneshot::channel();
-        self.retained.report(Report { trade, account, unless_known, reply });
-        // The thread settles what was reported before it does any work. A thread that is being replaced
-        // begins with that.
-        let _ = self.address.send(Msg::Run(Box::new(|_| {})));
-        let settled = self.wait(answer).await;
+        let settled = self.wait(self.report(account, trade, request_id, false)).await;
         self.metrics.record(Event::JournalWritten(begun.elapsed()));
         settled
     }
 
+    /// Like [`settle`](Self::settle), for what counts only if the journal does not know the trade. Does
+    /// not wait: whoever asks the journal afterwards sees it.
+    pub fn settle_unless_known(&self, account: AccountId, trade: Trade, request_id: &str) {
+        drop(self.report(account, trade, request_id, true));
+    }
+
+    fn report(
+        &self,
+        account: AccountId,
+        trade: Trade,
+        request_id: &str,
+        unless_known: bool,
+    ) -> oneshot::Receiver<Settlement> {
+        let (reply, answer) = oneshot::channel();
+        let request_id = request_id.to_owned();
+        let report = Report { trade, account, request_id, unless_known, kept: false };
+        self.retained.report(report, reply);
+        // The thread settles what was reported before it does any work. A thread that is being replaced
+        // begins with that.
+        let _ = self.address.send(Msg::Run(Box::new(|_| {})));
+        answer
+    }
+
     /// Notes that a client was told that its trade was not sent, which frees its key. Lost if the actor
     /// is being restarted; the client is told once more then.
-    pub fn note_told(&self, trade_id: String) {
+    pub fn note_told(&self, trade_id: TradeId) {
         let _ = self.address.send(Msg::Run(Box::new(move |store| store.note_told(&trade_id))));
     }
 
     /// Tells the metrics how many of an account's trades are unknown.
-    pub fn count_unknown(&self, account: AccountId, name: &str) {
-        let (retained, name) = (self.retained.clone(), name.to_owned());
+    pub fn count_unknown(&self, account: AccountId, name: &AccountName) {
+        let (retained, name) = (self.retained.clone(), name.clone());
         let work = move |store: &mut Store| retained.count_unknown(store, account, &name);
         let _ = self.address.send(Msg::Run(Box::new(work)));
     }
 
     /// Writes what waits in the outbox before the process ends. Gives how many states could not be
-    /// written.
+    /// written in time.
     pub async fn flush(&self) -> usize {
         let flushed = async {
-            loop {
-                if let Ok(waiting) = self.run(|store| Ok(store.flush())).await {
-                    return waiting;
-                }
+            let flush = |store: &mut Store| {
+                store.flush();
+                Ok(())
+            };
+            while self.run(flush).await.is_err() {
                 // The actor is being restarted.
                 tokio::time::sleep(LAST_FLUSH_INTERVAL).await;
             }
         };
-        let flushed = tokio::time::timeout(TIMEOUT, flushed).await;
-        flushed.unwrap_or_default() + self.retained.waiting_reports()
+        // What is left says whether it succeeded.
+        let _ = tokio::time::timeout(TIMEOUT, flushed).await;
+        self.retained.waiting()
     }
 
     /// The trade that was made with a key, as it stands. Of several that were withdrawn, the newest.
     pub async fn by_key(
         &self,
         identity: &Identity,
-        account: &str,
-        key: &str,
+        account: &AccountName,
+        key: &IdempotencyKey,
     ) -> Result<Option<Trade>, JournalError> {
-        let (identity, account, key) = (identity.clone(), account.to_owned(), key.to_owned());
+        let (identity, account, key) = (identity.clone(), account.clone(), key.clone());
         self.run(move |store| store.by_key(&identity, &account, &key)).await
     }
 
     /// The trade with an id.
-    pub async fn by_id(&self, account: &str, id: &str) -> Result<Option<Trade>, JournalError> {
-        let (account, id) = (account.to_owned(), id.to_owned());
+    pub async fn by_id(
+        &self,
+        account: &AccountName,
+        id: &TradeId,
+    ) -> Result<Option<Trade>, JournalError> {
+        let (account, id) = (account.clone(), id.clone());
         self.run(move |store| store.by_id(&account, &id)).await
     }
 
     /// Trades of an account, the newest first.
     pub async fn list(
         &self,
-        account: &str,
+        account: &AccountName,
         filter: TradeFilter,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.list(&account, &filter)).await
     }
 
@@ -218,31 +224,31 @@ impl Journal {
     /// time (unix milliseconds), the oldest first.
     pub async fn unfinished(
         &self,
-        account: &str,
+        account: &AccountName,
         watched_since_msc: i64,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.unfinished(&account, watched_since_msc)).await
     }
 
     /// Executed trades of an account that were made since a time (unix milliseconds).
     pub async fn executed(
         &self,
-        account: &str,
+        account: &AccountName,
         since_msc: i64,
     ) -> Result<Vec<Trade>, JournalError> {
-        let account = account.to_owned();
+        let account = account.clone();
         self.run(move |store| store.executed(&account, since_msc)).await
     }
 
     /// Which of these orders belong to trades other than one.
     pub async fn owned(
         &self,
-        account: &str,
+        account: &AccountName,
         orders: Vec<u64>,
-        except: &str,
-    ) -> Result<HashMap<u64, String>, JournalError> {
-        let (account, except) = (account.to_owned(), except.to_owned());
+        except: &TradeId,
+    ) -> Result<HashMap<u64, TradeId>, JournalError> {
+        let (account, except) = (account.clone(), except.clone());
         self.run(move |store| store.owned(&account, orders, &except)).await
     }
 

@@ -5,18 +5,28 @@
 //! so an older state never replaces a newer one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::trading::identifiers::TradeId;
 use crate::trading::trade::Trade;
 
 /// The states that wait.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    by_id: HashMap<String, (u64, Trade)>,
-    order: BTreeMap<u64, String>,
+    by_id: HashMap<TradeId, (u64, Trade)>,
+    order: BTreeMap<u64, TradeId>,
     next: u64,
+    /// How many wait, for those who must not wait for the thread.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Outbox {
+    /// An empty one, which says in `waiting` how many states wait.
+    pub fn new(waiting: Arc<AtomicUsize>) -> Outbox {
+        Outbox { waiting, ..Outbox::default() }
+    }
+
     /// Adds a state, which replaces an older one of the same trade.
     pub fn put(&mut self, trade: Trade) {
         let id = trade.trade_id.clone();
@@ -29,10 +39,11 @@ impl Outbox {
             }
         };
         self.by_id.insert(id, (number, trade));
+        self.count();
     }
 
     /// The state that waits for a trade.
-    pub fn get(&self, trade_id: &str) -> Option<&Trade> {
+    pub fn get(&self, trade_id: &TradeId) -> Option<&Trade> {
         self.by_id.get(trade_id).map(|(_, trade)| trade)
     }
 
@@ -43,10 +54,11 @@ impl Outbox {
     }
 
     /// Removes a state that was written.
-    pub fn remove(&mut self, trade_id: &str) {
+    pub fn remove(&mut self, trade_id: &TradeId) {
         if let Some((number, _)) = self.by_id.remove(trade_id) {
             self.order.remove(&number);
         }
+        self.count();
     }
 
     /// Whether nothing waits.
@@ -57,5 +69,9 @@ impl Outbox {
     /// Every state that waits.
     pub fn iter(&self) -> impl Iterator<Item = &Trade> {
         self.order.values().filter_map(|id| self.get(id))
+    }
+
+    fn count(&self) {
+        self.waiting.store(self.by_id.len(), Ordering::Release);
     }
 }

@@ -6,7 +6,9 @@ use rusqlite::params;
 
 use super::rows;
 use super::store::{Store, text};
+use crate::account_name::AccountName;
 use crate::mt5::Identity;
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::trade::{Trade, TradeState};
 
 /// Which trades are listed.
@@ -15,7 +17,7 @@ pub struct TradeFilter {
     /// Only those in this state.
     pub state: Option<TradeState>,
     /// Only those with this Idempotency-Key.
-    pub key: Option<String>,
+    pub key: Option<IdempotencyKey>,
     /// Only those of this API key.
     pub api_key: Option<String>,
     /// As many at most.
@@ -35,19 +37,24 @@ type Found<T> = Result<T, String>;
 
 impl Store {
     /// The trade with an id.
-    pub fn by_id(&self, account: &str, id: &str) -> Found<Option<Trade>> {
+    pub fn by_id(&self, account: &AccountName, id: &TradeId) -> Found<Option<Trade>> {
         let trade = match self.outbox.get(id) {
             Some(trade) => Some(trade.clone()),
             None => rows::by_id(&self.connection, id).map_err(text)?,
         };
-        Ok(trade.filter(|trade| trade.account == account))
+        Ok(trade.filter(|trade| trade.account == *account))
     }
 
     /// The trade that was made with a key. Of several that were withdrawn, the newest.
-    pub fn by_key(&self, identity: &Identity, account: &str, key: &str) -> Found<Option<Trade>> {
+    pub fn by_key(
+        &self,
+        identity: &Identity,
+        account: &AccountName,
+        key: &IdempotencyKey,
+    ) -> Found<Option<Trade>> {
         let condition = "account = ?1 AND idempotency_key = ?2 ORDER BY created_msc, trade_id";
         let mut trades = self.select(condition, params![account, key], |trade| {
-            trade.account == account && trade.idempotency_key.as_deref() == Some(key)
+            trade.account == *account && trade.idempotency_key.as_ref() == Some(key)
         })?;
         // Rows of version 1 whose account is configured no more have no server.
         trades.retain(|trade| {
@@ -60,14 +67,14 @@ impl Store {
     }
 
     /// Trades of an account, the newest first.
-    pub fn list(&self, account: &str, filter: &TradeFilter) -> Found<Vec<Trade>> {
+    pub fn list(&self, account: &AccountName, filter: &TradeFilter) -> Found<Vec<Trade>> {
         let TradeFilter { state, key, api_key, limit } = filter;
         let condition = "account = ?1 AND (?2 IS NULL OR state = ?2)
             AND (?3 IS NULL OR idempotency_key = ?3) AND (?4 IS NULL OR api_key = ?4)
             ORDER BY created_msc DESC, trade_id DESC LIMIT ?5";
         let parameters = params![account, state.map(TradeState::name), key, api_key, limit];
         let mut trades = self.select(condition, parameters, |trade| {
-            trade.account == account && filter.passes(trade)
+            trade.account == *account && filter.passes(trade)
         })?;
         trades.reverse();
         trades.truncate(*limit as usize);
@@ -76,31 +83,31 @@ impl Store {
 
     /// Trades whose state is open, and those that were not found or settled by an operator since a
     /// time (unix milliseconds), the oldest first.
-    pub fn unfinished(&self, account: &str, watched_since_msc: i64) -> Found<Vec<Trade>> {
+    pub fn unfinished(&self, account: &AccountName, watched_since_msc: i64) -> Found<Vec<Trade>> {
         let condition = "account = ?1 AND (state IN ('sending', 'unknown')
             OR ((state = 'not-found' OR resolved_by IS NOT NULL) AND updated_msc >= ?2))";
         self.select(condition, params![account, watched_since_msc], |trade| {
             let watched = (trade.state == TradeState::NotFound || trade.resolved_by.is_some())
                 && trade.updated_msc >= watched_since_msc;
-            trade.account == account && (!trade.state.is_final() || watched)
+            trade.account == *account && (!trade.state.is_final() || watched)
         })
     }
 
     /// Executed trades of an account that were made since a time (unix milliseconds), the oldest first.
-    pub fn executed(&self, account: &str, since_msc: i64) -> Found<Vec<Trade>> {
+    pub fn executed(&self, account: &AccountName, since_msc: i64) -> Found<Vec<Trade>> {
         let condition = "account = ?1 AND created_msc >= ?2 AND state = 'executed'";
         self.select(condition, params![account, since_msc], |trade| {
-            trade.account == account
+            trade.account == *account
                 && trade.created_msc >= since_msc
                 && trade.state == TradeState::Executed
         })
     }
 
     /// How many of an account's trades are unknown, and when the oldest was made (unix milliseconds).
-    pub fn unknown(&self, account: &str) -> Found<(i64, Option<i64>)> {
+    pub fn unknown(&self, account: &AccountName) -> Found<(i64, Option<i64>)> {
         let condition = "account = ?1 AND state = 'unknown'";
         let unknown = self.select(condition, params![account], |trade| {
-            trade.account == account && trade.state == TradeState::Unknown
+            trade.account == *account && trade.state == TradeState::Unknown
         })?;
         let count = i64::try_from(unknown.len()).unwrap_or(i64::MAX);
         Ok((count, unknown.first().map(|trade| trade.created_msc)))
@@ -109,10 +116,10 @@ impl Store {
     /// Which of these orders belong to trades other than one.
     pub fn owned(
         &self,
-        account: &str,
+        account: &AccountName,
         orders: Vec<u64>,
-        except: &str,
-    ) -> Found<HashMap<u64, String>> {
+        except: &TradeId,
+    ) -> Found<HashMap<u64, TradeId>> {
         let mut owned = HashMap::new();
         for order in orders {
             let condition = "account = ?1 AND trade_id <> ?3
@@ -120,8 +127,8 @@ impl Store {
                 AND operation IN ('place', 'close', 'close-by') LIMIT 1";
             let parameters = params![account, order.cast_signed(), except];
             let mut owners = self.select(condition, parameters, |trade| {
-                trade.account == account
-                    && trade.trade_id != except
+                trade.account == *account
+                    && trade.trade_id != *except
                     && trade.own_orders().contains(&order)
             })?;
             owned.extend(owners.pop().map(|owner| (order, owner.trade_id)));

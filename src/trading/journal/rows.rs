@@ -1,10 +1,32 @@
 //! Trades as rows.
 
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use tracing::warn;
 
+use crate::account_name::AccountName;
 use crate::mt5::{Identity, Retcode};
+use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::trade::{Operation, Trade, TradeResult, TradeState};
+
+macro_rules! text_columns {
+    ($($name:ident),*) => { $(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(ToSqlOutput::from(&**self))
+            }
+        }
+
+        // The gateway wrote it, after it had checked it.
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<$name> {
+                value.as_str().map($name::known)
+            }
+        }
+    )* };
+}
+
+text_columns!(AccountName, TradeId, IdempotencyKey);
 
 /// SQLite's integers are signed; the bits are kept.
 fn stored(ticket: u64) -> i64 {
@@ -129,7 +151,7 @@ pub fn select(
 }
 
 /// The trade with an id.
-pub fn by_id(connection: &Connection, trade_id: &str) -> rusqlite::Result<Option<Trade>> {
+pub fn by_id(connection: &Connection, trade_id: &TradeId) -> rusqlite::Result<Option<Trade>> {
     connection
         .prepare_cached("SELECT * FROM trades WHERE trade_id = ?1")?
         .query_row(params![trade_id], read)
@@ -156,8 +178,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trade> {
         }
     };
     Ok(Trade {
-        trade_id: word("trade_id")?,
-        account: word("account")?,
+        trade_id: row.get("trade_id")?,
+        account: row.get("account")?,
         identity: Identity {
             login: ticket("login")?,
             server: word("server")?,

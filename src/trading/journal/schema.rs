@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction, params};
 use tracing::warn;
 
 use super::JournalError;
+use crate::account_name::AccountName;
 use crate::files;
 
 /// The schema's version, `PRAGMA user_version`.
@@ -82,7 +83,7 @@ const SECOND: &str = "
 #[derive(Debug, Clone)]
 pub struct Owner {
     /// Its name.
-    pub account: String,
+    pub account: AccountName,
     /// Its number at the broker.
     pub login: u64,
     /// Its broker's server.
@@ -182,7 +183,7 @@ fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<
     for Owner { account, login, server } in owners {
         change.execute(
             "UPDATE trades SET server = ?1 WHERE account = ?2 AND login = ?3 AND server = ''",
-            params![server, account, login.cast_signed()],
+            params![server, account.as_str(), login.cast_signed()],
         )?;
     }
     Ok(())
@@ -298,7 +299,8 @@ mod tests {
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
 
-        let owner = Owner { account: "main".into(), login: 7, server: "Demo-Server".into() };
+        let owner =
+            Owner { account: AccountName::known("main"), login: 7, server: "Demo-Server".into() };
         let opened = open(&file, &[owner]).unwrap();
         let mut rows = opened
             .connection

@@ -1,6 +1,6 @@
-//! Which reports about a trade are news. A pure function.
+//! Which reports about a trade are news. Pure functions.
 
-use crate::trading::trade::Trade;
+use crate::trading::trade::{Trade, TradeState};
 
 /// Whether a report changes what is known about a trade.
 ///
@@ -12,15 +12,27 @@ pub fn is_news(present: &Trade, report: &Trade) -> bool {
     follows_present && (same || present.state.may_become(report.state))
 }
 
+/// The outcome that a change of state is counted as. What was decided before was counted then.
+pub fn ended(before: Option<TradeState>, now: TradeState) -> Option<&'static str> {
+    let decided = before.is_some_and(TradeState::is_final);
+    now.outcome().filter(|_| !decided)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trading::trade::{Operation, TradeState};
+    use crate::account_name::AccountName;
+    use crate::trading::identifiers::TradeId;
+    use crate::trading::trade::Operation;
 
     fn trade(state: TradeState, updated_msc: i64) -> Trade {
-        Trade { state, updated_msc, ..Trade::new("id", "demo", Operation::Place, 0) }
+        Trade {
+            state,
+            updated_msc,
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+        }
     }
 
     #[test]
@@ -43,6 +55,23 @@ mod tests {
         for (present, state, follows, expected) in cases {
             let news = is_news(&trade(present, 5), &trade(state, follows));
             assert_eq!(news, expected, "{present:?} to {state:?}, following {follows}");
+        }
+    }
+
+    #[test]
+    fn a_trade_ends_once() {
+        use TradeState::{Executed, NotFound, NotSent, Sending, Unknown};
+        let cases = [
+            (None, NotSent, Some("not_sent")),
+            (Some(Sending), Unknown, None),
+            (Some(Sending), Executed, Some("executed")),
+            (Some(Unknown), Unknown, None),
+            (Some(Unknown), NotFound, Some("not_found")),
+            (Some(Executed), Executed, None),
+            (Some(NotFound), Executed, None),
+        ];
+        for (before, now, expected) in cases {
+            assert_eq!(ended(before, now), expected, "{before:?} to {now:?}");
         }
     }
 

@@ -3,6 +3,7 @@ use rusqlite::Connection;
 
 use super::store::text;
 use super::*;
+use crate::account_name::AccountName;
 use crate::mt5::{Retcode, TradeRequest};
 use crate::trading::trade::{Operation, TradeResult, TradeState};
 
@@ -16,17 +17,25 @@ fn identity() -> Identity {
 
 fn trade(key: &str) -> Trade {
     Trade {
-        idempotency_key: Some(key.to_owned()),
+        idempotency_key: IdempotencyKey::parse(key),
         tag: Some("~abcdefgh".to_owned()),
         position_id: u64::MAX - 1,
         request: Some(TradeRequest { volume: 0.1, ..TradeRequest::default() }),
         identity: identity(),
-        ..Trade::new(&format!("id-{key}"), "demo", Operation::Place, 1_000)
+        ..Trade::new(
+            TradeId::known(&format!("id-{key}")),
+            AccountName::known("demo"),
+            Operation::Place,
+            1_000,
+        )
     }
 }
 
 async fn by_key(journal: &Journal, key: &str) -> Option<Trade> {
-    journal.by_key(&identity(), "demo", key).await.unwrap()
+    journal
+        .by_key(&identity(), &AccountName::known("demo"), &IdempotencyKey::known(key))
+        .await
+        .unwrap()
 }
 
 const ACCOUNT: AccountId = AccountId(0);
@@ -49,7 +58,7 @@ async fn open(file: &Path) -> Journal {
 }
 
 async fn settled(journal: &Journal, trade: Trade) -> Trade {
-    match journal.settle(ACCOUNT, trade).await.unwrap() {
+    match journal.settle(ACCOUNT, trade, "test").await.unwrap() {
         Settlement::Applied(trade) => *trade,
         Settlement::Ignored(present) => panic!("{present:?}"),
     }
@@ -64,7 +73,13 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     journal.insert(trade.clone()).await.unwrap();
     assert_eq!(by_key(&journal, "one").await.as_ref(), Some(&trade));
     let others = Identity { server: "Other-Live".to_owned(), ..identity() };
-    assert_eq!(journal.by_key(&others, "demo", "one").await.unwrap(), None);
+    assert_eq!(
+        journal
+            .by_key(&others, &AccountName::known("demo"), &IdempotencyKey::known("one"))
+            .await
+            .unwrap(),
+        None
+    );
     assert!(journal.insert(trade.clone()).await.is_err(), "a key is written once");
 
     trade.state = TradeState::Executed;
@@ -72,12 +87,34 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
         Some(TradeResult { deal: 8, ..TradeResult::found(Retcode::Done, u64::MAX, 0.1, 1.5) });
     let trade = settled(&journal, trade).await;
     assert!(trade.updated_msc > 1_000);
-    assert_eq!(journal.by_id("demo", "id-one").await.unwrap().as_ref(), Some(&trade));
-    let owned = journal.owned("demo", vec![7, u64::MAX], "other").await.unwrap();
-    assert_eq!(owned, HashMap::from([(u64::MAX, "id-one".to_owned())]));
-    assert!(journal.owned("demo", vec![u64::MAX], "id-one").await.unwrap().is_empty());
-    assert_eq!(journal.by_id("other", "id-one").await.unwrap(), None);
-    assert_eq!(journal.executed("demo", 0).await.unwrap(), std::slice::from_ref(&trade));
+    assert_eq!(
+        journal
+            .by_id(&AccountName::known("demo"), &TradeId::known("id-one"))
+            .await
+            .unwrap()
+            .as_ref(),
+        Some(&trade)
+    );
+    let owned = journal
+        .owned(&AccountName::known("demo"), vec![7, u64::MAX], &TradeId::known("other"))
+        .await
+        .unwrap();
+    assert_eq!(owned, HashMap::from([(u64::MAX, TradeId::known("id-one"))]));
+    assert!(
+        journal
+            .owned(&AccountName::known("demo"), vec![u64::MAX], &TradeId::known("id-one"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        journal.by_id(&AccountName::known("other"), &TradeId::known("id-one")).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        journal.executed(&AccountName::known("demo"), 0).await.unwrap(),
+        std::slice::from_ref(&trade)
+    );
 
     journal.run(|store| store.forget_bodies(i64::MAX)).await.unwrap();
     let kept = by_key(&journal, "one").await.unwrap();
@@ -94,7 +131,7 @@ async fn a_key_of_a_withdrawn_trade_can_be_used_once_more() {
     let withdrawn = Trade { state: TradeState::NotSent, ..trade("k") };
     let withdrawn = settled(&journal, withdrawn).await;
     assert_eq!(by_key(&journal, "k").await, Some(withdrawn));
-    let second = Trade { trade_id: "second".to_owned(), created_msc: 2_000, ..trade("k") };
+    let second = Trade { trade_id: TradeId::known("second"), created_msc: 2_000, ..trade("k") };
     journal.insert(second.clone()).await.unwrap();
     assert_eq!(by_key(&journal, "k").await, Some(second));
 }
@@ -128,12 +165,15 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
     let executed = settled(&journal, executed).await;
     // What follows an older state comes too late, although the newer one is not on disk.
     for late in [unknown.clone(), Trade { state: TradeState::Refused, ..unknown }] {
-        let kept = journal.settle(ACCOUNT, late).await.unwrap();
+        let kept = journal.settle(ACCOUNT, late, "test").await.unwrap();
         assert_eq!(kept, Settlement::Ignored(Box::new(executed.clone())));
     }
     let listed =
         TradeFilter { state: Some(TradeState::Executed), limit: 10, ..TradeFilter::default() };
-    assert_eq!(journal.list("demo", listed).await.unwrap(), std::slice::from_ref(&executed));
+    assert_eq!(
+        journal.list(&AccountName::known("demo"), listed).await.unwrap(),
+        std::slice::from_ref(&executed)
+    );
 
     // A withdrawal without an intent is known until its client is told.
     let unsent = settled(&journal, Trade { state: TradeState::NotSent, ..trade("unsent") }).await;
@@ -208,14 +248,19 @@ async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_
     let journal = open(&directory.path().join("journal")).await;
     journal.insert(trade("one")).await.unwrap();
     journal.fail_actor();
-    while journal.by_id("demo", "id-one").await.is_ok() {}
+    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-one")).await.is_ok() {}
     let restarting = journal.insert(trade("two")).await.unwrap_err();
     assert!(restarting.to_string().contains("is being restarted"), "{restarting}");
 
     let unknown = Trade { state: TradeState::Unknown, ..trade("one") };
     let executed = Trade { state: TradeState::Executed, ..trade("one") };
     let ((first, second), ()) = tokio::join!(
-        async { tokio::join!(journal.settle(ACCOUNT, unknown), journal.settle(ACCOUNT, executed)) },
+        async {
+            tokio::join!(
+                journal.settle(ACCOUNT, unknown, "test"),
+                journal.settle(ACCOUNT, executed, "test")
+            )
+        },
         run_actor(&journal),
     );
     let Ok(Settlement::Applied(first)) = first else { panic!("{first:?}") };
@@ -237,7 +282,7 @@ async fn a_thread_that_ends_fails_its_actor_and_the_outbox_is_kept() {
     });
     put.await.unwrap();
     journal.fail_thread();
-    while journal.by_id("demo", "id-waits").await.is_ok() {}
+    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-waits")).await.is_ok() {}
     // The actor has failed, too; a supervisor starts another one.
     let gone = async {
         while journal.address.send(Msg::Flushed).is_ok() {
@@ -267,8 +312,9 @@ async fn work_that_waits_behind_a_slow_disk_is_done_once_and_in_order_although_t
     run_actor(&journal).await;
     drop(disk);
     assert_eq!((first.await, second.await), (Ok(()), Ok(())));
-    let settled =
-        journal.settle(ACCOUNT, Trade { state: TradeState::Executed, ..trade("one") }).await;
+    let settled = journal
+        .settle(ACCOUNT, Trade { state: TradeState::Executed, ..trade("one") }, "test")
+        .await;
     assert!(matches!(settled, Ok(Settlement::Applied(_))));
 }
 
@@ -292,7 +338,99 @@ async fn a_trade_that_is_known_is_not_called_unsent() {
     journal.insert(trade("one")).await.unwrap();
     for (key, applied) in [("one", false), ("two", true)] {
         let unsent = Trade { state: TradeState::NotSent, ..trade(key) };
-        let settled = journal.settle_unless_known(ACCOUNT, unsent).await.unwrap();
+        let settled = journal.report(ACCOUNT, unsent, "test", true).await.unwrap();
         assert_eq!(matches!(settled, Settlement::Applied(_)), applied, "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    journal.insert(trade("reported")).await.unwrap();
+    let put = trade("kept");
+    let put = journal.run(move |store| {
+        store.outbox.put(put);
+        Ok(())
+    });
+    put.await.unwrap();
+    let disk = journal.stall().await;
+    let reported = Trade { state: TradeState::Executed, ..trade("reported") };
+    {
+        let reported = std::pin::pin!(journal.settle(ACCOUNT, reported, "test"));
+        assert!(futures_util::poll!(reported).is_pending());
+    }
+    // Nothing else runs, so the time passes at once.
+    tokio::time::pause();
+    assert_eq!(journal.flush().await, 2);
+    tokio::time::resume();
+    drop(disk);
+    assert_eq!(journal.flush().await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let run = |sql: &'static str| {
+        journal.run(move |store| store.connection.execute_batch(sql).map_err(text))
+    };
+    journal.insert(trade("sent")).await.unwrap();
+    journal.insert(trade("known")).await.unwrap();
+    let known = settled(&journal, Trade { state: TradeState::Executed, ..trade("known") }).await;
+    run("ALTER TABLE trades RENAME TO hidden").await.unwrap();
+
+    let state = |key: &str, state| Trade { state, ..trade(key) };
+    for key in ["new", "sent"] {
+        journal.settle_unless_known(ACCOUNT, state(key, TradeState::NotSent), "test");
+    }
+    let mut executed =
+        std::pin::pin!(journal.settle(ACCOUNT, state("sent", TradeState::Executed), "test"));
+    let mut late =
+        std::pin::pin!(journal.settle(ACCOUNT, state("known", TradeState::Unknown), "test"));
+    assert!(futures_util::poll!(&mut executed).is_pending());
+    assert!(futures_util::poll!(&mut late).is_pending());
+    assert!(journal.by_id(&AccountName::known("demo"), &TradeId::known("id-sent")).await.is_err());
+    assert_eq!(journal.flush().await, 4);
+
+    run("ALTER TABLE hidden RENAME TO trades").await.unwrap();
+    assert_eq!(by_key(&journal, "new").await.unwrap().state, TradeState::NotSent);
+    assert_eq!(by_key(&journal, "sent").await.unwrap().state, TradeState::Executed);
+    assert!(matches!(executed.await, Ok(Settlement::Applied(_))));
+    assert_eq!(late.await, Ok(Settlement::Ignored(Box::new(known))));
+    assert_eq!(journal.flush().await, 0);
+}
+
+#[tokio::test]
+async fn a_thread_works_after_all_those_that_were_started_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let gone = || async {
+        journal.fail_actor();
+        while journal.address.send(Msg::Flushed).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The first thread has the disk, the second is slow to come, the third is not.
+    let disk = journal.stall().await;
+    gone().await;
+    let (overtaken, wait) = std::sync::mpsc::channel::<()>();
+    let longest = Duration::from_millis(300);
+    *journal.retained.before_lock.lock() = Some(Box::new(move || {
+        let _ = wait.recv_timeout(longest);
+    }));
+    run_actor(&journal).await;
+    let mut second = std::pin::pin!(journal.insert(trade("one")));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    gone().await;
+    run_actor(&journal).await;
+    drop(disk);
+    let third = journal.run(move |store| {
+        let found = store.by_id(&AccountName::known("demo"), &TradeId::known("id-one"));
+        let _ = overtaken.send(());
+        found
+    });
+    let (second, third) = tokio::join!(second, third);
+    assert_eq!(second, Ok(()));
+    assert_eq!(third, Ok(Some(trade("one"))));
 }

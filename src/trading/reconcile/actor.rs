@@ -19,6 +19,7 @@ use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Mode;
+use crate::trading::identifiers::TradeId;
 use crate::trading::journal::Journal;
 use crate::trading::ledger::Ledger;
 use crate::trading::now_msc;
@@ -54,11 +55,11 @@ pub struct State {
     args: ReconcilerArgs,
     schedule: Schedule,
     /// Trades from before the start that are open; `None`: not asked for yet.
-    inherited: Option<HashSet<String>>,
+    inherited: Option<HashSet<TradeId>>,
     /// When a terminal was there first.
     began: Option<Instant>,
     /// Trades that somebody waits for.
-    woken: HashSet<String>,
+    woken: HashSet<TradeId>,
     next: Option<AbortHandle>,
     looked: Option<Instant>,
     /// Whether it was said that trades belong to another account at the broker.
@@ -149,7 +150,7 @@ impl State {
         if !due.is_empty()
             && let Err(error) = self.decide_all(journal, &due).await
         {
-            info!(account = account.name, %error, "trades cannot be looked for yet");
+            info!(account = account.name.as_str(), %error, "trades cannot be looked for yet");
         }
         let gate = ledger.gate(&account.name);
         let mut failed = false;
@@ -198,10 +199,13 @@ impl State {
         }
         if self.inherited.is_none() {
             let unknown = trades.iter().filter(|trade| trade.state == TradeState::Unknown);
-            let inherited: HashSet<String> = unknown.map(|trade| trade.trade_id.clone()).collect();
+            let inherited: HashSet<TradeId> = unknown.map(|trade| trade.trade_id.clone()).collect();
             if !inherited.is_empty() {
                 let trades = inherited.len();
-                info!(account = account.name, trades, "looking for trades from before the start");
+                info!(
+                    account = account.name.as_str(),
+                    trades, "looking for trades from before the start"
+                );
             }
             self.inherited = Some(inherited);
             journal.count_unknown(account.id, &account.name);
@@ -218,7 +222,7 @@ impl State {
         let strangers = all - trades.len();
         if strangers > 0 && !self.warned {
             self.warned = true;
-            let account = &account.name;
+            let account = account.name.as_str();
             warn!(account, trades = strangers, "unfinished trades belong to another account");
         }
     }
@@ -227,7 +231,7 @@ impl State {
     /// decided by looking, or was waited for long enough.
     fn open_gate(&mut self) {
         let (ledger, account) = (&self.args.ledger, &self.args.account.name);
-        let gate = ledger.gate(account);
+        let (gate, account) = (ledger.gate(account), account.as_str());
         let Some(inherited) = self.inherited.as_ref().filter(|_| !gate.is_reconciled()) else {
             return;
         };
@@ -286,9 +290,9 @@ impl State {
             match standing.evidence(account, trade, context).await {
                 Ok(evidence) => seen.push((trade, evidence)),
                 Err(error) => {
-                    let (account, trade_id) = (&account.name, &trade.trade_id);
+                    let (account, trade_id) = (account.name.as_str(), &*trade.trade_id);
                     warn!(account, trade_id, %error, "trade cannot be looked for");
-                    self.schedule.failed(trade_id);
+                    self.schedule.failed(&trade.trade_id);
                 }
             }
         }
@@ -298,10 +302,10 @@ impl State {
 
     async fn carry_out(&mut self, journal: &Journal, conclusion: Conclusion) {
         let (ledger, account) = (&self.args.ledger, &self.args.account);
-        let name = &account.name;
+        let name = account.name.as_str();
         match conclusion {
             Conclusion::Nothing => {}
-            Conclusion::Note(trade) => drop(journal.settle(account.id, trade).await),
+            Conclusion::Note(trade) => drop(journal.settle(account.id, trade, OWN).await),
             Conclusion::End(trade) => {
                 if let Some(inherited) = &mut self.inherited {
                     inherited.remove(&trade.trade_id);
@@ -309,19 +313,19 @@ impl State {
                 ledger.finish(account, trade, OWN).await;
             }
             Conclusion::LateFill(trade) => {
-                let trade_id = &trade.trade_id;
+                let trade_id = &*trade.trade_id;
                 error!(account = name, trade_id, "trade that was not found has happened after all");
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                ledger.correct(account, trade, OWN).await;
+                ledger.finish(account, trade, OWN).await;
             }
             Conclusion::Contradiction(trade) => {
-                let (trade_id, detail) = (&trade.trade_id, trade.contradicted.as_deref());
+                let (trade_id, detail) = (&*trade.trade_id, trade.contradicted.as_deref());
                 error!(
                     account = name,
                     trade_id, detail, "trade contradicts how an operator settled it"
                 );
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                let _ = journal.settle(account.id, trade).await;
+                let _ = journal.settle(account.id, trade, OWN).await;
             }
         }
     }

@@ -176,14 +176,19 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::account_name::AccountName;
     use crate::mt5::Retcode;
+    use crate::trading::identifiers::TradeId;
     use crate::trading::trade::Operation;
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const COMPLETE: History = History { shows_known: Some(true), deals: 7 };
 
     fn unknown() -> Trade {
-        Trade { state: TradeState::Unknown, ..Trade::new("id", "demo", Operation::Place, 0) }
+        Trade {
+            state: TradeState::Unknown,
+            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+        }
     }
 
     fn filled(order: u64) -> Finding {

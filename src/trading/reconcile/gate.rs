@@ -101,7 +101,7 @@ impl Gate {
                 Err(_) => true,
             };
         if verification.complete && over {
-            let account = &account.name;
+            let account = account.name.as_str();
             warn!(account, "terminal does not show the newest known deal, trades go on without");
         }
         if verification.complete && account.mode() == Mode::Live {

@@ -18,6 +18,7 @@ mod snapshot;
 use std::time::Duration;
 
 use crate::pool::{Account, CallContext, CallError};
+use crate::trading::identifiers::TradeId;
 
 pub use self::actor::{Reconciler, ReconcilerArgs};
 pub use self::gate::Gate;
@@ -34,7 +35,7 @@ pub enum Msg {
     /// Look for the trades that are due.
     Look,
     /// Look for a trade now, because somebody waits for it.
-    Wake(String),
+    Wake(TradeId),
     /// Fail the actor.
     #[cfg(test)]
     Fail,

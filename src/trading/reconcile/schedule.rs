@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::conclude::Search;
+use crate::trading::identifiers::TradeId;
 use crate::trading::trade::{Trade, TradeState};
 
 /// The longest from one look to the next while a trade is young.
@@ -23,7 +24,7 @@ const BATCH: usize = 16;
 /// The open trades of an account.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    trades: HashMap<String, Scheduled>,
+    trades: HashMap<TradeId, Scheduled>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Schedule {
     pub fn take_due(
         &mut self,
         open: Vec<Trade>,
-        woken: &HashSet<String>,
+        woken: &HashSet<TradeId>,
         now: Instant,
     ) -> Vec<Trade> {
         self.trades.retain(|id, _| open.iter().any(|trade| trade.trade_id == *id));
@@ -61,14 +62,14 @@ impl Schedule {
     }
 
     /// Notes that a look for a trade has failed.
-    pub fn failed(&mut self, trade_id: &str) {
+    pub fn failed(&mut self, trade_id: &TradeId) {
         if let Some(scheduled) = self.trades.get_mut(trade_id) {
             scheduled.failures += 1;
         }
     }
 
     /// Notes that a look for a trade has succeeded. Gives what earlier looks have shown.
-    pub fn succeeded(&mut self, trade_id: &str) -> Option<&mut Search> {
+    pub fn succeeded(&mut self, trade_id: &TradeId) -> Option<&mut Search> {
         let scheduled = self.trades.get_mut(trade_id)?;
         scheduled.failures = 0;
         Some(&mut scheduled.search)
@@ -90,7 +91,7 @@ impl Schedule {
     }
 
     /// How many of these trades are open, and may be decided by a further look.
-    pub fn decidable(&self, trade_ids: &HashSet<String>) -> usize {
+    pub fn decidable(&self, trade_ids: &HashSet<TradeId>) -> usize {
         let open = self
             .trades
             .iter()
@@ -118,16 +119,20 @@ fn interval(age: Duration, state: TradeState, patience: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account_name::AccountName;
     use crate::trading::trade::Operation;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn trade(id: &str) -> Trade {
-        Trade { state: TradeState::Unknown, ..Trade::new(id, "demo", Operation::Place, 0) }
+        Trade {
+            state: TradeState::Unknown,
+            ..Trade::new(TradeId::known(id), AccountName::known("demo"), Operation::Place, 0)
+        }
     }
 
     fn ids(trades: &[Trade]) -> Vec<&str> {
-        trades.iter().map(|trade| trade.trade_id.as_str()).collect()
+        trades.iter().map(|trade| &*trade.trade_id).collect()
     }
 
     #[test]
@@ -154,7 +159,7 @@ mod tests {
         assert_eq!(schedule.next(now), Some(SOON));
         let later = now + Duration::from_secs(20);
         assert_eq!(ids(&schedule.take_due(all(), &nobody, later)), ["b", "a"]);
-        let woken = HashSet::from(["c".to_owned()]);
+        let woken = HashSet::from([TradeId::known("c")]);
         assert_eq!(ids(&schedule.take_due(all(), &woken, later)), ["c", "b", "a"]);
         assert!(schedule.take_due(vec![], &nobody, later).is_empty());
         assert_eq!(schedule.next(later), None, "what is decided is forgotten");
@@ -167,7 +172,7 @@ mod tests {
         schedule.take_due(all, &HashSet::new(), now);
         let mut last = Duration::ZERO;
         for _ in 0..12 {
-            schedule.failed("bad");
+            schedule.failed(&TradeId::known("bad"));
             schedule.again(&trade("bad"), Duration::ZERO, PATIENCE, now);
             let due = schedule.trades["bad"].due - now;
             assert!(due > last || due == RARELY, "{due:?}");
@@ -176,10 +181,10 @@ mod tests {
         assert_eq!(last, RARELY);
         schedule.again(&trade("good"), Duration::ZERO, PATIENCE, now);
         assert_eq!(schedule.next(now), Some(SOON));
-        schedule.succeeded("bad").unwrap().undecidable = true;
+        schedule.succeeded(&TradeId::known("bad")).unwrap().undecidable = true;
         schedule.again(&trade("bad"), Duration::ZERO, PATIENCE, now);
         assert_eq!(schedule.trades["bad"].due, now + SOON);
-        let both = HashSet::from(["bad".to_owned(), "good".to_owned()]);
+        let both = HashSet::from(["bad", "good"].map(TradeId::known));
         assert_eq!(schedule.decidable(&both), 1);
     }
 

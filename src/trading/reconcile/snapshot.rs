@@ -189,7 +189,9 @@ async fn history(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account_name::AccountName;
     use crate::mt5::TradeRequest;
+    use crate::trading::identifiers::TradeId;
 
     #[test]
     fn where_there_is_a_ticket_it_is_asked_by() {
@@ -199,7 +201,7 @@ mod tests {
                 position_id,
                 accepted_order,
                 request: Some(request),
-                ..Trade::new("id", "demo", operation, 0)
+                ..Trade::new(TradeId::known("id"), AccountName::known("demo"), operation, 0)
             })
         };
         assert_eq!(of(Operation::Place, 0, 0, 0), Selection::All);
@@ -214,7 +216,12 @@ mod tests {
     fn a_trade_is_looked_for_in_its_own_time_which_does_not_grow() {
         let at = |server_time| Trade {
             server_time,
-            ..Trade::new("id", "demo", Operation::Place, 1_700_000_000_000)
+            ..Trade::new(
+                TradeId::known("id"),
+                AccountName::known("demo"),
+                Operation::Place,
+                1_700_000_000_000,
+            )
         };
         let seconds = |(from, to): (ServerTime, ServerTime)| (from.seconds(), to.seconds());
         let (from, to) = seconds(period(&at(1_700_010_000)));

@@ -1,5 +1,7 @@
 use super::*;
+use crate::account_name::AccountName;
 use crate::mt5::TradeAction;
+use crate::trading::identifiers::TradeId;
 use crate::trading::tag;
 
 const SENT: i64 = 1_000_000;
@@ -8,7 +10,7 @@ fn of(operation: Operation, request: TradeRequest) -> Trade {
     Trade {
         server_time: SENT,
         request: Some(TradeRequest { symbol: "EURUSD".to_owned(), magic: 7, ..request }),
-        ..Trade::new("id", "demo", operation, 0)
+        ..Trade::new(TradeId::known("id"), AccountName::known("demo"), operation, 0)
     }
 }
 
