@@ -10,11 +10,11 @@
 //! what it takes, what it returns and what the gateway may do with a call of it. Beside it are the records,
 //! packed rows, error and return codes, and the arithmetic of the server's clock.
 //!
-//! [`terminal`] is one terminal: the trait `Terminal`, the simulator, and the Python worker with its process
-//! and frames. A terminal answers calls and never restarts itself.
-//!
 //! [`actor`] is what all actors share: addresses that survive a restart, the depths of mailboxes, and the
 //! one restart budget by which every supervisor retries or gives up its children.
+//!
+//! [`terminal`] is one terminal: the trait `Terminal`, the simulator, and the Python worker with its process
+//! and frames. A terminal answers calls and never restarts itself.
 //!
 //! [`metrics`] is the catalog of metric families, the actor that owns them and renders snapshots, and the
 //! instruments of HTTP and streams. [`sampler`] is the actor that measures the machine.

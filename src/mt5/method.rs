@@ -230,7 +230,7 @@ methods! {
         Mutate Primary Alone Init symbol Any login None;
     Version = "version" -> Version:
         Read Primary Shared Call symbol Any login None;
-    // It is about the call before it.
+    // Its answer depends on the call before it.
     LastError = "last_error" -> Error:
         Read Primary Alone Call symbol Any login None;
     AccountInfo = "account_info" -> Box<AccountInfo>:

@@ -129,7 +129,7 @@ pub struct Account {
     pub(super) cache: Option<BarCache>,
     pub(super) launcher: Arc<dyn Launch>,
     pub(super) slots: Vec<SessionSlot>,
-    /// The first session that was ready, until it fails.
+    /// The session that trades. It changes when it stops being ready, or when it hangs and an idle one takes over.
     primary: Mutex<Option<usize>>,
     availability: Mutex<Availability>,
     pub(super) metrics: Metrics,
@@ -243,7 +243,7 @@ impl Account {
 
     /// The primary session, or the one that takes over from it because it has been on one call for
     /// too long.
-    pub(super) fn primary_that_answers(&self, urgent: bool) -> Option<usize> {
+    pub(super) fn primary_or_successor(&self, urgent: bool) -> Option<usize> {
         let primary = self.primary()?;
         let stuck = self.has_several_sessions()
             && routing::is_stuck(&self.slots[primary].load(), self.hand_over_after(), urgent);

@@ -85,7 +85,8 @@ impl Drop for QueuePermit {
     }
 }
 
-/// A call that a session was given.
+/// A call that a session was given. It travels in a box: through a mailbox, a queue and the effects of a
+/// session, each of which would copy it.
 #[derive(Debug)]
 pub struct QueuedCall {
     /// The id of the request that it serves, for the log.
@@ -117,12 +118,12 @@ impl QueuedCall {
     }
 
     /// Ends the call.
-    pub fn finish(self, result: Result<Answer, CallError>) {
+    pub fn finish(self: Box<Self>, result: Result<Answer, CallError>) {
         self.finish_at(Instant::now(), result);
     }
 
     /// Ends the call, when the time is known.
-    pub fn finish_at(mut self, now: Instant, result: Result<Answer, CallError>) {
+    pub fn finish_at(mut self: Box<Self>, now: Instant, result: Result<Answer, CallError>) {
         // Those who left need no answer, which saves the copies for them.
         let _ = self.is_abandoned(now);
         // The permit is free before the callers know, so that their next call finds it so.
@@ -158,7 +159,7 @@ pub enum TradeError {
 }
 
 /// What a trade comes back with.
-pub type TradeOutcome = Result<OrderSendResult, TradeError>;
+pub type TradeOutcome = Result<Box<OrderSendResult>, TradeError>;
 
 /// A trade that a session was given. Once it is written to a terminal it is never abandoned, never
 /// moved, and never sent twice.
@@ -184,6 +185,11 @@ impl QueuedTrade {
         reply: oneshot::Sender<TradeOutcome>,
     ) -> QueuedTrade {
         QueuedTrade { request, send_by, arrived, written: false, open: Some((permit, reply)) }
+    }
+
+    /// Whether it may not be sent any more.
+    pub fn is_late(&self, now: BootInstant) -> bool {
+        self.send_by <= now
     }
 
     /// Ends the trade.

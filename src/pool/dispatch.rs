@@ -35,10 +35,10 @@ impl Account {
         call: C,
         context: &CallContext,
     ) -> Result<C::Reply, CallError> {
-        self.converted(call.into(), context).await
+        self.call_in_utc(call.into(), context).await
     }
 
-    async fn converted<R: Reply>(
+    async fn call_in_utc<R: Reply>(
         &self,
         request: Request,
         context: &CallContext,
@@ -100,7 +100,7 @@ impl Account {
     async fn ask(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
         let rules = request.method().rules();
         let chosen = match rules.affinity {
-            Affinity::Primary => self.primary_that_answers(context.urgent),
+            Affinity::Primary => self.primary_or_successor(context.urgent),
             Affinity::Any => self.least_loaded(None),
         };
         let (waiter, answer) = Waiter::new(context.deadline);
@@ -116,13 +116,12 @@ impl Account {
         if let Some((waiter, open)) = made {
             self.submit(chosen, request, waiter, open, context);
         }
-        let answer = told(answer, context.deadline).await?;
+        let answer = wait_for_answer(answer, context.deadline).await?;
         self.observe(&answer);
         Ok(answer)
     }
 
-    /// Makes a call on every session that is ready; what is set so is set in
-    /// each terminal.
+    /// Makes a call on every session that is ready, for settings that each terminal keeps for itself.
     ///
     /// # Errors
     /// The first session's reason for not answering.
@@ -147,7 +146,7 @@ impl Account {
     ) -> Result<Answer, CallError> {
         let (waiter, answer) = Waiter::new(context.deadline);
         self.submit(chosen, request, waiter, None, context);
-        told(answer, context.deadline).await
+        wait_for_answer(answer, context.deadline).await
     }
 
     /// Hands a call to a session. Its waiters learn if there is none, or if it has no room.
@@ -180,7 +179,7 @@ impl Account {
         let CallContext { internal, urgent, .. } = *context;
         let request_id = context.request_id.clone();
         let moved = false;
-        let call = QueuedCall {
+        let call = Box::new(QueuedCall {
             request_id,
             request,
             arrived,
@@ -190,7 +189,7 @@ impl Account {
             urgent,
             waiters,
             shared,
-        };
+        });
         if let Err(session::Msg::Call(call)) = slot.address.send(session::Msg::Call(call)) {
             let error = self.not_ready();
             call.finish(Err(error));
@@ -204,7 +203,7 @@ impl Account {
     /// Why there is no result, and whether the terminal may have taken it.
     pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> TradeOutcome {
         let not_ready = || TradeError::NotSent(self.not_ready());
-        let primary = self.primary_that_answers(true).ok_or_else(not_ready)?;
+        let primary = self.primary_or_successor(true).ok_or_else(not_ready)?;
         let Some(permit) = self.slots[primary].admit_trade() else {
             return Err(TradeError::NotSent(self.queue_full()));
         };
@@ -215,13 +214,13 @@ impl Account {
         if let Err(session::Msg::Trade(trade)) = slot.address.send(session::Msg::Trade(trade)) {
             trade.finish(Err(not_ready()));
         }
-        // A session that fails itself leaves its terminal, and with it this trade, to its fate.
+        // The session actor failed. The trade may have been sent, so its outcome is unknown.
         let lost = || TradeError::Unanswered("its session was restarted".to_owned());
         traded.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// Gives a read that its session cannot make to another one, once.
-    pub(super) fn hand_over(&self, mut call: QueuedCall, from: usize) {
+    pub(super) fn hand_over(&self, mut call: Box<QueuedCall>, from: usize) {
         let other = if call.moved { None } else { self.least_loaded(Some(from)) };
         let admitted = other.and_then(|index| {
             let slot = &self.slots[index];
@@ -289,7 +288,7 @@ impl Account {
             }
             _ => None,
         };
-        let rows: Rows<Rate> = self.converted(request, context).await?;
+        let rows: Rows<Rate> = self.call_in_utc(request, context).await?;
         if let (Some((cache, series)), Some(newest)) = (series, rows.iter().next_back()) {
             cache.see(series, UtcTime::from_seconds(newest.time));
         }
@@ -336,13 +335,14 @@ impl Account {
 }
 
 /// Waits for an answer until a deadline.
-async fn told(
+async fn wait_for_answer(
     answer: oneshot::Receiver<Result<Answer, CallError>>,
     deadline: Instant,
 ) -> Result<Answer, CallError> {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(result)) => result,
-        // Whoever's deadline has passed is forgotten, which may be seen before the time is.
+        // The session drops a waiter whose deadline has passed, which can close the channel before
+        // the timer fires here.
         Ok(Err(_)) if deadline <= Instant::now() => Err(CallError::DeadlinePassed),
         Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
         Err(_) => Err(CallError::DeadlinePassed),

@@ -1,9 +1,8 @@
 //! Who owns terminals, and who may use them.
 //!
 //! The [`supervisor`] actor owns one [`session`] actor for each configured
-//! terminal. [`Accounts`] says who is ready and admits calls, so that a call goes from
-//! HTTP straight to a session. [`coalescing`] joins equal reads that wait, and
-//! [`bar_cache`] keeps bars that have closed. This room knows nothing of HTTP and
+//! terminal. [`Accounts`] says who is ready. [`dispatch`] takes a call from HTTP straight to a session, which
+//! [`routing`] chooses. [`coalescing`] joins equal reads that wait, and [`bar_cache`] keeps bars that have closed. This room knows nothing of HTTP and
 //! nothing of Prometheus; what it sees, it reports as events.
 
 mod account_clock;

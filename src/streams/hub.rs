@@ -49,13 +49,13 @@ pub enum Msg {
     Fail,
 }
 
-/// A wish to be told of some topics.
+/// A request to be told of some topics.
 pub struct Subscribe {
     /// The topics.
     pub topics: Vec<Topic>,
     /// The id of the event after which to go on. `None`: from the present on.
     pub last_event_id: Option<String>,
-    /// The room that the stream takes.
+    /// Counts the stream among those that are open.
     pub admission: Admission,
     /// Takes the subscriber.
     pub reply: oneshot::Sender<Subscriber>,
@@ -97,7 +97,7 @@ struct TopicProgress {
     is_new: bool,
     /// How far its ticks were read. `None`: its stream begins with the last tick.
     ticks: Option<TickCursor>,
-    /// Where its book is open.
+    /// The session on which its order book is subscribed to.
     book: Option<OpenBook>,
     /// When its last subscriber left. `None`: it has subscribers, or the hub was not told yet that
     /// the last one left.

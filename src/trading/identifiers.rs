@@ -1,4 +1,4 @@
-//! By which a trade is named: its own id, and its client's key.
+//! The names of a trade: its own id, and the client's key.
 
 use crate::text::text_type;
 

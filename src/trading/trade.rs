@@ -40,7 +40,7 @@ pub enum TradeState {
     NotFound,
     /// It was withdrawn before it was sent.
     NotSent,
-    /// It was to change something that has changed otherwise since, so that nobody can tell.
+    /// Its target was changed by something else meanwhile, so it cannot be known whether it took effect.
     Superseded,
 }
 

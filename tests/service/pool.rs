@@ -85,7 +85,7 @@ fn a_terminal_that_dies_fails_only_the_call_it_died_on() {
 fn reads_behind_a_death_move_to_another_session() {
     let gateway = Gateway::ready(&format!(
         "[server]\nprobe_interval = '1h'\n[restart]\nbackoff = '20s'\nbackoff_max = '20s'\n{}",
-        simulator("demo", 2, "latency = '1s'\nfaults.version = { kind = 'exit' }"),
+        simulator("demo", 2, "latency = '3s'\nfaults.version = { kind = 'exit' }"),
     ));
     // All of these belong to the primary session, which dies on the first one.
     let behind = ["account", "positions", "orders"];

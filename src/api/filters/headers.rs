@@ -8,7 +8,7 @@ use crate::api::problem::Problem;
 /// The one value of a header.
 ///
 /// # Errors
-/// 400 if it is given more than once, or is not visible ASCII: it is not as if it were not there.
+/// 400 if it is given more than once, or is not visible ASCII. A wrong header is refused, never ignored.
 pub fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {

@@ -36,7 +36,7 @@ pub fn idempotency_key(request: &AccountRequest) -> Result<Option<IdempotencyKey
 /// header may shorten.
 ///
 /// # Errors
-/// 400 if the header asks for more.
+/// 400 if the header asks for more, or is no number of seconds above 0.
 pub fn send_within(request: &AccountRequest, command: &TradeCommand) -> Result<Duration, Problem> {
     let account = &request.account;
     let (setting, longest) = if command.only_reduces_risk() {

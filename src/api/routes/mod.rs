@@ -41,11 +41,11 @@ pub fn chain(
 {
     let mut routes = Routes::default();
 
-    // What robots ask for most comes first.
-    let of_account = path!("symbols" / ..)
-        .and(symbols::area(&mut routes).boxed())
-        .or(path!("positions" / ..).and(positions::area(&mut routes).boxed()))
-        .unify()
+    // Clients ask for prices most, so they are tried first. Everything after them is one box, because a
+    // filter that is tried has cloned what comes after it.
+    let symbols = path!("symbols" / ..).and(symbols::area(&mut routes));
+    let others = path!("positions" / ..)
+        .and(positions::area(&mut routes).boxed())
         .or(path!("orders" / ..).and(orders::area(&mut routes).boxed()))
         .unify()
         .or(path!("trades" / ..).and(trades::area(&mut routes).boxed()))
@@ -60,21 +60,20 @@ pub fn chain(
         .unify()
         .or(accounts::area(&mut routes).boxed())
         .unify();
+    let of_account = symbols.or(others.boxed()).unify();
     let accounts = account().and(of_account).or(accounts::collection(&mut routes)).unify();
     let api = path!("accounts" / ..).and(accounts).or(console::figures(&mut routes)).unify();
 
-    let chain = path!("api" / "v1" / ..)
-        .and(api)
-        .or(health::area(&mut routes).boxed())
-        .unify()
+    let others = health::area(&mut routes)
+        .boxed()
         .or(path!("console" / ..).and(console::pages(&mut routes).boxed()))
         .unify()
         .or(path!("docs" / ..).and(docs::pages(&mut routes).boxed()))
         .unify()
         .or(docs::area(&mut routes, document).boxed())
-        .unify()
-        .recover(no_such_route)
         .unify();
+    let chain =
+        path!("api" / "v1" / ..).and(api).or(others.boxed()).unify().recover(no_such_route).unify();
     (chain, routes)
 }
 

@@ -28,7 +28,7 @@ use crate::terminal::{self, Terminal};
 /// What a session is told.
 pub enum Msg {
     /// Make a call.
-    Call(QueuedCall),
+    Call(Box<QueuedCall>),
     /// Send a trade.
     Trade(QueuedTrade),
     /// The terminal of this generation reports.

@@ -146,7 +146,7 @@ impl Machine {
     ) {
         match result {
             Ok(Answer::AccountInfo(info)) => match around.check_identity(&info) {
-                Ok(()) if trade.send_by <= now.boot => {
+                Ok(()) if trade.is_late(now.boot) => {
                     self.emit(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
                 }
                 // The account's other trades and its reads already go to another session, or will.
@@ -190,7 +190,7 @@ impl Machine {
             {
                 return self.fail_to_log_in(&failure, now);
             }
-            // Behind a worker that lives, the terminal itself is gone.
+            // The worker answers, but the terminal behind it is gone.
             (_, Err(Failure::Mt5(error))) => {
                 return self.fail(RestartReason::Exit, error.to_string(), now);
             }
@@ -212,7 +212,7 @@ impl Machine {
         }
         self.login.verify();
         self.report_login(Ok(()), now);
-        // Without its broker the next probe goes on.
+        // While the broker is lost, the login continues at the next probe.
         if !self.login.lost {
             self.advance(now);
         }
@@ -279,7 +279,7 @@ impl Machine {
 
 fn outcome(result: &Result<Answer, Failure>) -> (CallOutcome, Option<ErrorType>) {
     match result {
-        // Whoever withdraws a late trade did as it was told.
+        // Withdrawing a late trade is what the worker was asked to do.
         Ok(_) | Err(Failure::Withdrawn) => (CallOutcome::Success, None),
         Err(Failure::Mt5(error)) => (CallOutcome::Error, Some(error.error_type())),
         Err(Failure::Unusable(_) | Failure::OtherAccount(_)) => {
@@ -291,7 +291,7 @@ fn outcome(result: &Result<Answer, Failure>) -> (CallOutcome, Option<ErrorType>)
 /// What an answer to `order_send` says about the trade.
 fn traded(result: Result<Answer, Failure>) -> TradeOutcome {
     match result {
-        Ok(Answer::OrderSend(result)) => Ok(*result),
+        Ok(Answer::OrderSend(result)) => Ok(result),
         Err(Failure::Withdrawn) => Err(TradeError::Withdrawn),
         Ok(_) => {
             let detail = "the terminal's answer to order_send is of another kind";

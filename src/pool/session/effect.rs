@@ -39,8 +39,8 @@ pub enum Timer {
     CheckLimit,
     /// Ask the terminal whether it is connected.
     Probe,
-    /// Withdraw trades whose last moment has come.
-    Expire,
+    /// Withdraw trades that are late.
+    WithdrawLateTrades,
     /// See whether another session should take the trades that wait here.
     HandOver,
 }
@@ -82,9 +82,9 @@ pub enum Effect {
     /// at most: a later one replaces it.
     Arm(Timer, Duration, Generation),
     /// Answer everybody who waits for a read.
-    Answer(QueuedCall, Instant, Result<Answer, CallError>),
+    Answer(Box<QueuedCall>, Instant, Result<Answer, CallError>),
     /// Give a read to another session, or refuse it.
-    Move(QueuedCall),
+    Move(Box<QueuedCall>),
     /// Tell what became of a trade.
     EndTrade(QueuedTrade, TradeOutcome),
     /// Give a trade back that was not sent, because the session is not ready.

@@ -83,7 +83,7 @@ pub(super) enum Owner {
     /// The session itself.
     Session,
     /// Whoever waits for this read.
-    Read(QueuedCall),
+    Read(Box<QueuedCall>),
     /// The look at the account that precedes a trade.
     Check(QueuedTrade),
     /// The trade itself.
@@ -158,7 +158,7 @@ impl Machine {
     }
 
     /// Takes a read, or passes it on if the session is not ready.
-    pub fn take_call(&mut self, call: QueuedCall, now: Now) {
+    pub fn take_call(&mut self, call: Box<QueuedCall>, now: Now) {
         let finishing = self.is_stopping() && self.is_trusted();
         if self.state != SessionState::Ready && !finishing {
             return self.emit(Effect::Move(call));
@@ -181,7 +181,7 @@ impl Machine {
             return self.emit(Effect::EndTrade(trade, Err(TradeError::Moved)));
         }
         let left = trade.send_by.saturating_duration_since(now.boot);
-        self.arm(Timer::Expire, left);
+        self.arm(Timer::WithdrawLateTrades, left);
         if around.has_several_sessions() && !self.is_trading() {
             self.arm(Timer::HandOver, around.hand_over_after());
         }
@@ -199,8 +199,8 @@ impl Machine {
         around: &impl Surroundings,
     ) {
         match timer {
-            // Trades outlive no terminal, but it does no harm to look at them once more.
-            Timer::Expire => self.withdraw_late_trades(now),
+            // These two look at the trades that wait now, whichever terminal they were armed for.
+            Timer::WithdrawLateTrades => self.withdraw_late_trades(now),
             Timer::HandOver => self.hand_trades_over(now, around),
             _ if generation != self.generation => {}
             Timer::Launch => self.launch(now),

@@ -16,9 +16,7 @@ use super::notice::{Settled, StopToken};
 use crate::actor::RestartPolicy;
 use crate::clock::BootInstant;
 use crate::metrics::AccountId;
-use crate::mt5::{
-    AccountInfo, Answer, Error, OrderSendResult, Request, TerminalInfo, TradeRequest,
-};
+use crate::mt5::{AccountInfo, Answer, Error, Request, TerminalInfo, TradeRequest};
 use crate::pool::Options;
 use crate::pool::call::{
     CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
@@ -179,7 +177,7 @@ impl World {
         let deadline = self.now.at + within;
         let (waiter, answer) = Waiter::new(deadline);
         let permit = self.reads_admission.clone().try_acquire_owned().unwrap();
-        let call = QueuedCall {
+        let call = Box::new(QueuedCall {
             request_id: "test".into(),
             request: Request::SymbolsTotal,
             arrived: self.now.at,
@@ -189,7 +187,7 @@ impl World {
             urgent,
             waiters: vec![waiter],
             shared: None,
-        };
+        });
         self.reads.push(Read { answer: Some(answer), deadline });
         self.machine.take_call(call, self.now);
         self.perform();
@@ -620,7 +618,7 @@ fn a_trade_waits_for_an_idle_terminal_and_goes_before_waiting_reads() {
     world.answer(1);
     assert_eq!(world.pending(), ["order_send"]);
     world.answer(1);
-    assert_eq!(world.traded(0), Ok(OrderSendResult::default()));
+    assert_eq!(world.traded(0), Ok(Box::default()));
     assert_eq!(world.pending(), ["symbols_total"]);
     world.finish();
 }
@@ -710,7 +708,7 @@ fn trades_go_to_another_session_only_while_none_was_sent() {
     world.pass(Duration::from_secs(3));
     assert_eq!(world.pending(), ["order_send"], "the first was sent, so both stay");
     world.answer(1);
-    assert_eq!(world.traded(1), Ok(OrderSendResult::default()));
+    assert_eq!(world.traded(1), Ok(Box::default()));
     world.finish();
 }
 
@@ -755,7 +753,7 @@ fn a_restart_lets_the_terminal_answer_what_it_has() {
     world.restart();
     assert_eq!((world.pending(), world.launches), (vec!["order_send"], 1));
     world.answer(1);
-    assert_eq!(world.traded(0), Ok(OrderSendResult::default()));
+    assert_eq!(world.traded(0), Ok(Box::default()));
     assert_eq!(world.launches, 2);
     assert!(!world.settled[0].load(Ordering::Relaxed));
     world.start();

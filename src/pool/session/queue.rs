@@ -11,14 +11,14 @@ use crate::pool::call::{QueuedCall, QueuedTrade};
 #[derive(Debug, Default)]
 pub struct Queue {
     /// Reads that prepare trades, which go before the others.
-    urgent: VecDeque<QueuedCall>,
-    reads: VecDeque<QueuedCall>,
+    urgent: VecDeque<Box<QueuedCall>>,
+    reads: VecDeque<Box<QueuedCall>>,
     trades: VecDeque<QueuedTrade>,
 }
 
 impl Queue {
     /// Appends a read.
-    pub fn push(&mut self, call: QueuedCall) {
+    pub fn push(&mut self, call: Box<QueuedCall>) {
         let queue = if call.urgent { &mut self.urgent } else { &mut self.reads };
         queue.push_back(call);
     }
@@ -30,7 +30,7 @@ impl Queue {
 
     /// The next read for which somebody still waits. Those for which nobody does are dropped: their
     /// answers need not cost the terminal anything.
-    pub fn next_read(&mut self, now: Instant) -> Option<QueuedCall> {
+    pub fn next_read(&mut self, now: Instant) -> Option<Box<QueuedCall>> {
         while let Some(mut call) = self.urgent.pop_front().or_else(|| self.reads.pop_front()) {
             if !call.is_abandoned(now) {
                 return Some(call);
@@ -55,7 +55,7 @@ impl Queue {
     }
 
     /// Takes every read out.
-    pub fn take_reads(&mut self) -> VecDeque<QueuedCall> {
+    pub fn take_reads(&mut self) -> VecDeque<Box<QueuedCall>> {
         let mut reads = std::mem::take(&mut self.urgent);
         reads.append(&mut self.reads);
         reads
@@ -66,10 +66,10 @@ impl Queue {
         std::mem::take(&mut self.trades)
     }
 
-    /// Takes the trades out whose last moment has come.
+    /// Takes late trades out.
     pub fn take_late_trades(&mut self, now: BootInstant) -> Vec<QueuedTrade> {
         let (late, waiting) =
-            std::mem::take(&mut self.trades).into_iter().partition(|trade| trade.send_by <= now);
+            std::mem::take(&mut self.trades).into_iter().partition(|trade| trade.is_late(now));
         self.trades = waiting;
         let late: VecDeque<QueuedTrade> = late;
         late.into()

@@ -67,14 +67,13 @@ impl Machine {
         }
     }
 
-    /// Gives the trades back whose last moment has come. One that is written already is decided by the
-    /// terminal.
+    /// Gives late trades back. Whether one that is written already is late, its terminal decides.
     pub(super) fn withdraw_late_trades(&mut self, now: Now) {
         for trade in self.queue.take_late_trades(now.boot) {
             self.emit(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
         }
         for entry in &mut self.in_flight {
-            let late = matches!(&entry.owner, Owner::Check(trade) if trade.send_by <= now.boot);
+            let late = matches!(&entry.owner, Owner::Check(trade) if trade.is_late(now.boot));
             if late && let Some(trade) = entry.owner.take_unsent_trade() {
                 self.effects.push(Effect::EndTrade(trade, Err(TradeError::Withdrawn)));
             }

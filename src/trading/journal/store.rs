@@ -223,7 +223,7 @@ impl Store {
             return;
         }
         if matches!(rows::by_id(&self.connection, trade_id), Ok(None)) {
-            // It says nothing any more that would be worth the room.
+            // It was never written, and its client knows: nobody needs a row.
             self.outbox.remove(trade_id);
         } else {
             self.put_or_keep(Trade { told: true, ..present });

@@ -72,9 +72,8 @@ pub fn conclude(
         Finding::Refused(_) | Finding::Void(_) if trade.state == TradeState::Executed => {
             contradict(trade, "the terminal shows that it did not happen".to_owned())
         }
-        _ if trade.state.is_final() && trade.state != TradeState::NotFound => Conclusion::Nothing,
-        // Of a trade that was not found the others tell nothing that is new.
-        _ if trade.state == TradeState::NotFound => Conclusion::Nothing,
+        // Only a fill changes a trade that is settled or was not found.
+        _ if trade.state.is_final() => Conclusion::Nothing,
         Finding::Refused(result) => end(trade, TradeState::Refused, Some(result), None),
         Finding::Superseded { detail, present } => {
             let trade = Trade { present: Some(present), ..trade };

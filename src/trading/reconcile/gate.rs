@@ -88,9 +88,9 @@ impl Gate {
         }
         let mut verification =
             known.unwrap_or(Verification { primary, complete: false, first: None });
-        // The simulator's terminals share their books, and every start opens new ones.
         let first = *verification.first.get_or_insert_with(Instant::now);
         let over = first.elapsed() >= LONGEST_WAIT;
+        // The simulator's terminals share their books, and every start opens new ones.
         verification.complete = account.mode() == Mode::Simulated
             || match history(account, journal, context).await {
                 Ok(history) => history.shows_known != Some(false) || over,
@@ -150,7 +150,7 @@ async fn last_known(
     journal: &Journal,
 ) -> Result<Option<TradeResult>, CallError> {
     let executed = journal.executed(&account.name, now_msc() - KNOWN_MSC).await;
-    // What cannot be read may be there.
+    // If the journal cannot be read, it may have a deal that has to be waited for.
     let executed = executed.map_err(|_| CallError::NotReady(RETRY))?;
     let ours = executed.into_iter().rev().filter(|trade| account.is_of(&trade.identity));
     Ok(ours.filter_map(|trade| trade.result).find(|result| result.deal != 0 && result.order != 0))
