@@ -6,11 +6,12 @@
 //! application travels in the request's context.
 //!
 //! All resources have one type of filter, although each handler has a type of its own: handlers are kept as function
-//! pointers. Otherwise the compiler would walk types that grow with every route.
+//! pointers. A type of filter for each handler would make the chain one type that the compiler needs minutes for.
 //!
 //! A resource never rejects. A rejection would let later filters try a request whose path was found already,
 //! and `recover` could not tell a wrong method from an unknown path.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Buf;
@@ -34,8 +35,7 @@ use crate::api::reply::JSON;
 /// What a handler returns.
 pub type Outcome = Result<Response, Problem>;
 
-/// How a request is answered.
-type Answering = BoxFuture<'static, Response>;
+type ResponseFuture = BoxFuture<'static, Response>;
 
 /// The operations of the API, collected while the chain is built.
 #[derive(Default)]
@@ -60,11 +60,11 @@ pub struct Operation {
 #[derive(Debug, Clone, Copy)]
 pub enum Handler {
     /// It only reads.
-    Read(fn(Arc<RequestContext>, Option<Scope>) -> Answering),
+    Read(fn(Arc<RequestContext>, Option<Scope>) -> ResponseFuture),
     /// It changes something, and takes a body.
-    Change(fn(Arc<RequestContext>, Option<Scope>, Body) -> Answering),
+    Change(fn(Arc<RequestContext>, Option<Scope>, Body) -> ResponseFuture),
     /// It only reads, and answers over a WebSocket if the request is for one.
-    Upgrade(fn(Arc<RequestContext>, Option<Scope>, Option<Ws>) -> Answering),
+    Upgrade(fn(Arc<RequestContext>, Option<Scope>, Option<Ws>) -> ResponseFuture),
 }
 
 /// A filter that answers, or rejects because the path is another one.
@@ -93,7 +93,7 @@ pub struct Resource {
 macro_rules! resource {
     ($routes:ident: $($method:ident $scope:ident $handler:ident),+) => {
         $crate::api::filters::route::answer($routes.resource(vec![
-            $($crate::api::filters::route::operation!($method $scope $handler)),+
+            $($crate::api::filters::route::operation!($method $method $scope $handler)),+
         ]))
     };
 }
@@ -101,18 +101,19 @@ macro_rules! resource {
 macro_rules! upgradable {
     ($routes:ident: get $scope:ident $handler:ident) => {
         $crate::api::filters::route::answer_or_upgrade($routes.resource(vec![
-            $crate::api::filters::route::operation!(upgrade $scope $handler)
+            $crate::api::filters::route::operation!(get upgrade $scope $handler)
         ]))
     };
 }
 
 /// The operation of a handler.
 macro_rules! operation {
-    ($method:ident $scope:ident $handler:ident) => {
+    ($method:ident $kind:ident $scope:ident $handler:ident) => {
         pastey::paste! {
             $crate::api::filters::route::Operation::of::<[<__path_ $handler>]>(
+                http::Method::[<$method:upper>],
                 $crate::api::filters::route::scope!($scope),
-                $crate::api::filters::route::handler!($method $handler),
+                $crate::api::filters::route::handler!($kind $handler),
             )
         }
     };
@@ -130,7 +131,16 @@ macro_rules! handler {
             $crate::api::filters::route::upgrade(context, scope, upgrade, $handler)
         })
     };
-    ($method:ident $handler:ident) => {
+    (post $handler:ident) => {
+        $crate::api::filters::route::handler!(change $handler)
+    };
+    (put $handler:ident) => {
+        $crate::api::filters::route::handler!(change $handler)
+    };
+    (delete $handler:ident) => {
+        $crate::api::filters::route::handler!(change $handler)
+    };
+    (change $handler:ident) => {
         $crate::api::filters::route::Handler::Change(|context, scope, body| {
             $crate::api::filters::route::change(context, scope, body, $handler)
         })
@@ -152,23 +162,28 @@ pub(crate) use {handler, operation, resource, scope, upgradable};
 // === impl Operation ===
 
 impl Operation {
-    /// The operation that a handler describes.
-    pub fn of<P>(scope: Option<Scope>, handler: Handler) -> Operation
+    /// The operation of a handler, which describes it.
+    ///
+    /// # Panics
+    /// If the handler describes another method, so that the chain and the document would differ.
+    pub fn of<P>(method: Method, scope: Option<Scope>, handler: Handler) -> Operation
     where
         P: utoipa::Path + Tags<'static> + SchemaReferences,
     {
-        let [method] = &*P::methods() else {
-            panic!("{} has one handler for each method", P::path());
-        };
-        let method = match (method, handler) {
-            (HttpMethod::Get, Handler::Read(_) | Handler::Upgrade(_)) => Method::GET,
-            (HttpMethod::Post, Handler::Change(_)) => Method::POST,
-            (HttpMethod::Put, Handler::Change(_)) => Method::PUT,
-            (HttpMethod::Delete, Handler::Change(_)) => Method::DELETE,
-            _ => panic!("the chain and the handler of {} differ in the method", P::path()),
-        };
+        let described = P::methods().iter().map(http_method).collect::<Vec<_>>();
+        assert_eq!(described, [Some(method.clone())], "the method of {} is described", P::path());
         // A chain is built once in the life of a process.
         Operation { method, template: P::path().leak(), scope, describe: describe::<P>, handler }
+    }
+}
+
+fn http_method(described: &HttpMethod) -> Option<Method> {
+    match described {
+        HttpMethod::Get => Some(Method::GET),
+        HttpMethod::Post => Some(Method::POST),
+        HttpMethod::Put => Some(Method::PUT),
+        HttpMethod::Delete => Some(Method::DELETE),
+        _ => None,
     }
 }
 
@@ -196,7 +211,10 @@ impl Routes {
             "the operations of a resource have one path, {template} has others",
         );
         self.operations.extend(operations.iter().cloned());
-        let allowed = operations.iter().map(|operation| operation.method.clone()).collect();
+        let allowed: Vec<Method> =
+            operations.iter().map(|operation| operation.method.clone()).collect();
+        let distinct: HashSet<&Method> = allowed.iter().collect();
+        assert_eq!(distinct.len(), allowed.len(), "a method of {template} is stated twice");
         Resource::new(template, operations, allowed)
     }
 
@@ -243,7 +261,7 @@ impl Resource {
         self.operations.iter().find(|operation| operation.method == *method)
     }
 
-    fn method_not_allowed(self) -> Answering {
+    fn method_not_allowed(self) -> ResponseFuture {
         let problem = Problem::method_not_allowed(self.allowed);
         Box::pin(std::future::ready(problem.into_response()))
     }
@@ -277,12 +295,20 @@ fn begin(
     context: Arc<RequestContext>,
     parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
     upgrade: Option<Ws>,
-) -> Answering {
+) -> ResponseFuture {
     context.note_route(resource.route);
     let Some(operation) = resource.operation(&method) else {
         return resource.method_not_allowed();
     };
     match operation.handler {
+        // hyper stops to watch for a client that leaves once a body is dropped that has not arrived.
+        Handler::Read(run) if !context.is_received_whole() => {
+            let response = run(context, operation.scope);
+            Box::pin(async move {
+                let _unread = parts;
+                response.await
+            })
+        }
         Handler::Read(run) => run(context, operation.scope),
         Handler::Change(run) => run(context, operation.scope, body::body(parts)),
         Handler::Upgrade(run) => run(context, operation.scope, upgrade),
@@ -315,7 +341,7 @@ pub fn read<R, F>(
     context: Arc<RequestContext>,
     scope: Option<Scope>,
     handler: impl Fn(R) -> F + Send + 'static,
-) -> Answering
+) -> ResponseFuture
 where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
@@ -330,7 +356,7 @@ pub fn upgrade<R, F>(
     scope: Option<Scope>,
     upgrade: Option<Ws>,
     handler: impl Fn(R, Option<Ws>) -> F + Send + 'static,
-) -> Answering
+) -> ResponseFuture
 where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
@@ -346,7 +372,7 @@ pub fn change<R, F>(
     scope: Option<Scope>,
     body: Body,
     handler: impl Fn(R, Body) -> F + Send + 'static,
-) -> Answering
+) -> ResponseFuture
 where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
@@ -360,6 +386,6 @@ where
 
 /// Handlers' futures differ in size by a lot, and filters move theirs from hand to hand, so a
 /// handler's future has a box, once its path and method have matched.
-fn respond(outcome: impl Future<Output = Outcome> + Send + 'static) -> Answering {
+fn respond(outcome: impl Future<Output = Outcome> + Send + 'static) -> ResponseFuture {
     Box::pin(async { outcome.await.unwrap_or_else(Problem::into_response) })
 }
