@@ -23,6 +23,11 @@ pub fn item() -> impl Filter<Extract = (), Error = Rejection> + Copy {
     segment(RequestContext::note_item_segment)
 }
 
+/// Takes a segment with which the path ends.
+pub fn last(segment: &'static str) -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    warp::path(segment).and(warp::path::end())
+}
+
 /// The request's context, which the outermost layer has put into its extensions.
 pub fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
     warp::ext::get()

@@ -6,12 +6,13 @@ use http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
-use warp::{Filter, path};
 
 use crate::account_name::AccountName;
 use crate::api::authorized::{AccountRequest, AuthorizedRequest};
 use crate::api::filters::body::Body;
+use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
@@ -24,7 +25,7 @@ pub fn collection(routes: &mut Routes) -> impl Answers + use<> {
 
 /// `/api/v1/accounts/{account}`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let restart = path!("restart").and(resource!(routes: post Admin restart));
+    let restart = last("restart").and(resource!(routes: post Admin restart));
     end().and(resource!(routes: get Read one)).or(restart).unify()
 }
 

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::{Filter, path};
+use warp::Filter;
 
 use crate::api::authorized::{AccountRequest, symbol};
+use crate::api::filters::path::last;
 use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::reply::json;
@@ -12,8 +13,8 @@ use crate::mt5::{OrderType, calls};
 
 /// `/api/v1/accounts/{account}/calc`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let margin = path!("margin").and(resource!(routes: get Read calc_margin));
-    let profit = path!("profit").and(resource!(routes: get Read calc_profit));
+    let margin = last("margin").and(resource!(routes: get Read calc_margin));
+    let profit = last("profit").and(resource!(routes: get Read calc_profit));
     margin.or(profit).unify()
 }
 

@@ -10,14 +10,14 @@ use http::header::{
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
 use warp::reply::Response;
-use warp::{Filter, path};
 
 use crate::api::auth::Scope;
 use crate::api::authorized::AuthorizedRequest;
 use crate::api::context::shorten;
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::route::{Answers, Outcome, Routes, page, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::large_json;
@@ -60,7 +60,7 @@ const NAMED: usize = 3;
 
 /// `/api/v1/console`
 pub fn figures(routes: &mut Routes) -> impl Answers + use<> {
-    path!("console").and(resource!(routes: get Read console))
+    last("console").and(resource!(routes: get Read console))
 }
 
 /// `/console`

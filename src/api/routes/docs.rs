@@ -11,13 +11,13 @@ use http::header::{
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use utoipa_swagger_ui::Config;
+use warp::Filter;
 use warp::path::end;
 use warp::reply::Response;
-use warp::{Filter, path};
 
 use crate::api::authorized::AuthorizedRequest;
 use crate::api::context::shorten;
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::route::{Answers, Outcome, Routes, page, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
@@ -37,7 +37,7 @@ static SWAGGER_UI: LazyLock<Arc<Config<'static>>> =
 /// `/` and `/openapi.json`
 pub fn area(routes: &mut Routes, document: &'static LazyLock<Bytes>) -> impl Answers + use<> {
     let links = end().and(resource!(routes: get Anyone root));
-    let openapi = path!("openapi.json").and(page(
+    let openapi = last("openapi.json").and(page(
         routes.page("/openapi.json"),
         move |_: AuthorizedRequest| {
             std::future::ready(Ok(typed((**document).clone(), "application/json")))

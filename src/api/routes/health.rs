@@ -9,12 +9,13 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use tracing::warn;
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::reply::Response;
-use warp::{Filter, path};
 
 use crate::account_name::AccountName;
 use crate::actor::Role;
 use crate::api::authorized::AuthorizedRequest;
+use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
@@ -33,9 +34,9 @@ const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `/metrics`, `/livez` and `/readyz`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let metrics = path!("metrics").and(resource!(routes: get Anyone metrics));
-    let livez = path!("livez").and(resource!(routes: get Anyone livez));
-    let readyz = path!("readyz").and(resource!(routes: get Anyone readyz));
+    let metrics = last("metrics").and(resource!(routes: get Anyone metrics));
+    let livez = last("livez").and(resource!(routes: get Anyone livez));
+    let readyz = last("readyz").and(resource!(routes: get Anyone readyz));
     metrics.or(livez).unify().or(readyz).unify()
 }
 

@@ -9,6 +9,7 @@ use warp::{Filter, path};
 use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::history_filter::{Historic, HistoryFilter};
+use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::openapi::time::TimeBody;
 use crate::api::problem::Problem;
@@ -24,13 +25,13 @@ pub const HISTORY_WINDOW: HeaderName = HeaderName::from_static("history-window")
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
     let orders = end()
         .and(resource!(routes: get Read history_orders))
-        .or(path!("total").and(resource!(routes: get Read history_orders_total)))
+        .or(last("total").and(resource!(routes: get Read history_orders_total)))
         .unify();
     let deals = end()
         .and(resource!(routes: get Read history_deals))
-        .or(path!("total").and(resource!(routes: get Read history_deals_total)))
+        .or(last("total").and(resource!(routes: get Read history_deals_total)))
         .unify();
-    path!("orders" / ..).and(orders).or(path!("deals" / ..).and(deals)).unify()
+    path("orders").and(orders).or(path("deals").and(deals)).unify()
 }
 
 /// The calls that read a kind of history.

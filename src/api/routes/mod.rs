@@ -43,16 +43,16 @@ pub fn chain(
 
     // Clients ask for prices most, so they are tried first. Everything after them is one box, because a
     // filter that is tried has cloned what comes after it.
-    let symbols = path!("symbols" / ..).and(symbols::area(&mut routes));
-    let others = path!("positions" / ..)
+    let symbols = path("symbols").and(symbols::area(&mut routes));
+    let others = path("positions")
         .and(positions::area(&mut routes).boxed())
-        .or(path!("orders" / ..).and(orders::area(&mut routes).boxed()))
+        .or(path("orders").and(orders::area(&mut routes).boxed()))
         .unify()
-        .or(path!("trades" / ..).and(trades::area(&mut routes).boxed()))
+        .or(path("trades").and(trades::area(&mut routes).boxed()))
         .unify()
-        .or(path!("history" / ..).and(history::area(&mut routes).boxed()))
+        .or(path("history").and(history::area(&mut routes).boxed()))
         .unify()
-        .or(path!("calc" / ..).and(calc::area(&mut routes).boxed()))
+        .or(path("calc").and(calc::area(&mut routes).boxed()))
         .unify()
         .or(stream::area(&mut routes).boxed())
         .unify()
@@ -62,18 +62,23 @@ pub fn chain(
         .unify();
     let of_account = symbols.or(others.boxed()).unify();
     let accounts = account().and(of_account).or(accounts::collection(&mut routes)).unify();
-    let api = path!("accounts" / ..).and(accounts).or(console::figures(&mut routes)).unify();
+    let api = path("accounts").and(accounts).or(console::figures(&mut routes)).unify();
 
     let others = health::area(&mut routes)
         .boxed()
-        .or(path!("console" / ..).and(console::pages(&mut routes).boxed()))
+        .or(path("console").and(console::pages(&mut routes).boxed()))
         .unify()
-        .or(path!("docs" / ..).and(docs::pages(&mut routes).boxed()))
+        .or(path("docs").and(docs::pages(&mut routes).boxed()))
         .unify()
         .or(docs::area(&mut routes, document).boxed())
         .unify();
-    let chain =
-        path!("api" / "v1" / ..).and(api).or(others.boxed()).unify().recover(no_such_route).unify();
+    let chain = path("api")
+        .and(path("v1"))
+        .and(api)
+        .or(others.boxed())
+        .unify()
+        .recover(no_such_route)
+        .unify();
     (chain, routes)
 }
 

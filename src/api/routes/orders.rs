@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
-use warp::{Filter, path};
 
 use super::execute::{DEVIATION, ExecutedTrade, change, execute, positive, shown, without_body};
 use super::selection::selection;
@@ -11,7 +11,7 @@ use crate::api::authorized::AccountRequest;
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::Fields;
 use crate::api::filters::moment::Moment;
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::openapi::time::TimeBody;
 use crate::api::problem::Problem;
@@ -24,8 +24,8 @@ use crate::trading::{NewOrder, OrderChange, TradeCommand};
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
     let of_order = end()
         .and(resource!(routes: get Read order, put Trade modify_order, delete Trade cancel_order));
-    let total = path!("total").and(resource!(routes: get Read orders_total));
-    let check = path!("check").and(resource!(routes: post Trade check_order));
+    let total = last("total").and(resource!(routes: get Read orders_total));
+    let check = last("check").and(resource!(routes: post Trade check_order));
     let all = end().and(resource!(routes: get Read orders, post Trade place_order));
     total.or(check).unify().or(item().and(of_order)).unify().or(all).unify()
 }

@@ -1,15 +1,15 @@
 //! Open positions: what they are, and what a client does to them.
 
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
-use warp::{Filter, path};
 
 use super::execute::{DEVIATION, ExecutedTrade, change, execute, positive, without_body};
 use super::selection::selection;
 use crate::api::authorized::AccountRequest;
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::Fields;
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::filters::trade_headers::idempotency_key;
 use crate::api::problem::Problem;
@@ -21,9 +21,9 @@ use crate::trading::TradeCommand;
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
     let of_position = end()
         .and(resource!(routes: get Read position, put Trade modify_position, delete Trade close_position))
-        .or(path!("close").and(resource!(routes: post Trade close_position_with)))
+        .or(last("close").and(resource!(routes: post Trade close_position_with)))
         .unify();
-    let total = path!("total").and(resource!(routes: get Read positions_total));
+    let total = last("total").and(resource!(routes: get Read positions_total));
     let all = end().and(resource!(routes: get Read positions));
     total.or(item().and(of_position)).unify().or(all).unify()
 }

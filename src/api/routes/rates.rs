@@ -1,11 +1,12 @@
 //! Bars and ticks.
 
-use warp::{Filter, path};
+use warp::Filter;
 
 use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::history_span::HistorySpan;
 use crate::api::filters::moment::ResolvedMoment;
+use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::openapi::time::TimeBody;
 use crate::mt5::{CopyTicks, Rate, Tick, Timeframe, calls};
@@ -13,8 +14,8 @@ use crate::pool::history::{self, RateRange, TickRange};
 
 /// `/api/v1/accounts/{account}/symbols/{symbol}`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let rates = path!("rates").and(resource!(routes: get Read rates));
-    let ticks = path!("ticks").and(resource!(routes: get Read ticks));
+    let rates = last("rates").and(resource!(routes: get Read rates));
+    let ticks = last("ticks").and(resource!(routes: get Read ticks));
     rates.or(ticks).unify()
 }
 

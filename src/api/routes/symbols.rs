@@ -3,14 +3,14 @@
 use http::header::{HeaderValue, VARY};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
-use warp::{Filter, path};
 
 use super::rates;
 use crate::api::authorized::AccountRequest;
 use crate::api::export::{self, Facts, Format};
 use crate::api::filters::body::{Body, read_json};
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::Problem;
 use crate::api::reply::{json, row};
@@ -18,17 +18,17 @@ use crate::mt5::{BookEntry, Mt5Call, SymbolInfo, SymbolName, Tick, calls};
 
 /// `/api/v1/accounts/{account}/symbols`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let of_symbol = path!("tick")
+    let of_symbol = last("tick")
         .and(resource!(routes: get Read tick))
         .or(rates::area(routes))
         .unify()
-        .or(path!("book").and(resource!(routes: get Read book)))
+        .or(last("book").and(resource!(routes: get Read book)))
         .unify()
-        .or(path!("select").and(resource!(routes: post Trade select)))
+        .or(last("select").and(resource!(routes: post Trade select)))
         .unify()
         .or(end().and(resource!(routes: get Read symbol)))
         .unify();
-    let total = path!("total").and(resource!(routes: get Read symbols_total));
+    let total = last("total").and(resource!(routes: get Read symbols_total));
     let all = end().and(resource!(routes: get Read symbols));
     total.or(item().and(of_symbol)).unify().or(all).unify()
 }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::{Filter, path};
+use warp::Filter;
 
 use super::health::STATUS_OK;
 use crate::api::authorized::AccountRequest;
+use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::reply::json;
 use crate::mt5::{AccountInfo, Mt5Call, TerminalInfo, Version, calls};
@@ -13,11 +14,11 @@ use crate::terminal::Mode;
 
 /// `/api/v1/accounts/{account}`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    let account = path!("account").and(resource!(routes: get Read account));
-    let terminal = path!("terminal").and(resource!(routes: get Read terminal));
-    let version = path!("version").and(resource!(routes: get Read version));
-    let error = path!("error").and(resource!(routes: get Read error));
-    let ping = path!("ping").and(resource!(routes: get Read ping));
+    let account = last("account").and(resource!(routes: get Read account));
+    let terminal = last("terminal").and(resource!(routes: get Read terminal));
+    let version = last("version").and(resource!(routes: get Read version));
+    let error = last("error").and(resource!(routes: get Read error));
+    let ping = last("ping").and(resource!(routes: get Read ping));
     account.or(terminal).unify().or(version).unify().or(error).unify().or(ping).unify()
 }
 

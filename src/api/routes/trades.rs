@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::Filter;
 use warp::path::end;
-use warp::{Filter, path};
 
 use super::execute::{PresentBody, present, shown};
 use crate::api::authorized::AccountRequest;
 use crate::api::context::shorten;
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::{Field, Fields};
-use crate::api::filters::path::item;
+use crate::api::filters::path::{item, last};
 use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::Problem;
@@ -29,7 +29,7 @@ const LIMIT: u32 = 100;
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
     let of_trade = end()
         .and(resource!(routes: get Read trade))
-        .or(path!("resolve").and(resource!(routes: post Admin resolve_trade)))
+        .or(last("resolve").and(resource!(routes: post Admin resolve_trade)))
         .unify();
     let all = end().and(resource!(routes: get Read trades));
     item().and(of_trade).or(all).unify()

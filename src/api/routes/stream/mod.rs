@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderName, UPGRADE};
+use warp::Filter;
 use warp::ws::Ws;
-use warp::{Filter, path};
 
 use crate::api::authorized::{AccountRequest, symbol};
 use crate::api::filters::headers;
+use crate::api::filters::path::last;
 use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, upgradable};
 use crate::api::problem::{Problem, ProblemType};
@@ -30,7 +31,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// `/api/v1/accounts/{account}/stream`
 pub fn area(routes: &mut Routes) -> impl Answers + use<> {
-    path!("stream").and(upgradable!(routes: get Read stream))
+    last("stream").and(upgradable!(routes: get Read stream))
 }
 
 /// The kinds of event that are asked for.
