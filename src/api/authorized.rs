@@ -15,7 +15,7 @@ use super::filters::headers;
 use super::filters::query::{Parameter, Parameters};
 use super::problem::{Problem, ProblemType};
 use super::state::App;
-use crate::mt5::{Mt5Call, SymbolName};
+use crate::mt5::{Mt5Call, SymbolName, Ticket};
 use crate::pool::{Account, CallContext};
 use crate::trading::tag;
 
@@ -233,7 +233,7 @@ impl AccountRequest {
     ///
     /// # Errors
     /// 400 if it is no number.
-    pub fn ticket(&self) -> Result<u64, Problem> {
+    pub fn ticket(&self) -> Result<Ticket, Problem> {
         let segment = self.context.item_segment();
         Parameter::parse(segment).ok_or_else(|| {
             let ticket = shorten(segment);

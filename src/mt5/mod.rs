@@ -11,6 +11,7 @@ mod group;
 mod identity;
 mod method;
 pub mod names;
+mod quantity;
 mod record;
 mod request;
 mod retcode;
@@ -29,6 +30,7 @@ pub use method::{
     Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
     calls,
 };
+pub use quantity::{Lots, Ticket};
 pub use record::*;
 pub use request::{Argument, Arguments, CallParameter, Mt5Call, ParameterKind, Selection};
 pub use retcode::{Retcode, Verdict};

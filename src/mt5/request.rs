@@ -5,17 +5,12 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use super::{Answer, CopyTicks, Reply, Request, ServerTime, SymbolName, Timeframe, TradeRequest};
+use super::{CopyTicks, Reply, Request, ServerTime, SymbolName, Ticket, Timeframe, TradeRequest};
 
 /// A call of the package whose reply has a type. [`calls`](super::calls) has one for each method.
 pub trait Mt5Call: Into<Request> + Send {
     /// What the call gives back.
     type Reply: Reply;
-}
-
-/// A call whose method is known at run time alone.
-impl Mt5Call for Request {
-    type Reply = Answer;
 }
 
 /// Which orders, positions or history entries are asked for. The package takes
@@ -30,9 +25,9 @@ pub enum Selection {
     /// Those whose symbol passes a group filter.
     Group(String),
     /// The one with this ticket; in a history of deals, those of this order.
-    Ticket(u64),
+    Ticket(Ticket),
     /// History only: those of this position.
-    Position(u64),
+    Position(Ticket),
 }
 
 /// The arguments of a call, as the package's function takes them.
@@ -135,8 +130,8 @@ impl CallParameter for Selection {
             Selection::All => None,
             Selection::Symbol(symbol) => Some(("symbol", Argument::Text(symbol))),
             Selection::Group(group) => Some(("group", Argument::Text(group))),
-            Selection::Ticket(ticket) => Some(("ticket", Argument::Unsigned(*ticket))),
-            Selection::Position(position) => Some(("position", Argument::Unsigned(*position))),
+            Selection::Ticket(ticket) => Some(("ticket", Argument::Unsigned(ticket.get()))),
+            Selection::Position(position) => Some(("position", Argument::Unsigned(position.get()))),
         };
         // The package takes a ticket or a position without dates.
         if matches!(self, Selection::Ticket(_) | Selection::Position(_)) {
@@ -176,8 +171,8 @@ mod tests {
         };
         assert_eq!(of(Selection::All), (2, None));
         assert_eq!(of(Selection::Group("*USD*".to_owned())), (2, Some("group")));
-        assert_eq!(of(Selection::Ticket(7)), (0, Some("ticket")));
-        assert_eq!(of(Selection::Position(7)), (0, Some("position")));
+        assert_eq!(of(Selection::Ticket(Ticket::new(7))), (0, Some("ticket")));
+        assert_eq!(of(Selection::Position(Ticket::new(7))), (0, Some("position")));
     }
 
     #[test]

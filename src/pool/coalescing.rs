@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mt5::{Selection, SymbolName, calls};
+    use crate::mt5::{Selection, SymbolName, Ticket, calls};
 
     fn tick(symbol: &str) -> CallKey {
         CallKey(calls::SymbolInfoTick { symbol: SymbolName::known(symbol) }.into())
@@ -178,7 +178,7 @@ mod tests {
             tick("GBPUSD"),
             CallKey(calls::SymbolInfo { symbol: SymbolName::known("EURUSD") }.into()),
             orders(Selection::All),
-            orders(Selection::Ticket(7)),
+            orders(Selection::Ticket(Ticket::new(7))),
             orders(Selection::Group("EURUSD".to_owned())),
             orders(Selection::Symbol("EURUSD".to_owned())),
             margin(1.1),

@@ -337,7 +337,7 @@ mod tests {
     use crate::actor::RestartPolicy;
     use crate::clock::BootInstant;
     use crate::metrics::{self, Catalog, Collector, LabelSets, StatusLabels, collector};
-    use crate::mt5::{Request, ServerClock, TradeRequest};
+    use crate::mt5::{ServerClock, TradeRequest, calls};
     use crate::pool::{AccountOptions, CallContext, CallError, Savings, TradeError};
     use crate::terminal::simulator::{self, MarginMode};
     use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
@@ -553,7 +553,7 @@ mod tests {
             let deadline = Instant::now() + Duration::from_secs(patience);
             let context = CallContext::new("test".into(), deadline);
             let account = account.clone();
-            async move { account.call(Request::Version, &context).await }
+            async move { account.call(calls::Version, &context).await }
         };
         // The session looks at the account for half a second, and then sends for another half.
         let trade =
@@ -581,7 +581,7 @@ mod tests {
         harness.is_in(SessionState::Ready).await;
         let account = harness.account();
         let context = CallContext::new("test".into(), Instant::now() + Duration::from_secs(60));
-        let read = account.call(Request::Version, &context);
+        let read = account.call(calls::Version, &context);
         let stop = async {
             tokio::task::yield_now().await;
             harness.pool.stop().await;

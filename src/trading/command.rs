@@ -4,7 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::trade::Operation;
-use crate::mt5::{Filling, OrderTime, OrderType};
+use crate::mt5::{Filling, Lots, OrderTime, OrderType, Ticket};
 
 /// A command to trade. Times are unix seconds as clients give them: UTC where the server's zone is
 /// known, else the server's own.
@@ -15,13 +15,13 @@ pub enum TradeCommand {
     /// Two opposite positions are to close each other.
     CloseBy {
         /// One position's ticket.
-        position: u64,
+        position: Ticket,
         /// The other's.
-        position_by: u64,
+        position_by: Ticket,
         /// The symbol of both.
         symbol: String,
         /// Lots, which have to be those of the smaller one.
-        volume: Option<f64>,
+        volume: Option<Lots>,
         /// The order's magic number.
         magic: i64,
         /// The order's comment.
@@ -30,9 +30,9 @@ pub enum TradeCommand {
     /// A position is to be closed.
     Close {
         /// Its ticket.
-        ticket: u64,
+        ticket: Ticket,
         /// Lots; `None`: all.
-        volume: Option<f64>,
+        volume: Option<Lots>,
         /// Points that the price may have moved.
         deviation: u64,
         /// `None`: the market's.
@@ -45,7 +45,7 @@ pub enum TradeCommand {
     /// A position's stops are to change. `None`: as it is; 0: none.
     ModifyPosition {
         /// Its ticket.
-        ticket: u64,
+        ticket: Ticket,
         /// Stop loss.
         sl: Option<f64>,
         /// Take profit.
@@ -54,14 +54,14 @@ pub enum TradeCommand {
     /// A pending order is to change.
     ModifyOrder {
         /// Its ticket.
-        ticket: u64,
+        ticket: Ticket,
         /// What is to change.
         change: OrderChange,
     },
     /// A pending order is to be cancelled.
     Cancel {
         /// Its ticket.
-        ticket: u64,
+        ticket: Ticket,
     },
 }
 
@@ -71,7 +71,7 @@ pub enum TradeCommand {
 pub struct NewOrder {
     pub symbol: String,
     pub kind: OrderType,
-    pub volume: f64,
+    pub volume: Lots,
     /// `None`: the market's.
     pub price: Option<f64>,
     pub stoplimit: Option<f64>,
@@ -84,7 +84,7 @@ pub struct NewOrder {
     pub type_filling: Option<Filling>,
     pub type_time: Option<OrderTime>,
     pub expiration: Option<i64>,
-    pub position: Option<u64>,
+    pub position: Option<Ticket>,
 }
 
 /// What is to change about a pending order. `None`: as it is; 0: none.

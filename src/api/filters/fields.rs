@@ -14,7 +14,7 @@ use super::query::Parameter;
 use crate::api::authorized::AuthorizedRequest;
 use crate::api::context::shorten;
 use crate::api::problem::Problem;
-use crate::mt5::{Filling, OrderTime, OrderType};
+use crate::mt5::{Filling, Lots, OrderTime, OrderType, Ticket};
 
 /// The fields of an object.
 #[derive(Debug)]
@@ -157,6 +157,22 @@ impl Field for u64 {
 
     fn read(value: &Value) -> Option<Self> {
         value.as_u64().or_else(|| u64::try_from(whole(value)?).ok())
+    }
+}
+
+impl Field for Ticket {
+    const EXPECTED: &'static str = <u64 as Field>::EXPECTED;
+
+    fn read(value: &Value) -> Option<Self> {
+        u64::read(value).map(Ticket::new)
+    }
+}
+
+impl Field for Lots {
+    const EXPECTED: &'static str = <f64 as Field>::EXPECTED;
+
+    fn read(value: &Value) -> Option<Self> {
+        f64::read(value).map(Lots::new)
     }
 }
 

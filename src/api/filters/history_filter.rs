@@ -8,7 +8,7 @@ use super::history_span::reversed;
 use super::moment::{Moment, ResolvedMoment};
 use super::query::{Parameter, Parameters};
 use crate::api::problem::Problem;
-use crate::mt5::{Deal, Group, Order, Selection, ServerTime, UtcTime};
+use crate::mt5::{Deal, Group, Order, Selection, ServerTime, Ticket, UtcTime};
 use crate::pool::Account;
 
 /// How far beyond the present a history without an end is asked for, seconds. A server whose clock
@@ -25,8 +25,8 @@ pub struct HistoryFilter {
     group: Option<String>,
     symbol: Option<String>,
     magic: Option<i64>,
-    ticket: Option<u64>,
-    position: Option<u64>,
+    ticket: Option<Ticket>,
+    position: Option<Ticket>,
 }
 
 /// What the filters look at in an order or a deal.
@@ -123,7 +123,7 @@ impl HistoryFilter {
     fn passes(&self, group: Option<&Group>, entry: &HistoryEntry<'_>) -> bool {
         self.symbol.as_deref().is_none_or(|symbol| symbol == entry.symbol)
             && self.magic.is_none_or(|magic| magic == entry.magic)
-            && self.ticket.is_none_or(|ticket| ticket == entry.ticket)
+            && self.ticket.is_none_or(|ticket| ticket.get() == entry.ticket)
             && group.is_none_or(|group| group.matches(entry.symbol))
             && self.has_time(entry.at)
     }
@@ -220,7 +220,8 @@ mod tests {
             deal(4, "", 0, 11_999),
         ];
         let text = |text: &str| Some(text.to_owned());
-        let position = || HistoryFilter { position: Some(9), ..HistoryFilter::default() };
+        let position =
+            || HistoryFilter { position: Some(Ticket::new(9)), ..HistoryFilter::default() };
         let cases: [(HistoryFilter, &[u64]); 14] = [
             (HistoryFilter::default(), &[1, 2, 3, 4]),
             (HistoryFilter { symbol: text("EURUSD"), ..HistoryFilter::default() }, &[1, 2]),
@@ -241,7 +242,7 @@ mod tests {
             (HistoryFilter { from: moment(11_000), ..position() }, &[3, 4]),
             (HistoryFilter { to: moment(10_000), ..position() }, &[1, 2]),
             (HistoryFilter { to: moment(11_000), ..position() }, &[1, 2, 3, 4]),
-            (HistoryFilter { ticket: Some(103), ..position() }, &[3]),
+            (HistoryFilter { ticket: Some(Ticket::new(103)), ..position() }, &[3]),
             // It knows no parts of seconds.
             (HistoryFilter { from: moment(10_001), ..HistoryFilter::default() }, &[2, 3, 4]),
             (HistoryFilter { to: moment(10_499), ..HistoryFilter::default() }, &[1]),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::api::context::shorten;
 use crate::api::problem::Problem;
-use crate::mt5::{CopyTicks, Timeframe};
+use crate::mt5::{CopyTicks, Lots, Ticket, Timeframe};
 
 /// The parameters of a query.
 #[derive(Debug)]
@@ -109,6 +109,22 @@ impl Parameter for u64 {
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+}
+
+impl Parameter for Ticket {
+    const EXPECTED: &'static str = <u64 as Parameter>::EXPECTED;
+
+    fn parse(text: &str) -> Option<Self> {
+        u64::parse(text).map(Ticket::new)
+    }
+}
+
+impl Parameter for Lots {
+    const EXPECTED: &'static str = <f64 as Parameter>::EXPECTED;
+
+    fn parse(text: &str) -> Option<Self> {
+        f64::parse(text).map(Lots::new)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::openapi::time::TimeBody;
 use crate::api::problem::Problem;
 use crate::api::reply::{json, records};
-use crate::mt5::{Order, OrderCheckResult, OrderType, Retcode, Selection, calls};
+use crate::mt5::{Order, OrderCheckResult, OrderType, Retcode, Selection, Ticket, calls};
 use crate::pool::Account;
 use crate::trading::{NewOrder, OrderChange, TradeCommand};
 
@@ -144,7 +144,7 @@ pub struct CloseByBody {
 }
 
 fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Problem> {
-    let by: Option<u64> = fields.optional("position_by")?;
+    let by: Option<Ticket> = fields.optional("position_by")?;
     let symbol = fields.required("symbol")?;
     let magic = fields.optional("magic")?.unwrap_or_default();
     let comment: String = fields.optional("comment")?.unwrap_or_default();
@@ -173,7 +173,7 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Pro
             .optional::<Moment>("expiration")?
             .map(|at| at.resolve(account).floor_seconds().seconds())
             .filter(|at| *at != 0),
-        position: fields.optional("position")?.filter(|ticket| *ticket != 0),
+        position: fields.optional("position")?.filter(|ticket: &Ticket| ticket.get() != 0),
     };
     fields.finish()?;
     Ok(TradeCommand::Place(order))

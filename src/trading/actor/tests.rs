@@ -13,7 +13,7 @@ use crate::account_name::AccountName;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
-use crate::mt5::{OrderType, Selection, ServerClock, calls};
+use crate::mt5::{Lots, OrderType, Selection, ServerClock, calls};
 use crate::pool::{
     self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, supervisor,
 };
@@ -142,7 +142,7 @@ impl Harness {
         let order = NewOrder {
             symbol: "EURUSD".to_owned(),
             kind: OrderType::Buy,
-            volume,
+            volume: Lots::new(volume),
             price: None,
             stoplimit: None,
             sl: None,

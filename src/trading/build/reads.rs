@@ -2,7 +2,8 @@
 
 use super::{Ready, Refused};
 use crate::mt5::{
-    ErrorType, Mt5Call, Order, Position, Selection, SymbolInfo, SymbolName, Tick, UtcTime, calls,
+    ErrorType, Mt5Call, Order, Position, Selection, SymbolInfo, SymbolName, Tick, Ticket, UtcTime,
+    calls,
 };
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
@@ -45,21 +46,21 @@ impl Asker<'_> {
         self.call(calls::SymbolInfoTick { symbol: SymbolName::known(name) }).await
     }
 
-    pub async fn position(&self, ticket: u64) -> Ready<Position> {
+    pub async fn position(&self, ticket: Ticket) -> Ready<Position> {
         let selection = Selection::Ticket(ticket);
         let positions = self.call(calls::PositionsGet { selection }).await?;
         positions
             .into_iter()
-            .find(|position| position.ticket == ticket)
+            .find(|position| position.ticket == ticket.get())
             .ok_or_else(|| Refused::NotFound(format!("there is no open position {ticket}")))
     }
 
-    pub async fn order(&self, ticket: u64) -> Ready<Order> {
+    pub async fn order(&self, ticket: Ticket) -> Ready<Order> {
         let selection = Selection::Ticket(ticket);
         let orders = self.call(calls::OrdersGet { selection }).await?;
         orders
             .into_iter()
-            .find(|order| order.ticket == ticket)
+            .find(|order| order.ticket == ticket.get())
             .ok_or_else(|| Refused::NotFound(format!("there is no pending order {ticket}")))
     }
 }

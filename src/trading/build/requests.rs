@@ -4,8 +4,8 @@ use super::reads::Asker;
 use super::rules::{self, StopRules};
 use super::{Prepared, Ready, Refused};
 use crate::mt5::{
-    Execution, Filling, Order, OrderTime, OrderType, Position, SymbolInfo, TradeAction,
-    TradeRequest,
+    Execution, Filling, Lots, Order, OrderTime, OrderType, Position, SymbolInfo, Ticket,
+    TradeAction, TradeRequest,
 };
 use crate::pool::CallError;
 use crate::trading::command::{NewOrder, OrderChange};
@@ -53,7 +53,7 @@ pub async fn place(ask: &Asker<'_>, order: &NewOrder) -> Ready<Prepared> {
         magic: order.magic,
         order: 0,
         symbol: order.symbol.clone(),
-        volume,
+        volume: volume.get(),
         price,
         stoplimit: stoplimit.unwrap_or_default(),
         sl: sl.unwrap_or_default(),
@@ -64,7 +64,7 @@ pub async fn place(ask: &Asker<'_>, order: &NewOrder) -> Ready<Prepared> {
         type_time: type_time.value(),
         expiration,
         comment: order.comment.clone(),
-        position: order.position.unwrap_or_default(),
+        position: order.position.map_or(0, Ticket::get),
         position_by: 0,
     };
     let position_id = closed.as_ref().map_or(0, |position| position.identifier);
@@ -95,7 +95,7 @@ fn no_quote(symbol: &str) -> Refused {
 
 /// What a client wants of a closing deal.
 pub struct Closing {
-    pub volume: Option<f64>,
+    pub volume: Option<Lots>,
     pub price: Option<f64>,
     pub type_filling: Option<Filling>,
 }
@@ -104,7 +104,7 @@ pub async fn close(ask: &Asker<'_>, position: &Position, wanted: Closing) -> Rea
     let bought = position.r#type == OrderType::Buy.value();
     let kind = if bought { OrderType::Sell } else { OrderType::Buy };
     let symbol = ask.known_symbol(&position.symbol).await?;
-    let mut volume = wanted.volume.unwrap_or(position.volume);
+    let mut volume = wanted.volume.unwrap_or(Lots::new(position.volume));
     let mut price = wanted.price.unwrap_or_default();
     let mut filling = wanted.type_filling.unwrap_or(Filling::Fok);
     if let Some(symbol) = &symbol {
@@ -124,7 +124,7 @@ pub async fn close(ask: &Asker<'_>, position: &Position, wanted: Closing) -> Rea
         action: TradeAction::Deal.value(),
         magic: position.magic,
         symbol: position.symbol.clone(),
-        volume,
+        volume: volume.get(),
         price,
         r#type: kind.value(),
         type_filling: filling.value(),

@@ -1,7 +1,7 @@
 //! The rules of a symbol: what prices, volumes, lifetimes and comments it takes. Pure functions.
 
 use super::{Ready, Refused};
-use crate::mt5::{OrderTime, Position, SymbolInfo, TradeRequest};
+use crate::mt5::{Lots, OrderTime, Position, SymbolInfo, TradeRequest};
 use crate::pool::CallError;
 use crate::terminal::Failure;
 use crate::trading::command::NewOrder;
@@ -110,7 +110,8 @@ fn unscaled(value: i128) -> Option<f64> {
 ///
 /// # Errors
 /// If it is not a volume that the symbol takes.
-pub fn volume(symbol: &SymbolInfo, volume: f64) -> Ready<f64> {
+pub fn volume(symbol: &SymbolInfo, lots: Lots) -> Ready<Lots> {
+    let volume = lots.get();
     let SymbolInfo { name, volume_min, volume_max, volume_step, .. } = symbol;
     let invalid =
         |rule: String| Err(Refused::Invalid(format!("field `volume`: {rule}, got {volume}")));
@@ -121,12 +122,12 @@ pub fn volume(symbol: &SymbolInfo, volume: f64) -> Ready<f64> {
         return invalid(format!("{name} takes at most {volume_max} lots (volume_max)"));
     }
     let Some(step) = scaled(*volume_step).filter(|step| *step > 0) else {
-        return Ok(volume);
+        return Ok(lots);
     };
     let steps = (volume / volume_step).round();
     let legal = unscaled(steps as i128 * step).filter(|legal| (legal - volume).abs() <= NOISE);
     match legal {
-        Some(legal) => Ok(legal),
+        Some(legal) => Ok(Lots::new(legal)),
         None => invalid(format!("{name} takes steps of {volume_step} lots (volume_step)")),
     }
 }
@@ -163,8 +164,8 @@ pub fn present(field: &str, value: f64) -> Ready<f64> {
 }
 
 /// Checks that a position has the volume that is to be closed.
-pub fn within(position: &Position, volume: f64) -> Ready<()> {
-    if volume <= position.volume + NOISE {
+pub fn within(position: &Position, volume: Lots) -> Ready<()> {
+    if volume.get() <= position.volume + NOISE {
         return Ok(());
     }
     let (ticket, has) = (position.ticket, position.volume);
@@ -172,7 +173,7 @@ pub fn within(position: &Position, volume: f64) -> Ready<()> {
 }
 
 /// Checks that an order that names a position closes it.
-pub fn closing(position: &Position, order: &NewOrder, volume: f64) -> Ready<()> {
+pub fn closing(position: &Position, order: &NewOrder, volume: Lots) -> Ready<()> {
     let ticket = position.ticket;
     if !order.kind.is_market() {
         let rule = format!("field `position`: {} is not executed at once", order.kind.name());
@@ -190,7 +191,7 @@ pub fn closing(position: &Position, order: &NewOrder, volume: f64) -> Ready<()> 
 }
 
 /// Checks that two positions can close each other.
-pub fn pair(one: &Position, other: &Position, symbol: &str, volume: Option<f64>) -> Ready<()> {
+pub fn pair(one: &Position, other: &Position, symbol: &str, volume: Option<Lots>) -> Ready<()> {
     for position in [one, other] {
         if position.symbol != symbol {
             let (ticket, has) = (position.ticket, &position.symbol);
@@ -204,7 +205,7 @@ pub fn pair(one: &Position, other: &Position, symbol: &str, volume: Option<f64>)
     }
     let smaller = one.volume.min(other.volume);
     match volume {
-        Some(volume) if (volume - smaller).abs() > NOISE => Err(Refused::Invalid(format!(
+        Some(volume) if (volume.get() - smaller).abs() > NOISE => Err(Refused::Invalid(format!(
             "field `volume`: closing by each other takes the smaller one's {smaller} lots, got {volume}"
         ))),
         _ => Ok(()),
@@ -216,6 +217,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn volume(symbol: &SymbolInfo, lots: f64) -> Ready<f64> {
+        super::volume(symbol, Lots::new(lots)).map(Lots::get)
+    }
 
     fn symbol(volume_step: f64) -> SymbolInfo {
         SymbolInfo {

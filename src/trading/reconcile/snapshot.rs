@@ -1,6 +1,6 @@
 //! What the primary session's terminal shows, asked for in bounded requests.
 
-use crate::mt5::{Deal, Order, Position, Selection, ServerTime, calls};
+use crate::mt5::{Deal, Order, Position, Selection, ServerTime, Ticket, calls};
 use crate::pool::{Account, CallContext, CallError};
 use crate::terminal::Failure;
 use crate::trading::trade::{Operation, Trade};
@@ -88,9 +88,9 @@ impl Standing {
 fn selection(trade: &Trade) -> Selection {
     let order = trade.request.as_ref().map_or(0, |request| request.order);
     match trade.operation {
-        _ if trade.accepted_order != 0 => Selection::Ticket(trade.accepted_order),
-        Operation::ModifyOrder | Operation::Cancel => Selection::Ticket(order),
-        _ if trade.position_id != 0 => Selection::Position(trade.position_id),
+        _ if trade.accepted_order != 0 => Selection::Ticket(Ticket::new(trade.accepted_order)),
+        Operation::ModifyOrder | Operation::Cancel => Selection::Ticket(Ticket::new(order)),
+        _ if trade.position_id != 0 => Selection::Position(Ticket::new(trade.position_id)),
         _ => Selection::All,
     }
 }
@@ -167,7 +167,7 @@ pub async fn deals_of(
     order: u64,
     context: &CallContext,
 ) -> Result<Vec<Deal>, CallError> {
-    let selection = Selection::Ticket(order);
+    let selection = Selection::Ticket(Ticket::new(order));
     let (date_from, date_to) = Default::default();
     let call = calls::HistoryDealsGet { date_from, date_to, selection };
     account.call_raw(call, context).await
@@ -205,11 +205,11 @@ mod tests {
             })
         };
         assert_eq!(of(Operation::Place, 0, 0, 0), Selection::All);
-        assert_eq!(of(Operation::Place, 0, 9, 0), Selection::Ticket(9));
-        assert_eq!(of(Operation::Close, 5, 0, 0), Selection::Position(5));
-        assert_eq!(of(Operation::ModifyPosition, 5, 0, 0), Selection::Position(5));
-        assert_eq!(of(Operation::ModifyOrder, 0, 0, 3), Selection::Ticket(3));
-        assert_eq!(of(Operation::Cancel, 0, 0, 3), Selection::Ticket(3));
+        assert_eq!(of(Operation::Place, 0, 9, 0), Selection::Ticket(Ticket::new(9)));
+        assert_eq!(of(Operation::Close, 5, 0, 0), Selection::Position(Ticket::new(5)));
+        assert_eq!(of(Operation::ModifyPosition, 5, 0, 0), Selection::Position(Ticket::new(5)));
+        assert_eq!(of(Operation::ModifyOrder, 0, 0, 3), Selection::Ticket(Ticket::new(3)));
+        assert_eq!(of(Operation::Cancel, 0, 0, 3), Selection::Ticket(Ticket::new(3)));
     }
 
     #[test]

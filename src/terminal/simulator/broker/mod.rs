@@ -261,8 +261,8 @@ impl Broker {
     ) -> Vec<Order> {
         self.pass(now_msc);
         let asked = |order: &&Order| match selection {
-            Selection::Ticket(ticket) => order.ticket == *ticket,
-            Selection::Position(position) => order.position_id == *position,
+            Selection::Ticket(ticket) => order.ticket == ticket.get(),
+            Selection::Position(position) => order.position_id == position.get(),
             _ => {
                 (from..=to).contains(&order.time_done)
                     && selected(selection, &order.symbol, order.ticket)
@@ -280,8 +280,8 @@ impl Broker {
     ) -> Vec<Deal> {
         self.pass(now_msc);
         let asked = |deal: &&Deal| match selection {
-            Selection::Ticket(ticket) => deal.order == *ticket,
-            Selection::Position(position) => deal.position_id == *position,
+            Selection::Ticket(ticket) => deal.order == ticket.get(),
+            Selection::Position(position) => deal.position_id == position.get(),
             _ => (from..=to).contains(&deal.time) && selected(selection, &deal.symbol, deal.ticket),
         };
         self.deals.iter().filter(asked).cloned().collect()
@@ -352,7 +352,7 @@ fn selected(selection: &Selection, symbol: &str, ticket: u64) -> bool {
         Selection::All | Selection::Position(_) => true,
         Selection::Symbol(name) => name == symbol,
         Selection::Group(group) => Group::parse(group).matches(symbol),
-        Selection::Ticket(wanted) => *wanted == ticket,
+        Selection::Ticket(wanted) => wanted.get() == ticket,
     }
 }
 
