@@ -23,13 +23,17 @@ pub fn idempotency_key(request: &AccountRequest) -> Result<Option<IdempotencyKey
     let Some(text) = headers::value(&request.context.headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
-    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let key = IdempotencyKey::parse(key).ok_or_else(|| {
+    let key = IdempotencyKey::parse(unquoted(text)).ok_or_else(|| {
         Problem::invalid(
             "header `Idempotency-Key`: expected one key of 1 to 255 visible ASCII characters",
         )
     })?;
     Ok(Some(key))
+}
+
+/// A key without the quotes that it may have: the header is a string in quotes by its draft, and most clients send none.
+pub fn unquoted(key: &str) -> &str {
+    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
 }
 
 /// How long the trade may take from its arrival until it is sent: the account's setting, which the

@@ -14,6 +14,7 @@ use crate::api::filters::fields::{Field, Fields};
 use crate::api::filters::path::{item, last};
 use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
+use crate::api::filters::trade_headers::unquoted;
 use crate::api::problem::Problem;
 use crate::api::reply::json;
 use crate::mt5::TradeRequest;
@@ -136,7 +137,7 @@ pub async fn trades(request: AccountRequest) -> Outcome {
     let api_key = parameters.optional("api_key")?;
     let limit = parameters.optional("limit")?.map_or(LIMIT, |Limit(limit)| limit);
     parameters.finish()?;
-    let key = match key.as_deref().map(IdempotencyKey::parse) {
+    let key = match key.as_deref().map(|key| IdempotencyKey::parse(unquoted(key))) {
         // No trade has a key that no request can have.
         Some(None) => return json(&request, &[(); 0]),
         Some(key) => key,

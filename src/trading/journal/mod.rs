@@ -45,7 +45,7 @@ const LAST_FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// Another gateway uses it.
-    #[error("the journal {} is used by another gateway; give each its own `trading.journal`", .0.display())]
+    #[error("the journal {} is used by another gateway, or by an earlier one that is still stopping; wait for its end, or give each its own `trading.journal`", .0.display())]
     InUse(PathBuf),
     /// It cannot be opened, read or written.
     #[error("the journal {} cannot be used: {detail}", file.display())]

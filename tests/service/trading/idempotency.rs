@@ -16,6 +16,10 @@ fn a_repeated_key_gets_the_trades_current_state_also_after_a_restart() {
     let again = gateway.keyed("\"one\"", &same);
     assert_eq!((again.status, again.header("idempotent-replayed")), (201, "true"));
     assert_eq!(again.json(), first.json());
+    for key in ["one", "%22one%22"] {
+        let found = gateway.read(&format!("/trades?idempotency_key={key}"));
+        assert_eq!(found[0]["state"], "executed", "{key}");
+    }
     assert_eq!(gateway.keyed("one", &buy(0.2)).problem(), (422, "idempotency-key-reused".into()));
     let mut refused = buy(0.1);
     refused["sl"] = json!(3.0);
