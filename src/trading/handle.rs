@@ -185,7 +185,7 @@ impl Trading {
                 }
                 Trade { state: TradeState::Executed, result: Some(result), ..trade }
             }
-            None if inspection.own => {
+            None if inspection.shows_trade => {
                 let detail = format!(
                     "the terminal shows an order of trade {trade_id} by its ticket or tag, or the \
                      change itself: it cannot be called not found"
