@@ -77,7 +77,7 @@ impl Trading {
         let submitted = self.address.send(Msg::Submit(submission, reply)).is_ok();
         let answer =
             if submitted { delivery.wait().await } else { Err(delivery::actor_is_restarting()) };
-        delivery.carries(&answer);
+        delivery.set_answer(&answer);
         (answer, delivery)
     }
 
