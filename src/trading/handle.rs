@@ -148,7 +148,7 @@ impl Trading {
         account: &Arc<Account>,
         trade_id: &TradeId,
         resolution: Resolution,
-        request_id: &str,
+        request_id: &Arc<str>,
     ) -> Result<Option<Trade>, Error> {
         let ledger = &self.ledger;
         let Some(trade) = self.find(&account.name, trade_id).await? else {
@@ -200,7 +200,7 @@ impl Trading {
             resolved_by: Some(operator),
             ..resolved
         };
-        Ok(Some(ledger.finish(account, resolved, request_id).await))
+        Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
     }
 
     /// Waits until every trade that is under way has ended, and writes what still waits to be written.

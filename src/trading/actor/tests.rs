@@ -505,6 +505,21 @@ async fn a_refusal_that_reaches_nobody_is_recorded() {
 }
 
 #[tokio::test]
+async fn the_record_of_a_refusal_is_timed() {
+    let harness = Harness::start().await;
+    let written = async || {
+        assert!(harness.metrics.ping().await);
+        let labels: &[&str] = &[];
+        let durations = &harness.catalog.gateway_journal_write_duration_seconds;
+        durations.with_label_values(labels).get_sample_count()
+    };
+    let before = written().await;
+    drop(harness.buy("k", REFUSED).undelivered().await);
+    harness.wait_for(TradeState::NotSent).await;
+    assert_eq!(written().await, before + 1);
+}
+
+#[tokio::test]
 async fn a_refusal_that_its_client_has_is_not_recorded() {
     let harness = Harness::start().await;
     for _ in 0..2 {
