@@ -209,12 +209,32 @@ impl Trading {
         self.ping().await;
         self.ledger.executions.wait_until_idle().await;
         if let Ok(journal) = self.ledger.journal() {
-            let left = journal.flush().await;
-            if left > 0 {
-                error!(trades = left, "states of trades could not be written and are lost");
-            }
+            journal.flush().await;
+        }
+        let Left { states, under_way } = self.left();
+        if states > 0 {
+            error!(
+                trades = states,
+                ?under_way,
+                "states of trades could not be written and are lost"
+            );
         }
     }
+
+    /// What is lost if the process ends now. Waits for nothing.
+    pub fn left(&self) -> Left {
+        let states = self.ledger.journal().map_or(0, Journal::waiting);
+        Left { states, under_way: self.ledger.executions.under_way() }
+    }
+}
+
+/// What trading has not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// How many states of trades wait to be written to the journal.
+    pub states: usize,
+    /// Trades that are under way. What becomes of them is not known yet.
+    pub under_way: Vec<TradeId>,
 }
 
 /// An operator's decision about an unknown trade.
