@@ -13,13 +13,14 @@ use super::ledger::Ledger;
 use super::reply::{Error, TradeReply};
 
 /// What a client is told about its trade, on its way. Unless [`confirm`](Delivery::confirm) is called before
-/// this is dropped, the client has learned nothing.
+/// this is dropped, the client has learned nothing: a refusal is then recorded as not sent. Every other answer
+/// is in the journal already.
 pub struct Delivery {
     ledger: Arc<Ledger>,
     submission: Arc<Submission>,
     answer: oneshot::Receiver<Result<TradeReply, Error>>,
-    /// Why the trade was not sent, once that is the answer.
-    unsent: Option<Error>,
+    /// The error that the client is told, once there is one.
+    error: Option<Error>,
     confirmed: AtomicBool,
 }
 
@@ -30,7 +31,7 @@ impl Delivery {
         answer: oneshot::Receiver<Result<TradeReply, Error>>,
     ) -> Delivery {
         let confirmed = AtomicBool::new(false);
-        Delivery { ledger, submission, answer, unsent: None, confirmed }
+        Delivery { ledger, submission, answer, error: None, confirmed }
     }
 
     /// Waits for the execution's answer, until the client's deadline.
@@ -51,15 +52,15 @@ impl Delivery {
         }
     }
 
-    /// Notes what it carries from here on.
-    pub(super) fn carries(&mut self, answer: &Result<TradeReply, Error>) {
-        self.unsent = answer.as_ref().err().cloned();
+    /// Notes the answer that is on its way from here on.
+    pub(super) fn set_answer(&mut self, answer: &Result<TradeReply, Error>) {
+        self.error = answer.as_ref().err().cloned();
     }
 
     /// The client has the answer. If its trade was withdrawn, its key is free again.
     pub fn confirm(&self) {
-        let told_before = self.confirmed.swap(true, Ordering::AcqRel);
-        if let (false, Some(Error::NotSent(not_sent))) = (told_before, &self.unsent)
+        let was_confirmed = self.confirmed.swap(true, Ordering::AcqRel);
+        if let (false, Some(Error::NotSent(not_sent))) = (was_confirmed, &self.error)
             && let Ok(journal) = self.ledger.journal()
         {
             journal.note_told(not_sent.trade.trade_id.clone());
@@ -72,7 +73,7 @@ impl Drop for Delivery {
         if *self.confirmed.get_mut() {
             return;
         }
-        let lost = self.unsent.take().or_else(|| {
+        let lost = self.error.take().or_else(|| {
             // An execution that has not answered yet learns here that nobody listens.
             if self.submission.client.leave() {
                 return None;

@@ -157,6 +157,13 @@ impl Executions {
         self.idle.notify_waiters();
     }
 
+    /// Every trade that is under way, the oldest first.
+    pub fn under_way(&self) -> Vec<TradeId> {
+        let mut trades: Vec<TradeId> = self.state.lock().under_way.keys().cloned().collect();
+        trades.sort();
+        trades
+    }
+
     /// Whether an execution has ended that the actor has not looked at.
     #[cfg(test)]
     pub fn has_ended(&self) -> bool {

@@ -77,7 +77,7 @@ impl Trading {
         let submitted = self.address.send(Msg::Submit(submission, reply)).is_ok();
         let answer =
             if submitted { delivery.wait().await } else { Err(delivery::actor_is_restarting()) };
-        delivery.carries(&answer);
+        delivery.set_answer(&answer);
         (answer, delivery)
     }
 
@@ -148,7 +148,7 @@ impl Trading {
         account: &Arc<Account>,
         trade_id: &TradeId,
         resolution: Resolution,
-        request_id: &str,
+        request_id: &Arc<str>,
     ) -> Result<Option<Trade>, Error> {
         let ledger = &self.ledger;
         let Some(trade) = self.find(&account.name, trade_id).await? else {
@@ -185,7 +185,7 @@ impl Trading {
                 }
                 Trade { state: TradeState::Executed, result: Some(result), ..trade }
             }
-            None if inspection.own => {
+            None if inspection.shows_trade => {
                 let detail = format!(
                     "the terminal shows an order of trade {trade_id} by its ticket or tag, or the \
                      change itself: it cannot be called not found"
@@ -200,7 +200,7 @@ impl Trading {
             resolved_by: Some(operator),
             ..resolved
         };
-        Ok(Some(ledger.finish(account, resolved, request_id).await))
+        Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
     }
 
     /// Waits until every trade that is under way has ended, and writes what still waits to be written.
@@ -209,12 +209,32 @@ impl Trading {
         self.ping().await;
         self.ledger.executions.wait_until_idle().await;
         if let Ok(journal) = self.ledger.journal() {
-            let left = journal.flush().await;
-            if left > 0 {
-                error!(trades = left, "states of trades could not be written and are lost");
-            }
+            journal.flush().await;
+        }
+        let Left { states, under_way } = self.left();
+        if states > 0 {
+            error!(
+                trades = states,
+                ?under_way,
+                "states of trades could not be written and are lost"
+            );
         }
     }
+
+    /// What is lost if the process ends now. Waits for nothing.
+    pub fn left(&self) -> Left {
+        let states = self.ledger.journal().map_or(0, Journal::waiting);
+        Left { states, under_way: self.ledger.executions.under_way() }
+    }
+}
+
+/// What trading has not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// How many states of trades wait to be written to the journal.
+    pub states: usize,
+    /// Trades that are under way. What becomes of them is not known yet.
+    pub under_way: Vec<TradeId>,
 }
 
 /// An operator's decision about an unknown trade.

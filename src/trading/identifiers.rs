@@ -16,7 +16,7 @@ impl TradeId {
         TradeId(uuid::Uuid::now_v7().simple().to_string().into())
     }
 
-    /// Reads a client's text. `None`: no trade can be called so.
+    /// Reads a client's text. `None`: it cannot be the id of a trade.
     pub fn parse(text: &str) -> Option<TradeId> {
         let fits = (1..=TradeId::LONGEST).contains(&text.len());
         (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| TradeId(text.into()))

@@ -128,7 +128,12 @@ impl Ledger {
     /// Writes down what became of a trade, and tells everybody who waits. Gives the trade as it stands
     /// then. The journal counts and logs the change, so that it does so also if this is not awaited to
     /// its end.
-    pub async fn finish(&self, account: &Account, trade: Trade, request_id: &str) -> Trade {
+    pub async fn finish(
+        &self,
+        account: &Account,
+        trade: Trade,
+        request_id: impl Into<Arc<str>>,
+    ) -> Trade {
         let Ok(journal) = self.journal() else {
             return trade;
         };
@@ -153,8 +158,8 @@ impl Ledger {
     }
 
     /// Writes down that a trade certainly was not sent, unless the journal knows it. Whoever asks the
-    /// journal afterwards sees it.
-    pub fn record_unsent(&self, account: &Account, trade: Trade, request_id: &str) {
+    /// journal afterwards sees it, or an error.
+    pub fn record_unsent(&self, account: &Account, trade: Trade, request_id: impl Into<Arc<str>>) {
         if let Ok(journal) = self.journal() {
             journal.settle_unless_known(account.id, trade, request_id);
         }

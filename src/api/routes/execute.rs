@@ -41,7 +41,7 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
     let trading = &request.app().trading;
     let (executed, delivery) =
         trading.execute(&request.account, command, origin, request.call_context()).await;
-    // Its key is free again only for a client that knows.
+    // The key of a trade that was not sent is free again only for a client that knows so.
     let on_sent = Arc::new(move || delivery.confirm());
     let (mut response, replayed) = match executed {
         Ok(trade) => {

@@ -139,7 +139,7 @@ pub async fn trades(request: AccountRequest) -> Outcome {
     parameters.finish()?;
     let key = match key.as_deref().map(|key| IdempotencyKey::parse(unquoted(key))) {
         // No trade has a key that no request can have.
-        Some(None) => return json(&request, &[(); 0]),
+        Some(None) => return json(&request, &Vec::<TradeRecord>::new()),
         Some(key) => key,
         None => None,
     };
@@ -218,7 +218,6 @@ pub struct NotFoundBody {
 )]
 pub async fn resolve_trade(request: AccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
-    let (account, trade_id) = (&request.account, trade_id(&request)?);
     let mut fields = Fields::of(&request, body).await?;
     let Settlement(state) = fields.required("state")?;
     let order: Option<u64> = fields.optional("order")?;
@@ -239,6 +238,8 @@ pub async fn resolve_trade(request: AccountRequest, body: Body) -> Outcome {
     let operator =
         request.api_key().map_or_else(|| request.context.peer.to_string(), str::to_owned);
     let resolution = Resolution { order, reason, operator };
+    // After the body, so that what is wrong with it is said whatever the id is.
+    let (account, trade_id) = (&request.account, trade_id(&request)?);
     let trading = &request.app().trading;
     let request_id = &request.call_context().request_id;
     match trading.resolve(account, &trade_id, resolution, request_id).await? {
@@ -256,5 +257,97 @@ impl Field for Settlement {
     fn read(value: &serde_json::Value) -> Option<Settlement> {
         let state = TradeState::from_name(value.as_str()?)?;
         matches!(state, TradeState::Executed | TradeState::NotFound).then_some(Settlement(state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use http::Method;
+    use serde_json::Value;
+
+    use crate::api::context::RequestContext;
+    use crate::api::openapi::DOCUMENT;
+    use crate::api::problem::Problem;
+    use crate::api::routes::chain;
+    use crate::app::Service;
+    use crate::settings::Settings;
+    use crate::telemetry::Events;
+
+    const TRADES: &str = "/api/v1/accounts/demo/trades";
+
+    /// A gateway with the account `demo`.
+    async fn start(folder: &std::path::Path) -> Service {
+        let settings = format!(
+            "[accounts.demo]\nlogin = 5001\nserver = 'S'\nterminal.kind = 'simulator'\n\
+             [server]\nmax_body = '1KiB'\n[trading]\njournal = '{}'\n",
+            folder.join("j").display()
+        );
+        let file = folder.join("gateway.toml");
+        std::fs::write(&file, settings).unwrap();
+        let settings = Settings::load(folder, Some(&file), [], &[]).unwrap();
+        Service::start(settings, Events::default()).await.unwrap()
+    }
+
+    /// Sends JSON, if there is a body, and gives the status and the answer.
+    async fn send(service: &Service, path: &str, body: Option<(&str, &str)>) -> (u16, Value) {
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let mut request = warp::test::request().method(method.as_str()).path(path);
+        if let Some((media_type, body)) = body {
+            request = request.header("content-type", media_type).body(body);
+        }
+        let headers = body.map(|(media_type, _)| ("content-type", media_type));
+        let headers = headers.into_iter().map(|(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())
+        });
+        let context = Arc::new(RequestContext::new(
+            service.app().clone(),
+            "test".into(),
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            method,
+            path.parse().unwrap(),
+            headers.collect(),
+        ));
+        let (chain, _) = chain(&DOCUMENT);
+        let response = request.extension(context.clone()).reply(&chain).await;
+        let (mut parts, body) = response.into_parts();
+        let body = match parts.extensions.remove::<Problem>() {
+            Some(problem) => problem.render(&mut parts, &context.request_id).into(),
+            None => body,
+        };
+        (parts.status.as_u16(), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_wrong_body_is_said_before_an_id_that_no_trade_can_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = start(folder.path()).await;
+        let large = " ".repeat(2_000);
+        let body = r#"{"state": "not-found", "reason": "x"}"#;
+        let cases = [
+            ("text/plain", body, 415),
+            ("application/json", "{}", 400),
+            ("application/json", r#"{"state": "executed", "reason": "x"}"#, 400),
+            ("application/json", &large, 413),
+            ("application/json", body, 404),
+        ];
+        // No trade can have the second one.
+        for id in ["1".to_owned(), "1".repeat(65)] {
+            let path = format!("{TRADES}/{id}/resolve");
+            for (media_type, body, expected) in cases {
+                let (status, answer) = send(&service, &path, Some((media_type, body))).await;
+                assert_eq!(status, expected, "{id} {media_type} {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_no_request_can_have_has_no_trades() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = start(folder.path()).await;
+        let path = format!("{TRADES}?idempotency_key={}", "k".repeat(256));
+        assert_eq!(send(&service, &path, None).await, (200, serde_json::json!([])));
     }
 }

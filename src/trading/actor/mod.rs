@@ -26,7 +26,7 @@ pub enum Msg {
     /// An execution has ended; [`Executions`](super::executions::Executions) knows which.
     ExecutionEnded,
     /// Start a child again.
-    Start(Child),
+    Start(TradingChild),
     /// Answers that it lives.
     Ping(Ping),
     /// Fail the actor.
@@ -42,7 +42,7 @@ impl From<Ping> for Msg {
 
 /// What the actor supervises.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Child {
+pub enum TradingChild {
     Journal,
     /// The reconciler of an account.
     Reconciler(AccountName),
@@ -61,7 +61,7 @@ pub struct Args {
 pub struct State {
     address: Address<Msg>,
     ledger: Arc<Ledger>,
-    children: Children<Child>,
+    children: Children<TradingChild>,
 }
 
 impl Actor for TradingActor {
@@ -80,7 +80,9 @@ impl Actor for TradingActor {
         if state.ledger.journal().is_ok() {
             let ledger = state.ledger.clone();
             let accounts = ledger.reconcilers().map(|(account, _)| account.name.clone());
-            for child in [Child::Journal].into_iter().chain(accounts.map(Child::Reconciler)) {
+            for child in
+                [TradingChild::Journal].into_iter().chain(accounts.map(TradingChild::Reconciler))
+            {
                 state.start(child, &myself.get_cell()).await;
             }
         }
@@ -134,18 +136,18 @@ impl Actor for TradingActor {
     }
 }
 
-impl Child {
+impl TradingChild {
     fn role(&self) -> Role {
         match self {
-            Child::Journal => Role::Journal,
-            Child::Reconciler(_) => Role::Reconciler,
+            TradingChild::Journal => Role::Journal,
+            TradingChild::Reconciler(_) => Role::Reconciler,
         }
     }
 
     fn account(&self) -> Option<&str> {
         match self {
-            Child::Journal => None,
-            Child::Reconciler(account) => Some(account),
+            TradingChild::Journal => None,
+            TradingChild::Reconciler(account) => Some(account),
         }
     }
 }
@@ -203,17 +205,17 @@ impl State {
     }
 
     /// Starts a child, or does so later. Gives whether it started.
-    async fn start(&mut self, child: Child, myself: &ActorCell) -> bool {
+    async fn start(&mut self, child: TradingChild, myself: &ActorCell) -> bool {
         let ledger = self.ledger.clone();
         let started = match &child {
-            Child::Journal => {
+            TradingChild::Journal => {
                 let Ok(journal) = ledger.journal() else {
                     return false;
                 };
                 let args = journal.actor_args(ledger.options.retention);
                 self.children.spawn(child, JournalActor, args, myself.clone()).await
             }
-            Child::Reconciler(name) => {
+            TradingChild::Reconciler(name) => {
                 let mut reconcilers = ledger.reconcilers();
                 let Some((account, address)) =
                     reconcilers.find(|(account, _)| account.name == *name)
@@ -238,7 +240,7 @@ impl State {
     }
 
     /// Without its children the actor refuses trades, and with them it goes on: it never gives them up.
-    fn restart(&self, ended: Ended<Child>) {
+    fn restart(&self, ended: Ended<TradingChild>) {
         let child = &ended.key;
         ended.retry(child.role(), child.account(), &self.address, Msg::Start(child.clone()));
     }

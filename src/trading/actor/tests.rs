@@ -24,7 +24,7 @@ use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::journal::{Journal, TradeFilter};
 use crate::trading::reply::{Error, NotSentCause, TradeReply};
 use crate::trading::trade::{Trade, TradeState};
-use crate::trading::{Delivery, Options, Trading};
+use crate::trading::{Delivery, Left, Options, Trading};
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -449,9 +449,17 @@ async fn drain_waits_for_what_is_under_way_and_writes_it() {
     reached.await.unwrap();
     let mut drained = std::pin::pin!(harness.trading.drain());
     assert!(futures_util::poll!(&mut drained).is_pending());
+    let Left { states, under_way } = harness.trading.left();
+    assert_eq!((states, under_way.len()), (0, 1));
+    let disk = harness.journal().stall().await;
     resume.send(()).unwrap();
+    until(|| harness.trading.left().states == 1).await;
+    assert_eq!(harness.trading.left().under_way, under_way);
+    drop(disk);
     tokio::time::timeout(PATIENCE, drained).await.unwrap();
-    assert_eq!(client.state().await, (TradeState::Executed, false));
+    let trade = client.reply().await.unwrap().trade;
+    assert_eq!((trade.state, &under_way[..]), (TradeState::Executed, &[trade.trade_id][..]));
+    assert_eq!(harness.trading.left(), Left { states: 0, under_way: vec![] });
     assert!(harness.trading.ping().await);
 }
 
@@ -502,6 +510,21 @@ async fn a_refusal_that_reaches_nobody_is_recorded() {
     assert!(matches!(reply, Err(Error::Refused(_))), "{reply:?}");
     drop(delivery);
     assert_told_once(&harness, "before it was sent").await;
+}
+
+#[tokio::test]
+async fn the_record_of_a_refusal_is_timed() {
+    let harness = Harness::start().await;
+    let written = async || {
+        assert!(harness.metrics.ping().await);
+        let labels: &[&str] = &[];
+        let durations = &harness.catalog.gateway_journal_write_duration_seconds;
+        durations.with_label_values(labels).get_sample_count()
+    };
+    let before = written().await;
+    drop(harness.buy("k", REFUSED).undelivered().await);
+    harness.wait_for(TradeState::NotSent).await;
+    assert_eq!(written().await, before + 1);
 }
 
 #[tokio::test]

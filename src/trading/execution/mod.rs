@@ -75,7 +75,7 @@ pub fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
 
 fn finish_unsent(ledger: &Ledger, submission: &Submission, detail: String) {
     let trade = Trade { state: TradeState::NotSent, detail: Some(detail), ..submission.trade() };
-    ledger.record_unsent(&submission.account, trade, &submission.request_id);
+    ledger.record_unsent(&submission.account, trade, submission.request_id.clone());
 }
 
 struct Execution<'a> {
@@ -147,7 +147,7 @@ impl Execution<'_> {
             }
             Outcome::Known(trade) => explained(*trade, stop_rules.as_ref()),
         };
-        let trade = ledger.finish(account, trade, request_id).await;
+        let trade = ledger.finish(account, trade, request_id.clone()).await;
         let trade = self.name_position(journal, trade).await;
         let trade = self.follow(journal, trade).await;
         Ok(TradeReply { trade, replayed: false })
@@ -276,7 +276,7 @@ impl Execution<'_> {
     async fn withdraw(&self, trade: Trade, reason: &str) -> Trade {
         let trade = Trade { state: TradeState::NotSent, detail: Some(reason.to_owned()), ..trade };
         let Submission { account, request_id, .. } = self.submission;
-        self.ledger.finish(account, trade, request_id).await
+        self.ledger.finish(account, trade, request_id.clone()).await
     }
 
     /// Adds the position that a deal opened or changed, where the answer does not say it.
@@ -300,7 +300,7 @@ impl Execution<'_> {
             reconcile::position_of(account, result.order, &context).await.unwrap_or_default()
         };
         if result.position != 0 {
-            let _ = journal.settle(account.id, trade.clone(), request_id).await;
+            let _ = journal.settle(account.id, trade.clone(), request_id.clone()).await;
         }
         trade
     }

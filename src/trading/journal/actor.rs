@@ -31,7 +31,7 @@ pub type Work = Box<dyn FnOnce(&mut Store) + Send>;
 pub enum Msg {
     /// Do this on the thread.
     Run(Work),
-    /// Try to write what waits in the outbox.
+    /// Try to settle the reports that are kept, and to write what waits in the outbox.
     Flush,
     /// The outbox was tried.
     Flushed,
@@ -175,6 +175,7 @@ impl Thread {
         #[cfg(test)]
         self.retained.delay_if_told();
         let mut store = self.retained.store.lock();
+        store.settle_kept();
         self.retained.settle_reports(&mut store);
         while let Ok(work) = self.queue.recv() {
             #[cfg(test)]

@@ -8,6 +8,7 @@
 mod actor;
 mod outbox;
 mod queries;
+mod reports;
 mod rows;
 mod schema;
 mod settle;
@@ -22,7 +23,8 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use self::actor::{Msg, Work};
-use self::store::{Report, Retained, Store};
+use self::reports::Report;
+use self::store::{Retained, Store};
 use super::identifiers::{IdempotencyKey, TradeId};
 use super::trade::Trade;
 use crate::account_name::AccountName;
@@ -32,8 +34,8 @@ use crate::mt5::Identity;
 
 pub use self::actor::{Args, JournalActor};
 pub use self::queries::TradeFilter;
+pub use self::reports::Settlement;
 pub use self::schema::Owner;
-pub use self::store::Settlement;
 
 /// How long a caller waits for the journal's thread.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -127,31 +129,32 @@ impl Journal {
         &self,
         account: AccountId,
         trade: Trade,
-        request_id: &str,
+        request_id: impl Into<Arc<str>>,
     ) -> Result<Settlement, JournalError> {
-        let begun = Instant::now();
-        let settled = self.wait(self.report(account, trade, request_id, false)).await;
-        self.metrics.record(Event::JournalWritten(begun.elapsed()));
-        settled
+        self.wait(self.report(account, trade, request_id.into(), false)).await
     }
 
     /// Like [`settle`](Self::settle), for what counts only if the journal does not know the trade. Does
-    /// not wait: whoever asks the journal afterwards sees it.
-    pub fn settle_unless_known(&self, account: AccountId, trade: Trade, request_id: &str) {
-        drop(self.report(account, trade, request_id, true));
+    /// not wait: whoever asks the journal afterwards sees it, or an error.
+    pub fn settle_unless_known(
+        &self,
+        account: AccountId,
+        trade: Trade,
+        request_id: impl Into<Arc<str>>,
+    ) {
+        drop(self.report(account, trade, request_id.into(), true));
     }
 
     fn report(
         &self,
         account: AccountId,
         trade: Trade,
-        request_id: &str,
+        request_id: Arc<str>,
         unless_known: bool,
     ) -> oneshot::Receiver<Settlement> {
         let (reply, answer) = oneshot::channel();
-        let request_id = request_id.to_owned();
-        let report = Report { trade, account, request_id, unless_known, kept: false };
-        self.retained.report(report, reply);
+        let report = Report { trade, account, request_id, unless_known };
+        self.retained.inbox.put(report, reply);
         // The thread settles what was reported before it does any work. A thread that is being replaced
         // begins with that.
         let _ = self.address.send(Msg::Run(Box::new(|_| {})));
@@ -166,13 +169,12 @@ impl Journal {
 
     /// Tells the metrics how many of an account's trades are unknown.
     pub fn count_unknown(&self, account: AccountId, name: &AccountName) {
-        let (retained, name) = (self.retained.clone(), name.clone());
-        let work = move |store: &mut Store| retained.count_unknown(store, account, &name);
+        let name = name.clone();
+        let work = move |store: &mut Store| store.count_unknown(account, &name);
         let _ = self.address.send(Msg::Run(Box::new(work)));
     }
 
-    /// Writes what waits in the outbox before the process ends. Gives how many states could not be
-    /// written in time.
+    /// Writes what waits before the process ends. Gives how many states could not be written in time.
     pub async fn flush(&self) -> usize {
         let flushed = async {
             let flush = |store: &mut Store| {
@@ -186,6 +188,11 @@ impl Journal {
         };
         // What is left says whether it succeeded.
         let _ = tokio::time::timeout(TIMEOUT, flushed).await;
+        self.waiting()
+    }
+
+    /// How many states wait to be written. Does not wait for the thread.
+    pub fn waiting(&self) -> usize {
         self.retained.waiting()
     }
 

@@ -1,4 +1,5 @@
-//! What is asked of the journal. Readers see what waits in the outbox in place of the file's rows.
+//! What is asked of the journal. Readers see what waits in the outbox in place of the file's rows, and an
+//! error where a report that is kept could change the answer.
 
 use std::collections::HashMap;
 
@@ -38,6 +39,7 @@ type Found<T> = Result<T, String>;
 impl Store {
     /// The trade with an id.
     pub fn by_id(&self, account: &AccountName, id: &TradeId) -> Found<Option<Trade>> {
+        self.ensure_settled(|reported| reported.trade_id == *id && reported.account == *account)?;
         let trade = match self.outbox.get(id) {
             Some(trade) => Some(trade.clone()),
             None => rows::by_id(&self.connection, id).map_err(text)?,
@@ -149,7 +151,20 @@ impl Store {
             trades.retain(|trade| self.outbox.get(&trade.trade_id).is_none());
             trades.extend(self.outbox.iter().filter(|trade| passes(trade)).cloned());
         }
+        self.ensure_settled(|reported| {
+            passes(reported) || trades.iter().any(|trade| trade.trade_id == reported.trade_id)
+        })?;
         trades.sort_by(|a, b| (a.created_msc, &a.trade_id).cmp(&(b.created_msc, &b.trade_id)));
         Ok(trades)
+    }
+
+    /// Makes sure that no report is kept that an answer would hide: its key would seem free, or its trade
+    /// open.
+    fn ensure_settled(&self, concerns: impl Fn(&Trade) -> bool) -> Found<()> {
+        let mut reported = self.kept.iter().map(|kept| &kept.report.trade);
+        match reported.find(|trade| concerns(trade)) {
+            None => Ok(()),
+            Some(trade) => Err(format!("a report about trade {} is not settled", trade.trade_id)),
+        }
     }
 }

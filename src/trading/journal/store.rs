@@ -1,9 +1,11 @@
 //! The open file and the outbox beside it.
 //!
 //! What became of a trade that was sent is accepted in any case: a state that the disk does not take
-//! waits in the [`Outbox`], and readers see it there.
+//! waits in the [`Outbox`], and readers see it there. A report is kept while the state that it may follow
+//! cannot be read, and so is what is reported about its trade after it. No read hides a report that is kept:
+//! one that it could change fails.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +13,10 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 use tracing::error;
 
 use super::outbox::Outbox;
+use super::reports::{Inbox, Report, Settlement, Unsettled};
 use super::rows;
 use super::schema::{FileIdentity, Opened};
 use super::settle::{ended, is_news};
@@ -28,39 +30,16 @@ use crate::trading::trade::{Trade, TradeState};
 /// Bodies that are removed in one transaction.
 pub const BODIES_AT_ONCE: usize = 500;
 
-/// What is known about a trade now, on its way to the journal.
-#[derive(Clone)]
-pub struct Report {
-    pub trade: Trade,
-    pub account: AccountId,
-    /// The request that led to it.
-    pub request_id: String,
-    /// Whether it counts only if the journal does not know the trade.
-    pub unless_known: bool,
-    /// Whether it could not be settled before.
-    pub kept: bool,
-}
-
-/// What came of a report.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Settlement {
-    /// It is the trade's state now, with its time of change.
-    Applied(Box<Trade>),
-    /// It was no news. Carries the trade as it stands.
-    Ignored(Box<Trade>),
-}
-
 /// What the journal keeps when its actor or its thread fails.
 pub struct Retained {
     /// Held by the thread while it lives.
     pub store: Mutex<Store>,
     /// The thread that was started last. The next one works after it.
     pub last_thread: Mutex<Option<JoinHandle<()>>>,
-    /// Reports that the thread has not settled, in the order in which they came.
-    reports: Mutex<VecDeque<(Report, oneshot::Sender<Settlement>)>>,
+    /// Reports that the thread has not looked at.
+    pub inbox: Inbox,
     /// How many states wait in the outbox.
     waiting_states: Arc<AtomicUsize>,
-    metrics: Metrics,
     #[cfg(test)]
     pub fail_thread: std::sync::atomic::AtomicBool,
     /// What the next thread does before it locks the store.
@@ -72,13 +51,20 @@ impl Retained {
     pub fn new(opened: Opened, metrics: Metrics) -> Retained {
         let Opened { connection, identity } = opened;
         let waiting_states = Arc::<AtomicUsize>::default();
-        let outbox = Outbox::new(waiting_states.clone());
-        Retained {
-            store: Mutex::new(Store { connection, identity, outbox }),
-            last_thread: Mutex::default(),
-            reports: Mutex::default(),
-            waiting_states,
+        let store = Store {
+            connection,
+            identity,
+            outbox: Outbox::new(waiting_states.clone()),
+            kept: VecDeque::new(),
             metrics,
+            #[cfg(test)]
+            panics: 0,
+        };
+        Retained {
+            store: Mutex::new(store),
+            last_thread: Mutex::default(),
+            inbox: Inbox::default(),
+            waiting_states,
             #[cfg(test)]
             fail_thread: false.into(),
             #[cfg(test)]
@@ -86,78 +72,19 @@ impl Retained {
         }
     }
 
-    /// Takes a report, which is settled by the thread that there is, or the next one.
-    pub fn report(&self, report: Report, reply: oneshot::Sender<Settlement>) {
-        self.reports.lock().push_back((report, reply));
-    }
-
     /// How many states and reports are not on disk. Does not wait for the thread, which may be stuck.
     pub fn waiting(&self) -> usize {
-        self.waiting_states.load(Ordering::Acquire) + self.reports.lock().len()
+        // In the order in which a report becomes a state: one on the way counts twice, and is never missed.
+        self.inbox.unsettled() + self.waiting_states.load(Ordering::Acquire)
     }
 
-    /// Settles every report that has come. One whose trade cannot be read is kept for the next time, and
-    /// so is what was reported about that trade after it.
+    /// Settles every report that has come.
     pub fn settle_reports(&self, store: &mut Store) {
-        let mut kept: Vec<TradeId> = vec![];
         loop {
-            // It stays in the queue until it is settled, so that one on which the disk hangs is counted.
-            let next = self.reports.lock().get(kept.len()).map(|(report, _)| report.clone());
-            let Some(report) = next else {
+            let Some(report) = self.inbox.next() else {
                 return;
             };
-            let trade_id = report.trade.trade_id.clone();
-            let settled = catch_unwind(AssertUnwindSafe(|| {
-                if kept.contains(&trade_id) { None } else { self.settle(store, report) }
-            }));
-            if let Ok(None) = settled {
-                if let Some((report, _)) = self.reports.lock().get_mut(kept.len()) {
-                    report.kept = true;
-                }
-                kept.push(trade_id);
-                continue;
-            }
-            let report = self.reports.lock().remove(kept.len());
-            match (settled, report) {
-                // Nobody may wait any more.
-                (Ok(Some(settlement)), Some((_, reply))) => drop(reply.send(settlement)),
-                _ => error!(trade_id = &*trade_id, "report about a trade could not be settled"),
-            }
-        }
-    }
-
-    /// Settles a report, and logs and counts what it has changed. `None`: the trade cannot be read.
-    fn settle(&self, store: &mut Store, report: Report) -> Option<Settlement> {
-        let Report { trade, account, request_id, unless_known, kept } = report;
-        let trade_id = trade.trade_id.clone();
-        let (before, settlement) = match store.settle(trade, unless_known) {
-            Ok(settled) => settled,
-            Err(error) => {
-                if !kept {
-                    error!(trade_id = &*trade_id, %error, "report about a trade waits, the trade cannot be read");
-                }
-                return None;
-            }
-        };
-        // Here, where whoever reported it cannot be stopped in between, and in the order of the changes, so
-        // that the gauge ends with the last one. Before the answer, so that a scrape after it includes this.
-        if let Settlement::Applied(trade) = &settlement {
-            if before != Some(trade.state) {
-                audit(trade, trade.state.name(), &request_id);
-            }
-            if let Some(outcome) = ended(before, trade.state) {
-                self.metrics.record(Event::TradeEnded { account, outcome });
-            }
-            self.count_unknown(store, account, &trade.account);
-        }
-        Some(settlement)
-    }
-
-    /// Tells the metrics how many of an account's trades are unknown.
-    pub fn count_unknown(&self, store: &Store, account: AccountId, name: &AccountName) {
-        if let Ok((count, oldest_msc)) = store.unknown(name) {
-            let oldest = oldest_msc.map_or(0.0, |msc| msc as f64 / 1000.0);
-            self.metrics.record(Event::TradesUnknown { account, count, oldest });
+            store.take(report);
         }
     }
 
@@ -180,6 +107,13 @@ pub struct Store {
     pub connection: Connection,
     identity: FileIdentity,
     pub outbox: Outbox,
+    /// Reports that cannot be settled yet, in the order in which they came. What they report is not known to
+    /// be news, so reads that it could change fail meanwhile.
+    pub kept: VecDeque<Unsettled>,
+    metrics: Metrics,
+    /// How often settling panics.
+    #[cfg(test)]
+    pub panics: usize,
 }
 
 impl Store {
@@ -192,26 +126,109 @@ impl Store {
         rows::insert(&self.connection, trade).map_err(text)
     }
 
-    /// Settles a report about a trade. Gives the state before, if there was one.
+    /// Settles a report that has come, or keeps it, behind what is kept about its trade.
+    fn take(&mut self, mut unsettled: Unsettled) {
+        let trade = &unsettled.report.trade;
+        if self.kept.iter().any(|kept| kept.report.trade.trade_id == trade.trade_id) {
+            let (trade_id, state) = (&*trade.trade_id, trade.state.name());
+            error!(trade_id, state, "report about a trade waits behind an earlier one");
+            unsettled.kept = true;
+            self.kept.push_back(unsettled);
+        } else {
+            self.settle_or_keep(unsettled);
+        }
+    }
+
+    /// Tries once more to settle what is kept. Not before each work: on a disk that fails, every one of these
+    /// attempts reads.
+    pub fn settle_kept(&mut self) {
+        let mut stuck = HashSet::new();
+        // Each is taken from the front, and put back at the end if it stays, so that the order remains.
+        for _ in 0..self.kept.len() {
+            let Some(unsettled) = self.kept.pop_front() else {
+                return;
+            };
+            let trade_id = unsettled.report.trade.trade_id.clone();
+            if stuck.contains(&trade_id) {
+                self.kept.push_back(unsettled);
+            } else if !self.settle_or_keep(unsettled) {
+                stuck.insert(trade_id);
+            }
+        }
+    }
+
+    /// Settles a report, or keeps it as the last one. Gives whether it is done with.
+    fn settle_or_keep(&mut self, mut unsettled: Unsettled) -> bool {
+        let settled = catch_unwind(AssertUnwindSafe(|| self.settle(&unsettled.report)));
+        let trade = &unsettled.report.trade;
+        let (trade_id, state) = (&*trade.trade_id, trade.state.name());
+        match settled {
+            Ok(Ok(settlement)) => {
+                self.metrics.record(Event::JournalWritten(unsettled.age()));
+                unsettled.settled(settlement);
+                return true;
+            }
+            Ok(Err(error)) => {
+                if !unsettled.kept {
+                    error!(trade_id, state, %error, "report about a trade waits, the trade cannot be read");
+                }
+            }
+            Err(_) if unsettled.panicked => {
+                error!(
+                    trade_id,
+                    state, "report about a trade is lost, settling it has panicked twice"
+                );
+                return true;
+            }
+            Err(_) => {
+                error!(
+                    trade_id,
+                    state, "settling a report about a trade has panicked, it is tried once more"
+                );
+                unsettled.panicked = true;
+            }
+        }
+        unsettled.kept = true;
+        self.kept.push_back(unsettled);
+        false
+    }
+
+    /// Settles a report, and logs and counts what it has changed.
     ///
     /// # Errors
     /// If the state before cannot be read: nothing is written over what is not known.
-    fn settle(
-        &mut self,
-        trade: Trade,
-        unless_known: bool,
-    ) -> rusqlite::Result<(Option<TradeState>, Settlement)> {
+    fn settle(&mut self, report: &Report) -> rusqlite::Result<Settlement> {
+        let Report { trade, account, request_id, unless_known } = report;
+        #[cfg(test)]
+        self.panic_if_told();
         let present = self.state_of(&trade.trade_id)?;
         let before = present.as_ref().map(|present| present.state);
         if let Some(present) = present
-            && (unless_known || !is_news(&present, &trade))
+            && (*unless_known || !is_news(&present, trade))
         {
-            return Ok((before, Settlement::Ignored(Box::new(present))));
+            return Ok(Settlement::Ignored(Box::new(present)));
         }
         let updated_msc = now_msc().max(trade.updated_msc + 1);
-        let trade = Trade { updated_msc, ..trade };
-        self.put_or_keep(trade.clone());
-        Ok((before, Settlement::Applied(Box::new(trade))))
+        let trade = Trade { updated_msc, ..trade.clone() };
+        self.put_or_keep(&trade);
+        // Here, where whoever reported it cannot be stopped in between, and in the order of the changes, so
+        // that the gauge ends with the last one. Before the answer, so that a scrape after it includes this.
+        if before != Some(trade.state) {
+            audit(&trade, trade.state.name(), request_id);
+        }
+        if let Some(outcome) = ended(before, trade.state) {
+            self.metrics.record(Event::TradeEnded { account: *account, outcome });
+        }
+        self.count_unknown(*account, &trade.account);
+        Ok(Settlement::Applied(Box::new(trade)))
+    }
+
+    /// Tells the metrics how many of an account's trades are unknown.
+    pub fn count_unknown(&self, account: AccountId, name: &AccountName) {
+        if let Ok((count, oldest_msc)) = self.unknown(name) {
+            let oldest = oldest_msc.map_or(0.0, |msc| msc as f64 / 1000.0);
+            self.metrics.record(Event::TradesUnknown { account, count, oldest });
+        }
     }
 
     /// Notes that a client was told that its trade was not sent, which frees its key.
@@ -226,7 +243,7 @@ impl Store {
             // It was never written, and its client knows: nobody needs a row.
             self.outbox.remove(trade_id);
         } else {
-            self.put_or_keep(Trade { told: true, ..present });
+            self.put_or_keep(&Trade { told: true, ..present });
         }
     }
 
@@ -252,24 +269,33 @@ impl Store {
         }
     }
 
-    fn put_or_keep(&mut self, trade: Trade) {
+    fn put_or_keep(&mut self, trade: &Trade) {
         // Behind what waits already, in its order, and without waiting for the disk once more.
         if !self.outbox.is_empty() {
-            return self.outbox.put(trade);
+            return self.outbox.put(trade.clone());
         }
-        if let Err(error) = rows::put(&self.connection, &trade) {
+        if let Err(error) = rows::put(&self.connection, trade) {
             error!(trade_id = &*trade.trade_id, %error, "trade's state waits to be written");
-            self.outbox.put(trade);
+            self.outbox.put(trade.clone());
         }
     }
 
-    /// Writes what waits, in order, until something cannot be written.
+    /// Settles what is kept, and writes what waits, in order, until something cannot be written.
     pub fn flush(&mut self) {
+        self.settle_kept();
         while let Some(trade) = self.outbox.first().cloned() {
             if rows::put(&self.connection, &trade).is_err() {
                 break;
             }
             self.outbox.remove(&trade.trade_id);
+        }
+    }
+
+    #[cfg(test)]
+    fn panic_if_told(&mut self) {
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("on purpose");
         }
     }
 }

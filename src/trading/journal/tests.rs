@@ -1,3 +1,4 @@
+use parking_lot::Mutex;
 use ractor::Actor;
 use rusqlite::Connection;
 
@@ -338,7 +339,7 @@ async fn a_trade_that_is_known_is_not_called_unsent() {
     journal.insert(trade("one")).await.unwrap();
     for (key, applied) in [("one", false), ("two", true)] {
         let unsent = Trade { state: TradeState::NotSent, ..trade(key) };
-        let settled = journal.report(ACCOUNT, unsent, "test", true).await.unwrap();
+        let settled = journal.report(ACCOUNT, unsent, "test".into(), true).await.unwrap();
         assert_eq!(matches!(settled, Settlement::Applied(_)), applied, "{key}");
     }
 }
@@ -394,11 +395,145 @@ async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost()
     assert_eq!(journal.flush().await, 4);
 
     run("ALTER TABLE hidden RENAME TO trades").await.unwrap();
+    assert_eq!(journal.flush().await, 0);
     assert_eq!(by_key(&journal, "new").await.unwrap().state, TradeState::NotSent);
     assert_eq!(by_key(&journal, "sent").await.unwrap().state, TradeState::Executed);
     assert!(matches!(executed.await, Ok(Settlement::Applied(_))));
     assert_eq!(late.await, Ok(Settlement::Ignored(Box::new(known))));
-    assert_eq!(journal.flush().await, 0);
+}
+
+/// A report whose answer the test looks at.
+fn reported(journal: &Journal, key: &str, state: TradeState) -> oneshot::Receiver<Settlement> {
+    journal.report(ACCOUNT, Trade { state, ..trade(key) }, "test".into(), false)
+}
+
+/// A journal without an actor, whose thread the test is.
+fn without_thread(directory: &tempfile::TempDir) -> Journal {
+    closed(&directory.path().join("journal")).unwrap()
+}
+
+/// The errors that are logged meanwhile.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let written = Arc::<Mutex<Vec<u8>>>::default();
+    let log = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(move || Log(log.clone()))
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let written = written.lock();
+    String::from_utf8_lossy(&written).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_report_that_waits_is_tried_by_a_flush_and_hidden_by_no_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = without_thread(&directory);
+    let store = &mut *journal.retained.store.lock();
+    store.insert(&trade("sent")).unwrap();
+    store.insert(&trade("other")).unwrap();
+    store.connection.execute_batch("ALTER TABLE trades RENAME TO hidden").unwrap();
+    let _executed = reported(&journal, "sent", TradeState::Executed);
+    let _unsent = reported(&journal, "new", TradeState::NotSent);
+    journal.retained.settle_reports(store);
+    store.connection.execute_batch("ALTER TABLE hidden RENAME TO trades").unwrap();
+
+    // The file can be read again, and what was reported is not settled.
+    let (account, other_account) = (AccountName::known("demo"), AccountName::known("other"));
+    let by_id = |store: &Store, key| store.by_id(&account, &trade(key).trade_id);
+    let by_key =
+        |store: &Store, key| store.by_key(&identity(), &account, &IdempotencyKey::known(key));
+    let list = |store: &Store, state| {
+        store.list(&account, &TradeFilter { state, limit: 10, ..TradeFilter::default() })
+    };
+    journal.retained.settle_reports(store);
+    assert_eq!(journal.waiting(), 2);
+    for key in ["sent", "new"] {
+        assert!(by_id(store, key).unwrap_err().contains(&format!("trade id-{key} is not settled")));
+        assert!(by_key(store, key).is_err(), "{key}");
+    }
+    assert!(store.unfinished(&account, 0).is_err());
+    assert!(store.executed(&account, 0).is_err());
+    for state in [None, Some(TradeState::Sending), Some(TradeState::Executed)] {
+        assert!(list(store, state).is_err(), "{state:?}");
+    }
+    // What they cannot change is read.
+    assert_eq!(by_id(store, "other"), Ok(Some(trade("other"))));
+    assert_eq!(by_key(store, "other"), Ok(Some(trade("other"))));
+    assert_eq!(by_key(store, "never used"), Ok(None));
+    assert_eq!(list(store, Some(TradeState::Refused)), Ok(vec![]));
+    assert_eq!(store.unfinished(&other_account, 0), Ok(vec![]));
+
+    store.flush();
+    assert_eq!(journal.waiting(), 0);
+    for (key, state) in [("sent", TradeState::Executed), ("new", TradeState::NotSent)] {
+        assert_eq!(by_id(store, key).unwrap().unwrap().state, state);
+        assert_eq!(by_key(store, key).unwrap().unwrap().state, state);
+    }
+    assert_eq!(list(store, None).unwrap().len(), 3);
+}
+
+#[test]
+fn every_report_that_waits_is_logged_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = without_thread(&directory);
+    let store = &mut *journal.retained.store.lock();
+    store.insert(&trade("one")).unwrap();
+    store.insert(&trade("two")).unwrap();
+    store.connection.execute_batch("ALTER TABLE trades RENAME TO hidden").unwrap();
+    let _reports = [("one", TradeState::Unknown), ("two", TradeState::Unknown)]
+        .map(|(key, state)| reported(&journal, key, state));
+    let lines = logged(|| {
+        journal.retained.settle_reports(store);
+        store.flush();
+        let _later = reported(&journal, "one", TradeState::Executed);
+        journal.retained.settle_reports(store);
+        store.flush();
+    });
+    let said = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(said("the trade cannot be read"), 2, "{lines:?}");
+    assert_eq!(said("waits behind an earlier one"), 1, "{lines:?}");
+}
+
+#[test]
+fn a_report_on_which_settling_panics_is_tried_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = without_thread(&directory);
+    let store = &mut *journal.retained.store.lock();
+    store.insert(&trade("one")).unwrap();
+    let mut unknown = reported(&journal, "one", TradeState::Unknown);
+    store.panics = 1;
+    journal.retained.settle_reports(store);
+    assert_eq!(journal.waiting(), 1);
+    store.flush();
+    assert!(matches!(unknown.try_recv(), Ok(Settlement::Applied(_))));
+    assert_eq!(journal.waiting(), 0);
+
+    store.insert(&trade("two")).unwrap();
+    let mut lost = reported(&journal, "two", TradeState::Unknown);
+    let mut next = reported(&journal, "two", TradeState::Executed);
+    store.panics = 2;
+    let lines = logged(|| {
+        journal.retained.settle_reports(store);
+        store.flush();
+    });
+    assert_eq!(lost.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    assert!(matches!(next.try_recv(), Ok(Settlement::Applied(_))));
+    assert_eq!(journal.waiting(), 0);
+    assert!(lines.last().unwrap().contains("is lost"), "{lines:?}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::decide::{Finding, decide};
 use super::gate::{self, History};
 use super::schedule::{RARELY, SOON, Schedule};
 use super::snapshot::{self, Evidence};
-use super::{LOOK_TIMEOUT, Msg, OWN, matching};
+use super::{LOOK_TIMEOUT, Msg, REQUEST_ID, matching};
 use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
 use crate::pool::{Account, CallContext, CallError};
@@ -155,7 +155,7 @@ impl State {
         let gate = ledger.gate(&account.name);
         let mut failed = false;
         if account.trade && !gate.is_complete(&account) {
-            let context = CallContext::internal(OWN, LOOK_TIMEOUT);
+            let context = CallContext::internal(REQUEST_ID, LOOK_TIMEOUT);
             failed = gate.ensure_complete(&account, journal, &context).await.is_err();
         }
         let now = Instant::now();
@@ -192,7 +192,7 @@ impl State {
                 may_arrive: account.mode() == Mode::Live,
                 ..trade
             };
-            let settled = ledger.finish(&account, orphan, OWN).await;
+            let settled = ledger.finish(&account, orphan, REQUEST_ID).await;
             if !settled.state.is_final() {
                 trades.push(settled);
             }
@@ -246,7 +246,7 @@ impl State {
     /// Decides what one look decides.
     async fn decide_all(&mut self, journal: &Journal, trades: &[Trade]) -> Result<(), CallError> {
         let account = self.args.account.clone();
-        let context = CallContext::internal(OWN, LOOK_TIMEOUT);
+        let context = CallContext::internal(REQUEST_ID, LOOK_TIMEOUT);
         let not_ready = || CallError::NotReady(account.ready_in());
         let primary = account.primary_since().ok_or_else(not_ready)?;
         let seen = self.collect_evidence(trades, &context).await?;
@@ -305,18 +305,18 @@ impl State {
         let name = account.name.as_str();
         match conclusion {
             Conclusion::Nothing => {}
-            Conclusion::Note(trade) => drop(journal.settle(account.id, trade, OWN).await),
+            Conclusion::Note(trade) => drop(journal.settle(account.id, trade, REQUEST_ID).await),
             Conclusion::End(trade) => {
                 if let Some(inherited) = &mut self.inherited {
                     inherited.remove(&trade.trade_id);
                 }
-                ledger.finish(account, trade, OWN).await;
+                ledger.finish(account, trade, REQUEST_ID).await;
             }
             Conclusion::LateFill(trade) => {
                 let trade_id = &*trade.trade_id;
                 error!(account = name, trade_id, "trade that was not found has happened after all");
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                ledger.finish(account, trade, OWN).await;
+                ledger.finish(account, trade, REQUEST_ID).await;
             }
             Conclusion::Contradiction(trade) => {
                 let (trade_id, detail) = (&*trade.trade_id, trade.contradicted.as_deref());
@@ -325,7 +325,7 @@ impl State {
                     trade_id, detail, "trade contradicts how an operator settled it"
                 );
                 ledger.metrics.record(Event::TradeContradicted { account: account.id });
-                let _ = journal.settle(account.id, trade, OWN).await;
+                let _ = journal.settle(account.id, trade, REQUEST_ID).await;
             }
         }
     }

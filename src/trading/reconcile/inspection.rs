@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::decide::{Finding, decide};
 use super::snapshot::{self, Evidence};
-use super::{LOOK_TIMEOUT, OWN, matching};
+use super::{LOOK_TIMEOUT, REQUEST_ID, matching};
 use crate::mt5::{OrderState, OrderType, Retcode, TradeRequest};
 use crate::pool::{Account, CallContext, CallError};
 use crate::trading::trade::{Trade, TradeResult};
@@ -14,19 +14,19 @@ use crate::trading::trade::{Trade, TradeResult};
 /// # Errors
 /// If the terminal cannot be asked.
 pub async fn inspect(account: &Account, trade: &Trade) -> Result<Inspection, CallError> {
-    let context = CallContext::internal(OWN, LOOK_TIMEOUT);
+    let context = CallContext::internal(REQUEST_ID, LOOK_TIMEOUT);
     let standing = snapshot::standing(account, &context).await?;
     let evidence = standing.evidence(account, trade, &context).await?;
     snapshot::ensure_sound(account, &context).await?;
     let finding = decide(trade, &evidence, &HashSet::new());
-    let own = !matches!(finding, Finding::Unseen | Finding::Void(_) | Finding::Open { .. });
-    Ok(Inspection { own, evidence })
+    let shows_trade = !matches!(finding, Finding::Unseen | Finding::Void(_) | Finding::Open { .. });
+    Ok(Inspection { shows_trade, evidence })
 }
 
 /// What a terminal shows of one trade.
 pub struct Inspection {
     /// Whether a ticket or a tag shows that it happened, or was refused.
-    pub own: bool,
+    pub shows_trade: bool,
     evidence: Evidence,
 }
 

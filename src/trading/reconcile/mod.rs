@@ -27,8 +27,8 @@ pub use self::inspection::inspect;
 /// How long one look may take: every call of it counts.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The request id in log lines of what nobody asked for.
-const OWN: &str = "reconciliation";
+/// What stands for the request id in log lines of what no request asked for.
+const REQUEST_ID: &str = "reconciliation";
 
 /// What the reconciler is told.
 pub enum Msg {
