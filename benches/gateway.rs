@@ -18,7 +18,7 @@ use mt5_gateway::api::export::{Encoder, Format};
 use mt5_gateway::app::LABEL_SETS;
 use mt5_gateway::app::{Service, signals};
 use mt5_gateway::metrics::{self, Catalog, StatusLabels, render::render};
-use mt5_gateway::mt5::{Method, Rate, Request, Rows, SymbolName};
+use mt5_gateway::mt5::{Method, Rate, Request, Rows, SymbolName, calls};
 use mt5_gateway::pool::{Accounts, CallContext};
 use mt5_gateway::sampler::sensors;
 use mt5_gateway::settings::Settings;
@@ -110,8 +110,8 @@ fn session_round_trip(criterion: &mut Criterion) {
         bencher.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(30);
             let context = CallContext::new("bench".into(), deadline);
-            let request = Request::SymbolInfoTick { symbol: SymbolName::known("EURUSD") };
-            gateway.runtime.block_on(account.call(request, &context)).expect("it answers")
+            let call = calls::SymbolInfoTick { symbol: SymbolName::known("EURUSD") };
+            gateway.runtime.block_on(account.call(call, &context)).expect("it answers")
         });
     });
 }
