@@ -181,8 +181,8 @@ impl Journal {
                 store.flush();
                 Ok(())
             };
-            while self.run(flush).await.is_err() {
-                // The actor is being restarted.
+            // The disk may be full for the moment, and the actor may be being restarted.
+            while self.run(flush).await.is_err() || self.waiting() > 0 {
                 tokio::time::sleep(LAST_FLUSH_INTERVAL).await;
             }
         };

@@ -370,6 +370,29 @@ async fn a_flush_that_the_disk_does_not_let_end_says_how_many_states_are_left() 
 }
 
 #[tokio::test]
+async fn a_flush_tries_again_until_a_full_disk_has_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal")).await;
+    let pages = |count: i64| {
+        let pragma = format!("PRAGMA max_page_count = {count}");
+        journal.run(move |store| store.connection.query_row(&pragma, [], |_| Ok(())).map_err(text))
+    };
+    pages(1).await.unwrap();
+    let large = Trade { detail: Some("x".repeat(100_000)), ..trade("kept") };
+    let put = journal.run(move |store| {
+        store.outbox.put(large);
+        Ok(())
+    });
+    put.await.unwrap();
+    let mut flushing = std::pin::pin!(journal.flush());
+    assert!(futures_util::poll!(&mut flushing).is_pending());
+    // Behind the first attempt, which has found no room.
+    pages(1 << 20).await.unwrap();
+    assert_eq!(flushing.await, 0);
+    assert!(by_key(&journal, "kept").await.is_some());
+}
+
+#[tokio::test]
 async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(&directory.path().join("journal")).await;
