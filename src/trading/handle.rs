@@ -203,6 +203,15 @@ impl Trading {
         Ok(Some(ledger.finish(account, resolved, request_id).await))
     }
 
+    /// What has not ended or is not written yet. Does not wait, for the end of a process whose actor or disk
+    /// may be stuck.
+    pub fn left(&self) -> Left {
+        Left {
+            under_way: self.ledger.executions.under_way(),
+            waiting: self.ledger.journal().map_or(0, Journal::waiting),
+        }
+    }
+
     /// Waits until every trade that is under way has ended, and writes what still waits to be written.
     pub async fn drain(&self) {
         // Once the actor has answered, it has admitted every command that was sent before.
@@ -215,6 +224,15 @@ impl Trading {
             }
         }
     }
+}
+
+/// What the end of the process would cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Trades that are under way, in the order of their ids.
+    pub under_way: Vec<TradeId>,
+    /// How many states of trades wait to be written.
+    pub waiting: usize,
 }
 
 /// An operator's decision about an unknown trade.

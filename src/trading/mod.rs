@@ -39,7 +39,7 @@ pub use self::build::Refused;
 pub use self::command::{NewOrder, OrderChange, TradeCommand};
 pub use self::delivery::Delivery;
 pub use self::execution::Origin;
-pub use self::handle::{Resolution, Trading};
+pub use self::handle::{Left, Resolution, Trading};
 pub use self::identifiers::{IdempotencyKey, TradeId};
 pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
 pub use self::ledger::NoJournal;

@@ -171,6 +171,11 @@ impl Journal {
         let _ = self.address.send(Msg::Run(Box::new(work)));
     }
 
+    /// How many states and reports are not on disk. Does not wait.
+    pub fn waiting(&self) -> usize {
+        self.retained.waiting()
+    }
+
     /// Writes what waits in the outbox before the process ends. Gives how many states could not be
     /// written in time.
     pub async fn flush(&self) -> usize {
