@@ -122,6 +122,8 @@ struct Poller {
 struct RoundUnderWay {
     began: Instant,
     polls: bool,
+    /// What it may still report about.
+    topics: BTreeSet<Topic>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -284,7 +286,8 @@ impl State {
         let now = Instant::now();
         self.topics.retain(|topic, state| {
             // What a round under way reports belongs to the topic, such as a book to be closed.
-            let is_polled = self.pollers[topic.kind as usize].round.is_some();
+            let round = self.pollers[topic.kind as usize].round.as_ref();
+            let is_polled = round.is_some_and(|round| round.topics.contains(topic));
             !state.is_over(now) || state.book.is_some() || is_polled
         });
         self.args.feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
@@ -339,6 +342,7 @@ impl State {
         }
         let address = self.address.clone();
         let polls = !asks.is_empty();
+        let topics = asks.iter().map(|ask| &ask.topic).chain(&release).cloned().collect();
         let round = Round {
             account: args.account.clone(),
             timeout: args.timeout,
@@ -355,7 +359,7 @@ impl State {
             let _ = address.send(Msg::RoundOver(kind, result));
         });
         let _task = AbortOnDropHandle::new(task);
-        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, _task });
+        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, topics, _task });
     }
 
     fn polled(&mut self, topic: &Topic, polled: Polled) {
