@@ -422,7 +422,7 @@ mod tests {
             });
             let launcher = Arc::new(Faulty { panics, launches: AtomicUsize::new(0), simulator });
             let account = AccountOptions {
-                name: AccountName::known("demo"),
+                name: AccountName::from_trusted("demo"),
                 login: LOGIN,
                 server: "S".to_owned(),
                 sessions: 1,

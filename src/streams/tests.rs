@@ -96,7 +96,7 @@ impl Harness {
         let args = collector::Args::new(catalog.clone(), depths.clone(), metrics.clone());
         Actor::spawn(None, Collector, args).await.unwrap();
         let account = AccountOptions {
-            name: AccountName::known("demo"),
+            name: AccountName::from_trusted("demo"),
             login: 1,
             server: "S".to_owned(),
             sessions: 1,

@@ -96,7 +96,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits)
         }
     };
     let options = AccountOptions {
-        name: AccountName::known(name),
+        name: AccountName::from_trusted(name),
         login,
         server,
         sessions,
