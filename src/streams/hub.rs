@@ -87,7 +87,7 @@ pub struct State {
     address: Address<Msg>,
     topics: BTreeMap<Topic, TopicProgress>,
     /// [`Msg::Forget`] is on its way.
-    is_forgetting: bool,
+    forget_is_scheduled: bool,
     pollers: [Poller; EventKind::COUNT],
 }
 
@@ -142,7 +142,7 @@ impl Actor for Hub {
             address: args.address.pinned(),
             args,
             topics: BTreeMap::new(),
-            is_forgetting: false,
+            forget_is_scheduled: false,
             pollers: std::array::from_fn(|_| Poller::new()),
         };
         if state.args.feed.begin_hub() {
@@ -199,7 +199,7 @@ impl State {
             feed.write(|ring| {
                 for topic in &subscribed {
                     ring.push(topic, Content::Gap);
-                    ring.forget(topic);
+                    ring.reset(topic);
                 }
             });
             for topic in subscribed {
@@ -208,8 +208,8 @@ impl State {
             }
             self.poll(*kind);
         }
-        // Who comes back for another topic is told a gap by then.
-        feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
+        // A subscriber that comes back for one of the topics that go here is told a gap when it does.
+        feed.write(|ring| ring.retain_topics(|topic| self.topics.contains_key(topic)));
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
@@ -222,7 +222,8 @@ impl State {
             let is_from_earlier_run = last_event_id.is_some() && last.is_none();
             let mut states = Vec::new();
             for topic in &topics {
-                let is_known = ring.note(topic);
+                let may_have_readers = ring.may_have_readers(topic);
+                ring.insert(topic);
                 let state = self.topics.entry(topic.clone()).or_default();
                 let is_over = state.is_over(now);
                 state.left = None;
@@ -236,13 +237,13 @@ impl State {
                 }
                 // Ticks go on from the present. A subscriber that comes back for those in between,
                 // now or later, finds a gap.
-                let was_read = is_known || last.is_some();
+                let was_read = may_have_readers || last.is_some();
                 if !topic.kind.is_state() && state.ticks.is_none() && was_read {
                     ring.push(topic, Content::Gap);
                 }
                 match last {
                     Some(_) => _ = ring.recover(topic),
-                    None => ring.forget(topic),
+                    None => ring.reset(topic),
                 }
             }
             states.sort_by_key(|event| event.sequence);
@@ -275,7 +276,7 @@ impl State {
     }
 
     fn forget_later(&mut self) {
-        if !std::mem::replace(&mut self.is_forgetting, true) {
+        if !std::mem::replace(&mut self.forget_is_scheduled, true) {
             self.address.send_after(REMEMBERED, Msg::Forget);
         }
     }
@@ -290,8 +291,8 @@ impl State {
             let is_polled = round.is_some_and(|round| round.topics.contains(topic));
             !state.is_over(now) || state.book.is_some() || is_polled
         });
-        self.args.feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
-        self.is_forgetting = false;
+        self.args.feed.write(|ring| ring.retain_topics(|topic| self.topics.contains_key(topic)));
+        self.forget_is_scheduled = false;
         if self.topics.values().any(|state| state.left.is_some()) {
             self.forget_later();
         }

@@ -160,7 +160,7 @@ pub struct Ask {
 }
 
 /// Takes what a round found out.
-pub type TakePolled = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
+pub type OnPolled = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
 
 /// One poll of the topics of a kind.
 pub struct Round {
@@ -173,7 +173,7 @@ pub struct Round {
     /// Topics whose books are to be closed.
     pub release: Vec<Topic>,
     /// Takes what was found out.
-    pub report: TakePolled,
+    pub report: OnPolled,
 }
 
 /// Carries out a round.
