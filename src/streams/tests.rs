@@ -150,7 +150,8 @@ impl Harness {
 
     async fn try_subscribe(&self, topics: &[Topic], id: Option<&str>) -> Option<Subscriber> {
         let (admission, id) = (self.streams.admit().unwrap(), id.map(str::to_owned));
-        self.streams.subscribe("demo", topics.to_vec(), id, admission).await
+        let demo = AccountName::from_trusted("demo");
+        self.streams.subscribe(&demo, topics.to_vec(), id, admission).await
     }
 
     async fn subscribe(&self, topics: &[Topic], id: Option<&str>) -> Subscriber {
