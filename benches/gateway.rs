@@ -110,7 +110,7 @@ fn session_round_trip(criterion: &mut Criterion) {
         bencher.iter(|| {
             let deadline = Instant::now() + Duration::from_secs(30);
             let context = CallContext::new("bench".into(), deadline);
-            let call = calls::SymbolInfoTick { symbol: SymbolName::known("EURUSD") };
+            let call = calls::SymbolInfoTick { symbol: SymbolName::from_trusted("EURUSD") };
             gateway.runtime.block_on(account.call(call, &context)).expect("it answers")
         });
     });
@@ -141,7 +141,7 @@ fn whole_way(criterion: &mut Criterion) {
 
 /// A frame to a worker and one from it.
 fn frames(criterion: &mut Criterion) {
-    let request = Request::SymbolInfoTick { symbol: SymbolName::known("EURUSD") };
+    let request = Request::SymbolInfoTick { symbol: SymbolName::from_trusted("EURUSD") };
     let mut buffer = BytesMut::new();
     criterion.bench_function("call written", |bencher| {
         bencher.iter(|| {

@@ -27,11 +27,17 @@ use crate::settings::Settings;
 pub use crate::signals::signals;
 use crate::streams::{self, Streams};
 use crate::telemetry::Events;
-use crate::trading::{self, Journal, JournalError, NoJournal, Trading, TradingActor};
+use crate::trading::{self, Journal, JournalError, Left, NoJournal, Trading, TradingActor};
 
 /// File descriptors that are asked for: one a connection, and a few a terminal.
 #[cfg(unix)]
 const FILE_DESCRIPTORS: u64 = 65_536;
+
+/// How long a trading actor that was killed may take to end. It takes a moment.
+const TRADING_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often an actor that is about to end is asked whether it still answers.
+const PING_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The closed sets of label values, from the rooms that own them.
 pub const LABEL_SETS: LabelSets = LabelSets {
@@ -187,7 +193,9 @@ impl Service {
     }
 
     /// Serves connections until a signal, or until an actor that the service cannot be without fails
-    /// for good. Either way requests, trades and terminals may finish within the grace.
+    /// for good. Either way requests, trades and terminals may finish within the grace, as far as what
+    /// they need still runs. Sessions and their terminals end with the root and with the pool: calls
+    /// that were under way fail then, and trades that were written to a terminal become unknown.
     ///
     /// # Errors
     /// Why it had to stop.
@@ -209,11 +217,12 @@ impl Service {
                 info!(signal, ?grace, "stopping");
             }
             first = failures.next() => {
-                error!(reason = %first, ?grace, "stopping");
+                error!(reason = %first, ?grace, "stopping after a failure");
                 failure = Some(first);
             }
         }
         stop.cancel();
+        let mut second_signal = std::pin::pin!(second_signal(signals, is_signalled));
         let mut end = std::pin::pin!(end(&app, serving, grace));
         loop {
             tokio::select! {
@@ -223,22 +232,35 @@ impl Service {
                     error!(reason = %next, "failed while stopping");
                     failure.get_or_insert(next);
                 }
-                Some(signal) = signals.next() => {
-                    if is_signalled {
-                        error!(signal, "stopping at once");
-                        return Err(Error::StoppedAtOnce);
-                    }
-                    is_signalled = true;
-                    info!(signal, "stopping already");
-                }
+                () = &mut second_signal => return Err(Error::StoppedAtOnce),
                 () = &mut end => break,
             }
         }
         root.stop(None);
-        let _ = root_task.await;
+        tokio::select! {
+            // An actor that hangs must not make the process immune to signals.
+            () = second_signal => return Err(Error::StoppedAtOnce),
+            _ = root_task => {}
+        }
         info!("stopped");
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// Waits for a second signal. After a failure the first one cuts nothing: a service manager sends it by
+/// itself when the gateway's health fails, and trades are still under way.
+async fn second_signal(
+    mut signals: impl Stream<Item = &'static str> + Unpin,
+    mut is_signalled: bool,
+) {
+    while let Some(signal) = signals.next().await {
+        if is_signalled {
+            return error!(signal, "stopping at once");
+        }
+        is_signalled = true;
+        info!(signal, "stopping already");
+    }
+    std::future::pending().await
 }
 
 /// Lets requests finish and streams end, then trades, then terminals, all within the grace.
@@ -251,6 +273,14 @@ async fn end(app: &App, serving: JoinHandle<()>, grace: Duration) {
     };
     if tokio::time::timeout(grace, orderly).await.is_err() {
         warn!(?grace, "grace is over, what is under way is cut");
+        let Left { under_way, states: waiting } = app.trading.left();
+        if !under_way.is_empty() || waiting > 0 {
+            error!(
+                trades = ?under_way,
+                waiting_states = waiting,
+                "trades are cut, the next start finds out what became of them"
+            );
+        }
     }
 }
 
@@ -286,9 +316,15 @@ impl Failures {
 /// Starts a trading actor without a supervisor, for the end of the process. Without one no trade that
 /// is under way would end, and what became of it would not be written to the journal.
 async fn replace_trading_actor(trading: Trading) {
+    let ended = async {
+        while trading.ping().await {
+            tokio::time::sleep(PING_INTERVAL).await;
+        }
+    };
     // A root that fails kills its children, this one a moment later.
-    while trading.ping().await {
-        tokio::task::yield_now().await;
+    if tokio::time::timeout(TRADING_ENDS_WITHIN, ended).await.is_err() {
+        let actor = Role::Trading.name();
+        return error!(actor, "actor does not end, none is started for the last trades");
     }
     if let Err(fault) = Actor::spawn(None, TradingActor, trading.actor_args()).await {
         error!(actor = Role::Trading.name(), %fault, "actor cannot be started for the last trades");
@@ -362,9 +398,13 @@ mod tests {
 
     impl Harness {
         async fn start(account: &str) -> Harness {
+            Harness::with_grace("5s", account).await
+        }
+
+        async fn with_grace(grace: &str, account: &str) -> Harness {
             let directory = tempfile::tempdir().unwrap();
             let text = format!(
-                "server.shutdown_grace = '5s'\ntrading.journal = '{}'\n[accounts.demo]\n\
+                "server.shutdown_grace = '{grace}'\ntrading.journal = '{}'\n[accounts.demo]\n\
                  login = 1\nserver = 'S'\nterminal.kind = 'simulator'\n{account}\n",
                 Harness::journal(directory.path()).display()
             );
@@ -396,18 +436,114 @@ mod tests {
             self.client.write_all(request.as_bytes()).await.unwrap();
         }
 
+        /// Waits until the account is ready.
+        async fn is_ready(&self) {
+            let account = self.app.accounts.get("demo").unwrap();
+            eventually("the account is ready", async || account.is_ready().then_some(())).await;
+        }
+
+        /// Sends a read, and waits until it is under way at the terminal.
+        async fn read(&mut self) {
+            self.send("GET", "positions", "", 0).await;
+            let account = self.app.accounts.get("demo").unwrap();
+            let depth = || account.status().sessions[0].queue_depth;
+            eventually("the call is queued", async || (depth() > 0).then_some(())).await;
+        }
+
+        /// Sends a trade, and waits until its intent is on disk. Sends it again as long as the reconciler
+        /// has not looked for trades of an earlier run, before which none is taken.
+        async fn buy(&mut self) {
+            let buy = r#"{"symbol":"EURUSD","type":"BUY","volume":0.1}"#;
+            let until = Instant::now() + LONG;
+            self.send("POST", "orders", buy, buy.len()).await;
+            while trade(self.directory.path(), "state").is_none() {
+                assert!(Instant::now() < until, "never: the intent is on disk");
+                let mut answer = [0; 1 << 10];
+                let wait = Duration::from_millis(5);
+                let read = tokio::time::timeout(wait, self.client.read(&mut answer)).await;
+                if read.is_ok() {
+                    let answer = String::from_utf8_lossy(&answer);
+                    assert!(answer.contains("/problems/reconciling"), "{answer}");
+                    self.send("POST", "orders", buy, buy.len()).await;
+                }
+            }
+        }
+
+        fn signal(&self) {
+            self.signals.send("SIGTERM").unwrap();
+        }
+
+        /// Kills a child as often as it is restarted. The next time it is given up.
+        async fn spend_restarts(&self, child: RootChild, role: Role) {
+            for restart in 1..=5 {
+                self.kill(Some(child));
+                let actor = role.name();
+                let counted =
+                    format!("gateway_actor_restarts_total{{actor=\"{actor}\"}} {restart}");
+                eventually("the restart is counted", async || {
+                    let metrics = self.app.metrics.render().await.unwrap();
+                    String::from_utf8_lossy(&metrics).contains(&counted).then_some(())
+                })
+                .await;
+            }
+        }
+
         fn kill(&self, child: Option<RootChild>) {
             self.app.gateway.kill(child);
         }
 
-        /// Waits until the process would end, and gives why and what the client has received by then.
-        async fn end(mut self) -> (Result<(), Error>, String, tempfile::TempDir) {
+        /// Waits until the process would end, and gives why.
+        async fn serving(&mut self) -> Result<(), Error> {
             let ended = tokio::time::timeout(LONG, &mut self.serving).await;
-            let ended = ended.expect("the gateway has ended").unwrap();
+            ended.expect("the gateway has ended").unwrap()
+        }
+
+        /// The same, and gives what the client has received by then, too.
+        async fn end(mut self) -> (Result<(), Error>, String, tempfile::TempDir) {
+            let ended = self.serving().await;
             let mut received = String::new();
             let all = self.client.read_to_string(&mut received);
             tokio::time::timeout(LONG, all).await.expect("the connection has ended").unwrap();
             (ended, received, self.directory)
+        }
+    }
+
+    fn trade(directory: &Path, column: &str) -> Option<String> {
+        let journal = rusqlite::Connection::open(Harness::journal(directory)).ok()?;
+        let query = format!("SELECT {column} FROM trades");
+        journal.query_row(&query, [], |row| row.get(0)).ok()
+    }
+
+    /// What this thread logs while the guard lives.
+    #[derive(Clone, Default)]
+    struct Log(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn begin() -> (Log, (tracing::subscriber::DefaultGuard, tracing::Dispatch)) {
+            let log = Log::default();
+            let writer = log.clone();
+            let lines = tracing_subscriber::fmt().with_ansi(false);
+            let lines = lines.with_writer(move || writer.clone()).finish();
+            // If there were one subscriber only, tests on other threads would turn lines off.
+            let other = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+            (log, (tracing::subscriber::set_default(lines), other))
+        }
+
+        /// The first line that contains a text, or nothing.
+        fn line(&self, text: &str) -> String {
+            let lines = String::from_utf8_lossy(&self.0.lock()).into_owned();
+            lines.lines().find(|line| line.contains(text)).unwrap_or_default().to_owned()
+        }
+    }
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
     }
 
@@ -430,15 +566,7 @@ mod tests {
         let mut head = [0; 15];
         harness.client.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
-        for restart in 1..=5 {
-            harness.kill(Some(RootChild::Pool));
-            let counted = format!("gateway_actor_restarts_total{{actor=\"pool\"}} {restart}");
-            eventually("the restart is counted", async || {
-                let metrics = harness.app.metrics.render().await.unwrap();
-                String::from_utf8_lossy(&metrics).contains(&counted).then_some(())
-            })
-            .await;
-        }
+        harness.spend_restarts(RootChild::Pool, Role::Pool).await;
         harness.kill(Some(RootChild::Pool));
         let (ended, received, _) = harness.end().await;
         assert!(matches!(ended, Err(Error::GivenUp(Role::Pool))), "{ended:?}");
@@ -448,34 +576,88 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_whose_root_fails_writes_what_became_of_its_trades_and_fails() {
         let mut harness = Harness::start("trade = true\nterminal.latency = '300ms'").await;
-        let account = harness.app.accounts.get("demo").unwrap().clone();
-        eventually("the account is ready", async || account.is_ready().then_some(())).await;
-        let buy = r#"{"symbol":"EURUSD","type":"BUY","volume":0.1}"#;
-        harness.send("POST", "orders", buy, buy.len()).await;
-        let journal = Harness::journal(harness.directory.path());
-        let state = || {
-            let journal = rusqlite::Connection::open(&journal).ok()?;
-            journal.query_row("SELECT state FROM trades", [], |row| row.get::<_, String>(0)).ok()
-        };
-        eventually("the intent is on disk", async || state()).await;
+        let (log, _guard) = Log::begin();
+        harness.is_ready().await;
+        harness.buy().await;
         harness.kill(None);
-        let (ended, received, _directory) = harness.end().await;
+        let (ended, received, directory) = harness.end().await;
         assert!(matches!(ended, Err(Error::RootFailed)), "{ended:?}");
         assert!(received.contains("trade_id"), "the client has its answer: {received}");
-        assert_ne!(state().unwrap(), "sending");
+        assert_ne!(trade(directory.path(), "state").unwrap(), "sending");
+        let line = log.line("stopping");
+        assert!(line.contains("ERROR") && line.contains("stopping after a failure"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_grace_that_cuts_a_trade_says_which() {
+        let hangs = "trade = true\nterminal.faults.order_send = { kind = 'hang' }";
+        let mut harness = Harness::with_grace("500ms", hangs).await;
+        let (log, _guard) = Log::begin();
+        harness.is_ready().await;
+        harness.buy().await;
+        harness.signal();
+        let ended = harness.serving().await;
+        assert!(ended.is_ok(), "{ended:?}");
+        let line = log.line("trades are cut");
+        assert!(line.contains(&trade(harness.directory.path(), "trade_id").unwrap()), "{line}");
+        assert!(line.contains("ERROR") && line.contains("waiting_states=0"), "{line}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_root_that_fails_while_the_gateway_stops_is_a_failure() {
-        let mut harness = Harness::start("trade = false").await;
-        // A request whose body never comes holds the end up.
-        harness.send("POST", "orders/check", "{", 2).await;
-        tokio::task::yield_now().await;
-        harness.signals.send("SIGTERM").unwrap();
+        // A read that is under way holds the end up.
+        let mut harness = Harness::start("trade = false\nterminal.latency = '1s'").await;
+        harness.is_ready().await;
+        harness.read().await;
+        harness.signal();
         harness.stop.cancelled().await;
         harness.kill(None);
         let (ended, ..) = harness.end().await;
         assert!(matches!(ended, Err(Error::RootFailed)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_first_signal_after_a_failure_cuts_nothing_and_a_second_one_does() {
+        for signals in [1, 2] {
+            let mut harness = Harness::start("trade = false\nterminal.latency = '300ms'").await;
+            harness.is_ready().await;
+            harness.spend_restarts(RootChild::Streams, Role::Streams).await;
+            harness.read().await;
+            harness.kill(Some(RootChild::Streams));
+            harness.stop.cancelled().await;
+            for _ in 0..signals {
+                harness.signal();
+            }
+            let (ended, received, _) = harness.end().await;
+            let is_answered = received.starts_with("HTTP/1.1 200 OK");
+            match signals {
+                1 => assert!(matches!(ended, Err(Error::GivenUp(Role::Streams))) && is_answered),
+                _ => assert!(matches!(ended, Err(Error::StoppedAtOnce)), "{ended:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_a_gateway_whose_root_hangs() {
+        let harness = Harness::start("trade = false").await;
+        harness.app.gateway.hang();
+        harness.signal();
+        // By then nothing but the root is left, and the grace is over.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!harness.serving.is_finished());
+        harness.signal();
+        let (ended, ..) = harness.end().await;
+        assert!(matches!(ended, Err(Error::StoppedAtOnce)), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trading_actor_that_does_not_end_is_not_replaced() {
+        let harness = Harness::start("trade = false").await;
+        let (log, _guard) = Log::begin();
+        replace_trading_actor(harness.app.trading.clone()).await;
+        let line = log.line("for the last trades");
+        assert!(line.contains("ERROR") && line.contains("actor=\"trading\""), "{line}");
+        assert_eq!(log.line("actor started actor=\"trading\""), "");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! `docs/architecture.md` follows a request, a trade and an event through the rooms. The rooms in reading
 //! order; a lower one never names a higher one:
 //!
-//! [`clock`] and [`files`] serve every room: a clock that counts suspension, by which trades are limited,
-//! and files that only the gateway's user may read. So does [`account_name`].
+//! [`clock`], [`files`], [`account_name`] and `text` serve every room: a clock that counts suspension, by
+//! which trades are limited, files that only the gateway's user may read, the names of accounts, and
+//! texts that were checked once.
 //!
 //! [`mt5`] is MetaTrader 5's vocabulary, without I/O. One table states for each of the package's functions
 //! what it takes, what it returns and what the gateway may do with a call of it. Beside it are the records,

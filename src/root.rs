@@ -77,6 +77,9 @@ pub enum Msg {
     /// Kill a child, or, without one, fail.
     #[cfg(test)]
     Kill(Option<RootChild>),
+    /// Take no message any more, and do not end.
+    #[cfg(test)]
+    Hang,
 }
 
 impl From<Ping> for Msg {
@@ -141,6 +144,12 @@ impl Gateway {
     pub fn kill(&self, child: Option<RootChild>) {
         assert!(self.address.send(Msg::Kill(child)).is_ok());
     }
+
+    /// Makes the root hang.
+    #[cfg(test)]
+    pub fn hang(&self) {
+        assert!(self.address.send(Msg::Hang).is_ok());
+    }
 }
 
 /// The root of all actors.
@@ -204,6 +213,8 @@ impl Actor for Root {
             Msg::Kill(Some(child)) => state.children.kill(&child),
             #[cfg(test)]
             Msg::Kill(None) => return Err("injected".into()),
+            #[cfg(test)]
+            Msg::Hang => std::future::pending().await,
             Msg::Start(child) => match state.spawn(child, &myself).await {
                 Ok(()) => {
                     state.args.gateway.metrics.record(Event::ActorRestarted(child.role()));

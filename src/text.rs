@@ -1,6 +1,6 @@
 //! Texts that were checked once and say so by their type.
 
-/// Declares a text that is cheap to clone. Its bytes are those of the text wherever it is written.
+/// Declares a text that is cheap to clone. In messages, logs and JSON it looks like the text itself.
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -8,8 +8,8 @@ macro_rules! text_type {
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
-            /// One that was checked before, or that no client wrote.
-            pub fn known(text: &str) -> $name {
+            /// Takes a text without a check: it was checked before, or no client wrote it.
+            pub fn from_trusted(text: &str) -> $name {
                 $name(text.into())
             }
 

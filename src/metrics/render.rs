@@ -15,9 +15,6 @@ use crate::actor::panic_message;
 /// Samples that are written in one go, about a tenth of a millisecond.
 const PIECE: usize = 128;
 
-/// Lines of comments before a family's samples: HELP and TYPE.
-const COMMENTS: usize = 2;
-
 /// Why there is no snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
@@ -138,8 +135,9 @@ fn write_family(mut family: MetricFamily, text: &mut Vec<u8>) -> prometheus::Res
         let start = text.len();
         TextEncoder::new().encode(std::slice::from_ref(&family), text)?;
         if !std::mem::take(&mut is_first) {
-            let mut lines = text[start..].split_inclusive(|byte| *byte == b'\n');
-            let comments: usize = lines.by_ref().take(COMMENTS).map(<[u8]>::len).sum();
+            // The comments of the family, which stand before its first piece.
+            let lines = text[start..].split_inclusive(|byte| *byte == b'\n');
+            let comments = lines.take_while(|line| line[0] == b'#').map(<[u8]>::len).sum::<usize>();
             text.drain(start..start + comments);
         }
         std::thread::yield_now();
@@ -165,6 +163,23 @@ mod tests {
         let (text, series) = write(families);
         assert_eq!(String::from_utf8(text).unwrap(), "# HELP up It is.\n# TYPE up gauge\nup 0\n");
         assert_eq!(series, 1);
+    }
+
+    #[test]
+    fn pieces_of_a_family_without_help_read_as_if_written_at_once() {
+        let gauges =
+            prometheus::IntGaugeVec::new(prometheus::Opts::new("up", "It is."), &["number"]);
+        let gauges = gauges.unwrap();
+        for number in 0..3 * PIECE {
+            gauges.with_label_values(&[number.to_string()]).set(1);
+        }
+        let mut families = gauges.collect();
+        families[0].set_help(String::new());
+        let mut expected = Vec::new();
+        TextEncoder::new().encode(&families, &mut expected).unwrap();
+        let (text, series) = write(families.into_iter());
+        assert!(text == expected, "{}", String::from_utf8_lossy(&text));
+        assert_eq!(series, 3 * PIECE);
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn arguments_come_in_the_order_of_the_packages_parameters() {
-        let (symbol, timeframe) = (SymbolName::known("EURUSD"), Timeframe::H1);
+        let (symbol, timeframe) = (SymbolName::from_trusted("EURUSD"), Timeframe::H1);
         let date_from = ServerTime::from_seconds(7);
         let request: Request =
             calls::CopyRatesFrom { symbol, timeframe, date_from, count: 9 }.into();

@@ -143,7 +143,11 @@ mod tests {
     const ACCOUNT: AccountId = AccountId(0);
 
     fn series(symbol: &str) -> Series {
-        Series { account: ACCOUNT, symbol: SymbolName::known(symbol), timeframe: Timeframe::H1 }
+        Series {
+            account: ACCOUNT,
+            symbol: SymbolName::from_trusted(symbol),
+            timeframe: Timeframe::H1,
+        }
     }
 
     fn key() -> Key {

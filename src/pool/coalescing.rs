@@ -162,11 +162,11 @@ mod tests {
     use crate::mt5::{Selection, SymbolName, Ticket, calls};
 
     fn tick(symbol: &str) -> CallKey {
-        CallKey(calls::SymbolInfoTick { symbol: SymbolName::known(symbol) }.into())
+        CallKey(calls::SymbolInfoTick { symbol: SymbolName::from_trusted(symbol) }.into())
     }
 
     fn margin(price: f64) -> CallKey {
-        let (action, symbol, volume) = (0, SymbolName::known("EURUSD"), 0.1);
+        let (action, symbol, volume) = (0, SymbolName::from_trusted("EURUSD"), 0.1);
         CallKey(calls::OrderCalcMargin { action, symbol, volume, price }.into())
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let keys = [
             tick("EURUSD"),
             tick("GBPUSD"),
-            CallKey(calls::SymbolInfo { symbol: SymbolName::known("EURUSD") }.into()),
+            CallKey(calls::SymbolInfo { symbol: SymbolName::from_trusted("EURUSD") }.into()),
             orders(Selection::All),
             orders(Selection::Ticket(Ticket::new(7))),
             orders(Selection::Group("EURUSD".to_owned())),

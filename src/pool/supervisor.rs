@@ -55,12 +55,19 @@ pub struct Pool {
     accounts: Arc<Accounts>,
     /// Whether a pool actor has started before, which has reported the sessions' first state.
     announced: Arc<AtomicBool>,
+    /// Whether the pool was told to stop, after which no actor starts a terminal.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Pool {
     /// The way to an actor that has yet to be started.
     pub fn new(accounts: Arc<Accounts>, depths: &Depths) -> Pool {
-        Pool { address: Address::new(Role::Pool, depths), accounts, announced: Arc::default() }
+        Pool {
+            address: Address::new(Role::Pool, depths),
+            accounts,
+            announced: Arc::default(),
+            stopping: Arc::default(),
+        }
     }
 
     /// Begins to replace the terminals of an account. `false`: that is under way already. `None`: the
@@ -71,14 +78,15 @@ impl Pool {
         answer.await.ok()
     }
 
-    /// Lets every terminal finish, ends it, and waits until it is gone.
+    /// Lets every terminal finish, ends it, and waits until it is gone. Without the actor the sessions
+    /// have ended, and their terminals are being killed.
     pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         let (token, mut sessions) = mpsc::channel(1);
-        if self.address.send(Msg::Stop(token)).is_err() {
-            return;
+        if self.address.send(Msg::Stop(token)).is_ok() {
+            // Ends when the last session has dropped its token.
+            let _ = sessions.recv().await;
         }
-        // Ends when the last session has dropped its token.
-        let _ = sessions.recv().await;
         for account in self.accounts.iter() {
             for slot in &account.slots {
                 let _gone = slot.lease.lock().await;
@@ -116,7 +124,6 @@ pub struct State {
     delayed: HashMap<SessionKey, AbortHandle>,
     /// Accounts whose terminals are being replaced, with the sessions whose turn has yet to come.
     restarting: HashMap<AccountId, VecDeque<usize>>,
-    stopping: bool,
 }
 
 impl Actor for PoolActor {
@@ -136,7 +143,6 @@ impl Actor for PoolActor {
             args,
             delayed: HashMap::new(),
             restarting: HashMap::new(),
-            stopping: false,
         })
     }
 
@@ -157,7 +163,9 @@ impl Actor for PoolActor {
                 account.announce();
             }
             for index in 0..account.slots.len() {
-                state.start(&myself, account, index).await;
+                if !state.is_stopping() {
+                    state.start(&myself, account, index).await;
+                }
             }
         }
         Ok(())
@@ -173,7 +181,7 @@ impl Actor for PoolActor {
             Msg::Start(key) => state.start_again(&myself, key).await,
             Msg::Restart(account, reply) => {
                 let begins = !state.restarting.contains_key(&account);
-                if begins && !state.stopping {
+                if begins && !state.is_stopping() {
                     state.begin_restart(&myself, account).await;
                 }
                 let _ = reply.send(begins);
@@ -194,7 +202,7 @@ impl Actor for PoolActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(ended) = state.sessions.ended(event)
-            && !state.stopping
+            && !state.is_stopping()
         {
             state.start_later(ended);
         }
@@ -309,7 +317,6 @@ impl State {
 
     /// Stops every session, each of which holds the token until it has ended.
     fn stop(&mut self, token: &StopToken) {
-        self.stopping = true;
         for (_, timer) in self.delayed.drain() {
             timer.abort();
         }
@@ -317,6 +324,10 @@ impl State {
             // A session without an actor has ended.
             drop(slot.address.send(session::Msg::Stop(token.clone())));
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.args.pool.stopping.load(Ordering::Acquire)
     }
 
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
@@ -411,7 +422,7 @@ mod tests {
             });
             let launcher = Arc::new(Faulty { panics, launches: AtomicUsize::new(0), simulator });
             let account = AccountOptions {
-                name: AccountName::known("demo"),
+                name: AccountName::from_trusted("demo"),
                 login: LOGIN,
                 server: "S".to_owned(),
                 sessions: 1,
@@ -590,6 +601,20 @@ mod tests {
         let (answer, ()) = tokio::join!(read, stop);
         assert!(answer.is_ok(), "a call that was under way is finished: {answer:?}");
         assert_eq!(harness.launches(), 1, "no session is started again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_without_an_actor_stops_once_every_terminal_is_gone_and_starts_none() {
+        let harness = Harness::new(0, options()).await;
+        let terminal = harness.account().slots[0].lease.clone().lock_owned().await;
+        let mut stop = std::pin::pin!(harness.pool.stop());
+        let waited = tokio::time::timeout(Duration::from_secs(60), &mut stop).await;
+        assert!(waited.is_err(), "the terminal still runs");
+        drop(terminal);
+        stop.await;
+        harness.start_pool().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(harness.launches(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ring::{Ring, RingRead};
-use super::topic::{Event, Topic};
+use super::topic::{StreamEvent, Topic};
 
 /// What a subscriber is given.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// Something happened.
-    Event(Arc<Event>),
+    Event(Arc<StreamEvent>),
     /// The subscriber missed events.
     Gap {
         /// The first of them. `None`: they belong to an earlier run of the gateway.
@@ -26,7 +26,7 @@ pub struct Cursor {
     /// The number of the event to read next.
     position: u64,
     /// What is given before the event at the position: how topics stand.
-    states: std::vec::IntoIter<Arc<Event>>,
+    states: std::vec::IntoIter<Arc<StreamEvent>>,
     /// The subscriber comes from an earlier run of the gateway and has not been told so yet.
     is_from_earlier_run: bool,
 }
@@ -36,7 +36,7 @@ impl Cursor {
     pub fn new(
         topics: BTreeSet<Topic>,
         position: u64,
-        states: Vec<Arc<Event>>,
+        states: Vec<Arc<StreamEvent>>,
         is_from_earlier_run: bool,
     ) -> Cursor {
         Cursor { topics, position, states: states.into_iter(), is_from_earlier_run }

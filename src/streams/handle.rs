@@ -112,14 +112,14 @@ impl Streams {
     /// id. `None` while the actors for it are being restarted.
     pub async fn subscribe(
         &self,
-        account: &str,
+        account: &AccountName,
         topics: Vec<Topic>,
         last_event_id: Option<String>,
         admission: Admission,
     ) -> Option<Subscriber> {
         let (reply, subscriber) = oneshot::channel();
         let subscribe = Subscribe { topics, last_event_id, admission, reply };
-        let message = supervisor::Msg::Subscribe(account.to_owned(), subscribe);
+        let message = supervisor::Msg::Subscribe(account.clone(), subscribe);
         self.supervisor.address.send(message).ok()?;
         subscriber.await.ok()
     }

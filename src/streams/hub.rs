@@ -87,7 +87,7 @@ pub struct State {
     address: Address<Msg>,
     topics: BTreeMap<Topic, TopicProgress>,
     /// [`Msg::Forget`] is on its way.
-    is_forgetting: bool,
+    forget_is_scheduled: bool,
     pollers: [Poller; EventKind::COUNT],
 }
 
@@ -122,6 +122,8 @@ struct Poller {
 struct RoundUnderWay {
     began: Instant,
     polls: bool,
+    /// What it may still report about.
+    topics: BTreeSet<Topic>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -140,7 +142,7 @@ impl Actor for Hub {
             address: args.address.pinned(),
             args,
             topics: BTreeMap::new(),
-            is_forgetting: false,
+            forget_is_scheduled: false,
             pollers: std::array::from_fn(|_| Poller::new()),
         };
         if state.args.feed.begin_hub() {
@@ -197,7 +199,7 @@ impl State {
             feed.write(|ring| {
                 for topic in &subscribed {
                     ring.push(topic, Content::Gap);
-                    ring.forget(topic);
+                    ring.reset(topic);
                 }
             });
             for topic in subscribed {
@@ -206,8 +208,8 @@ impl State {
             }
             self.poll(*kind);
         }
-        // Who comes back for another topic is told a gap by then.
-        feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
+        // A subscriber that comes back for one of the topics that go here is told a gap when it does.
+        feed.write(|ring| ring.retain_topics(|topic| self.topics.contains_key(topic)));
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
@@ -220,7 +222,8 @@ impl State {
             let is_from_earlier_run = last_event_id.is_some() && last.is_none();
             let mut states = Vec::new();
             for topic in &topics {
-                let is_known = ring.note(topic);
+                let may_have_readers = ring.may_have_readers(topic);
+                ring.insert(topic);
                 let state = self.topics.entry(topic.clone()).or_default();
                 let is_over = state.is_over(now);
                 state.left = None;
@@ -234,13 +237,13 @@ impl State {
                 }
                 // Ticks go on from the present. A subscriber that comes back for those in between,
                 // now or later, finds a gap.
-                let was_read = is_known || last.is_some();
+                let was_read = may_have_readers || last.is_some();
                 if !topic.kind.is_state() && state.ticks.is_none() && was_read {
                     ring.push(topic, Content::Gap);
                 }
                 match last {
                     Some(_) => _ = ring.recover(topic),
-                    None => ring.forget(topic),
+                    None => ring.reset(topic),
                 }
             }
             states.sort_by_key(|event| event.sequence);
@@ -273,7 +276,7 @@ impl State {
     }
 
     fn forget_later(&mut self) {
-        if !std::mem::replace(&mut self.is_forgetting, true) {
+        if !std::mem::replace(&mut self.forget_is_scheduled, true) {
             self.address.send_after(REMEMBERED, Msg::Forget);
         }
     }
@@ -284,11 +287,12 @@ impl State {
         let now = Instant::now();
         self.topics.retain(|topic, state| {
             // What a round under way reports belongs to the topic, such as a book to be closed.
-            let is_polled = self.pollers[topic.kind as usize].round.is_some();
+            let round = self.pollers[topic.kind as usize].round.as_ref();
+            let is_polled = round.is_some_and(|round| round.topics.contains(topic));
             !state.is_over(now) || state.book.is_some() || is_polled
         });
-        self.args.feed.write(|ring| ring.keep(|topic| self.topics.contains_key(topic)));
-        self.is_forgetting = false;
+        self.args.feed.write(|ring| ring.retain_topics(|topic| self.topics.contains_key(topic)));
+        self.forget_is_scheduled = false;
         if self.topics.values().any(|state| state.left.is_some()) {
             self.forget_later();
         }
@@ -339,6 +343,7 @@ impl State {
         }
         let address = self.address.clone();
         let polls = !asks.is_empty();
+        let topics = asks.iter().map(|ask| &ask.topic).chain(&release).cloned().collect();
         let round = Round {
             account: args.account.clone(),
             timeout: args.timeout,
@@ -355,7 +360,7 @@ impl State {
             let _ = address.send(Msg::RoundOver(kind, result));
         });
         let _task = AbortOnDropHandle::new(task);
-        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, _task });
+        poller.round = Some(RoundUnderWay { began: Instant::now(), polls, topics, _task });
     }
 
     fn polled(&mut self, topic: &Topic, polled: Polled) {

@@ -27,4 +27,4 @@ pub use self::cursor::Item;
 pub use self::handle::{Options, Streams};
 pub use self::subscriber::{Admission, Subscriber};
 pub use self::supervisor::StreamsActor;
-pub use self::topic::{Content, Event, EventKind, Topic};
+pub use self::topic::{Content, EventKind, StreamEvent, Topic};

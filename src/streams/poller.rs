@@ -160,7 +160,7 @@ pub struct Ask {
 }
 
 /// Takes what a round found out.
-pub type TakePolled = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
+pub type OnPolled = Box<dyn Fn(&Topic, Polled) + Send + Sync>;
 
 /// One poll of the topics of a kind.
 pub struct Round {
@@ -173,7 +173,7 @@ pub struct Round {
     /// Topics whose books are to be closed.
     pub release: Vec<Topic>,
     /// Takes what was found out.
-    pub report: TakePolled,
+    pub report: OnPolled,
 }
 
 /// Carries out a round.
@@ -233,8 +233,9 @@ impl Round {
         let symbol = topic.symbol.as_deref().unwrap_or_default();
         let event = |tick: Tick| json(&SymbolTick { symbol, tick });
         let Some(mut cursor) = cursor else {
-            let last =
-                self.ask(calls::SymbolInfoTick { symbol: SymbolName::known(symbol) }).await?;
+            let last = self
+                .ask(calls::SymbolInfoTick { symbol: SymbolName::from_trusted(symbol) })
+                .await?;
             let ticks = self.ticks_from(symbol, TickCursor::at(last.time)).await?;
             let (newest, cursor) = begin(last, &ticks);
             (self.report)(topic, Polled::Ticks(vec![event(newest)?], cursor));
@@ -253,7 +254,7 @@ impl Round {
 
     async fn ticks_from(&self, symbol: &str, since: TickCursor) -> Result<Rows<Tick>, CallError> {
         let count = u32::try_from(since.count()).unwrap_or(u32::MAX);
-        let (symbol, flags) = (SymbolName::known(symbol), CopyTicks::All);
+        let (symbol, flags) = (SymbolName::from_trusted(symbol), CopyTicks::All);
         let date_from = self.account.utc_to_server(UtcTime::from_seconds(since.second));
         self.ask(calls::CopyTicksFrom { symbol, date_from, count, flags }).await
     }
@@ -267,7 +268,7 @@ impl Round {
 }
 
 fn symbol_of(topic: &Topic) -> SymbolName {
-    SymbolName::known(topic.symbol.as_deref().unwrap_or_default())
+    SymbolName::from_trusted(topic.symbol.as_deref().unwrap_or_default())
 }
 
 /// A symbol's tick.

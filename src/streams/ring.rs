@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::topic::{Content, Event, Topic};
+use super::topic::{Content, StreamEvent, Topic};
 
 /// The last events of one account, at most so many bytes of them, and the present state of each topic.
 pub struct Ring {
     capacity: u64,
     bytes: u64,
     /// Oldest first.
-    events: VecDeque<Arc<Event>>,
+    events: VecDeque<Arc<StreamEvent>>,
     /// The number of the newest event; 0 before the first.
     newest: u64,
     /// Of every topic that is or was subscribed to, until it is removed.
@@ -25,16 +25,16 @@ pub struct Ring {
 #[derive(Default)]
 struct PresentState {
     /// The last event with data.
-    latest: Option<Arc<Event>>,
+    latest: Option<Arc<StreamEvent>>,
     /// The event that tells why the topic cannot be read now.
-    failure: Option<Arc<Event>>,
+    failure: Option<Arc<StreamEvent>>,
 }
 
 /// What comes next at a position.
 #[derive(Debug)]
 pub enum RingRead {
     /// This event.
-    Event(Arc<Event>),
+    Event(Arc<StreamEvent>),
     /// Events up to this number, which the ring no longer has.
     Missed {
         /// The last of them.
@@ -68,7 +68,7 @@ impl Ring {
     /// Appends an event, and drops the oldest ones for which there is no room.
     pub fn push(&mut self, topic: &Topic, content: Content) {
         self.newest += 1;
-        let event = Arc::new(Event { sequence: self.newest, topic: topic.clone(), content });
+        let event = Arc::new(StreamEvent { sequence: self.newest, topic: topic.clone(), content });
         let state = self.topics.entry(topic.clone()).or_default();
         match &event.content {
             Content::Data(_) => state.latest = Some(event.clone()),
@@ -102,18 +102,21 @@ impl Ring {
         self.events.front().map_or(self.newest + 1, |event| event.sequence)
     }
 
-    /// Notes a topic. Whether somebody may come back for its events: it was known before, or was
-    /// removed so lately that a subscriber which read it finds its position still in the ring.
-    pub fn note(&mut self, topic: &Topic) -> bool {
-        if self.topics.contains_key(topic) {
-            return true;
-        }
-        self.topics.insert(topic.clone(), PresentState::default());
-        self.removed_at.is_some_and(|newest| self.oldest() <= newest + 1)
+    /// Whether somebody may come back for the events of a topic: it is known, or it may have been
+    /// removed so lately that a subscriber which read it finds its position still in the ring. Which
+    /// topics were removed is not remembered, so the removal of any topic counts.
+    pub fn may_have_readers(&self, topic: &Topic) -> bool {
+        let was_removed = self.removed_at.is_some_and(|newest| self.oldest() <= newest + 1);
+        was_removed || self.topics.contains_key(topic)
+    }
+
+    /// Adds a topic, unless it is known.
+    pub fn insert(&mut self, topic: &Topic) {
+        self.topics.entry(topic.clone()).or_default();
     }
 
     /// Removes every topic but these. Its events stay.
-    pub fn keep(&mut self, is_kept: impl Fn(&Topic) -> bool) {
+    pub fn retain_topics(&mut self, is_kept: impl Fn(&Topic) -> bool) {
         let before = self.topics.len();
         self.topics.retain(|topic, _| is_kept(topic));
         if self.topics.len() < before {
@@ -128,7 +131,7 @@ impl Ring {
     }
 
     /// The event that says how a topic stands: why it cannot be read, or the last one with data.
-    pub fn present(&self, topic: &Topic) -> Option<&Arc<Event>> {
+    pub fn present(&self, topic: &Topic) -> Option<&Arc<StreamEvent>> {
         let state = self.topics.get(topic)?;
         state.failure.as_ref().or(state.latest.as_ref())
     }
@@ -152,7 +155,7 @@ impl Ring {
     }
 
     /// Forgets how a topic stands, so that it is told anew. Its events stay.
-    pub fn forget(&mut self, topic: &Topic) {
+    pub fn reset(&mut self, topic: &Topic) {
         self.topics.insert(topic.clone(), PresentState::default());
     }
 
@@ -162,7 +165,7 @@ impl Ring {
         &self,
         topics: &BTreeSet<Topic>,
         missed: RangeInclusive<u64>,
-    ) -> Vec<Arc<Event>> {
+    ) -> Vec<Arc<StreamEvent>> {
         let states = topics.iter().filter(|topic| topic.kind.is_state());
         let events = states.filter_map(|topic| self.present(topic));
         let mut events: Vec<_> =
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum RingStep {
         /// Data of a topic and of so many bytes.
         Push(usize, usize),
         /// A failure of a topic.
@@ -202,12 +205,12 @@ mod tests {
         Read,
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = RingStep> {
         prop_oneof![
-            4 => (0usize..3, 0usize..600).prop_map(|(topic, length)| Step::Push(topic, length)),
-            1 => (0usize..3).prop_map(Step::Fail),
-            1 => (0usize..3).prop_map(Step::Recover),
-            1 => Just(Step::Read),
+            4 => (0usize..3, 0usize..600).prop_map(|(topic, length)| RingStep::Push(topic, length)),
+            1 => (0usize..3).prop_map(RingStep::Fail),
+            1 => (0usize..3).prop_map(RingStep::Recover),
+            1 => Just(RingStep::Read),
         ]
     }
 
@@ -279,26 +282,26 @@ mod tests {
             let (mut ring, mut model) = (Ring::new(capacity), Model::default());
             let mut cursor = Cursor::new(topics.clone(), 1, vec![], false);
             let mut position = 1;
-            for step in steps.into_iter().chain([Step::Read]) {
+            for step in steps.into_iter().chain([RingStep::Read]) {
                 match step {
-                    Step::Push(index, length) => {
+                    RingStep::Push(index, length) => {
                         ring.push(&topic(index), Content::Data(vec![0; length].into()));
                         let size = ring.events.back().unwrap().size();
                         model.events.push((topic(index), size, false));
                     }
-                    Step::Fail(index) => {
+                    RingStep::Fail(index) => {
                         ring.push(&topic(index), Content::PollPanicked);
                         let size = ring.events.back().unwrap().size();
                         model.events.push((topic(index), size, true));
                     }
-                    Step::Recover(index) => {
+                    RingStep::Recover(index) => {
                         ring.recover(&topic(index));
                         let all = model.events.iter().zip(1..);
                         let failures = all.filter(|((of, _, failed), _)| *of == topic(index) && *failed);
                         let failures: Vec<usize> = failures.map(|(_, sequence)| sequence).collect();
                         model.recovered.extend(failures);
                     }
-                    Step::Read => {
+                    RingStep::Read => {
                         let expected = model.told(&topics, position, capacity);
                         let told: Vec<Vec<usize>> = std::iter::from_fn(|| cursor.next(&ring))
                             .map(|item| match item {
@@ -322,28 +325,27 @@ mod tests {
     fn a_removed_topic_may_be_known_for_as_long_as_its_readers_find_their_position() {
         let (mut ring, read, other) = (Ring::new(1), topic(0), topic(1));
         let push = |ring: &mut Ring| ring.push(&other, Content::Gap);
-        assert!(!ring.note(&read));
+        assert!(!ring.may_have_readers(&read));
+        ring.insert(&read);
         push(&mut ring);
-        ring.keep(|topic| *topic == other);
+        ring.retain_topics(|topic| *topic == other);
         assert_eq!(ring.topics.keys().collect::<Vec<_>>(), [&other]);
         // The position after event 1 is that of the next one.
-        assert!(ring.note(&read));
-        for is_known in [true, false] {
-            ring.topics.remove(&read);
+        assert!(ring.may_have_readers(&read));
+        for may_have_readers in [true, false] {
             push(&mut ring);
-            assert_eq!(ring.note(&read), is_known, "{}", ring.newest());
+            assert_eq!(ring.may_have_readers(&read), may_have_readers, "{}", ring.newest());
         }
     }
 
     #[test]
-    fn a_topic_that_is_forgotten_is_told_anew() {
+    fn a_topic_that_is_reset_is_told_anew() {
         let (mut ring, topic) = (Ring::new(1_000), topic(2));
-        assert!(!ring.note(&topic));
         let data = Bytes::from_static(b"[]");
         ring.push(&topic, Content::Data(data.clone()));
-        assert!(ring.is_latest(&topic, &data) && ring.note(&topic));
-        ring.forget(&topic);
+        assert!(ring.is_latest(&topic, &data));
+        ring.reset(&topic);
         assert!(!ring.is_latest(&topic, &data) && ring.present(&topic).is_none());
-        assert!(ring.note(&topic), "it stays known");
+        assert!(ring.may_have_readers(&topic), "it stays known");
     }
 }

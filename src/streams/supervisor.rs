@@ -17,9 +17,9 @@ pub struct StreamsActor;
 /// What the supervisor is told.
 pub enum Msg {
     /// Somebody subscribes to events of this account.
-    Subscribe(String, Subscribe),
+    Subscribe(AccountName, Subscribe),
     /// Time to start the hub of this account again.
-    Start(String),
+    Start(AccountName),
     /// Answers that it lives.
     Ping(Ping),
     /// Fails.
@@ -47,9 +47,9 @@ pub struct Args {
 /// What the supervisor knows.
 pub struct State {
     args: Args,
-    children: Children<String>,
+    children: Children<AccountName>,
     /// Accounts whose hubs failed and wait for their next start.
-    failed: HashSet<String>,
+    failed: HashSet<AccountName>,
 }
 
 impl Actor for StreamsActor {
@@ -121,12 +121,12 @@ impl State {
     /// the subscriber sees, while the hub waits for its restart.
     async fn subscribe(
         &mut self,
-        account: &String,
+        account: &AccountName,
         subscribe: Subscribe,
         myself: &ActorRef<Envelope<Msg>>,
     ) {
         let hubs = self.args.hubs.clone();
-        let Some(hub) = hubs.get(account.as_str()) else {
+        let Some(hub) = hubs.get(account) else {
             return;
         };
         if !self.children.is_running(account) && !self.failed.contains(account) {
@@ -135,22 +135,27 @@ impl State {
         let _ = hub.address.send(hub::Msg::Subscribe(subscribe));
     }
 
-    async fn start(&mut self, account: &str, hub: &hub::Args, myself: &ActorRef<Envelope<Msg>>) {
+    async fn start(
+        &mut self,
+        account: &AccountName,
+        hub: &hub::Args,
+        myself: &ActorRef<Envelope<Msg>>,
+    ) {
         let cell = myself.get_cell();
-        match self.children.spawn(account.to_owned(), Hub, hub.clone(), cell).await {
+        match self.children.spawn(account.clone(), Hub, hub.clone(), cell).await {
             Ok(()) => {}
             Err(ended) => self.ended(ended),
         }
     }
 
     /// Starts a hub that failed, unless its last subscriber left meanwhile: then the next one starts it.
-    async fn restart(&mut self, account: &String, myself: &ActorRef<Envelope<Msg>>) {
+    async fn restart(&mut self, account: &AccountName, myself: &ActorRef<Envelope<Msg>>) {
         if self.children.is_running(account) {
             return;
         }
         self.failed.remove(account);
         let hubs = self.args.hubs.clone();
-        if let Some(hub) = hubs.get(account.as_str())
+        if let Some(hub) = hubs.get(account)
             && hub.feed.has_subscribers()
         {
             self.start(account, hub, myself).await;
@@ -160,7 +165,7 @@ impl State {
         }
     }
 
-    fn ended(&mut self, ended: Ended<String>) {
+    fn ended(&mut self, ended: Ended<AccountName>) {
         let account = &ended.key;
         self.failed.insert(account.clone());
         let start = Msg::Start(account.clone());

@@ -84,7 +84,7 @@ pub enum Content {
 
 /// Something that happened.
 #[derive(Debug)]
-pub struct Event {
+pub struct StreamEvent {
     /// Its number among the account's events, from 1, without a hole.
     pub sequence: u64,
     /// What it is about.
@@ -93,13 +93,13 @@ pub struct Event {
     pub content: Content,
 }
 
-impl Event {
+impl StreamEvent {
     /// Roughly the bytes that keeping it takes.
     pub fn size(&self) -> u64 {
         let content = match &self.content {
             Content::Data(data) => data.len(),
             Content::Failed(_) | Content::PollPanicked | Content::Gap => 64,
         };
-        (content + size_of::<Event>() + 64) as u64
+        (content + size_of::<StreamEvent>() + 64) as u64
     }
 }

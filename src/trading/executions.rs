@@ -112,6 +112,13 @@ impl Executions {
         state.under_way.values().filter_map(|under_way| under_way.decides.clone()).collect()
     }
 
+    /// The trades that are under way, in the order of their ids.
+    pub fn under_way(&self) -> Vec<TradeId> {
+        let mut trade_ids: Vec<TradeId> = self.state.lock().under_way.keys().cloned().collect();
+        trade_ids.sort_unstable();
+        trade_ids
+    }
+
     /// Notes that an execution has ended, for the actor.
     pub fn ended(&self, end: End) {
         self.state.lock().ended.push_back(end);
@@ -155,13 +162,6 @@ impl Executions {
         // Its reply is dropped after the key is free.
         drop(removed);
         self.idle.notify_waiters();
-    }
-
-    /// Every trade that is under way, the oldest first.
-    pub fn under_way(&self) -> Vec<TradeId> {
-        let mut trades: Vec<TradeId> = self.state.lock().under_way.keys().cloned().collect();
-        trades.sort();
-        trades
     }
 
     /// Whether an execution has ended that the actor has not looked at.

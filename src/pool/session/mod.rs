@@ -1,10 +1,11 @@
 //! One terminal, from its start to its replacement.
 //!
 //! The [`actor`] hands what comes in to the [`machine`] and carries out the [`effect`]s that it
-//! decides. The machine is pure: it takes time as an argument. [`writing`], [`answers`] and
-//! [`failure`] are its parts for what it asks the terminal, what the terminal says, and its end. It is built of [`login`], the way
-//! from a started terminal to a ready session; [`queue`], what waits; [`watchdog`], when a terminal
-//! that does not answer is given up; and [`backoff`], when the next one is started.
+//! decides. The machine is pure: it takes time as an argument. Parts of it are in files of their own:
+//! [`writing`] asks the terminal, [`answers`] takes what it says, and [`failure`] is its end. The
+//! machine is built of [`login`], the way from a started terminal to a ready session; [`queue`], what
+//! waits; [`watchdog`], when a terminal that does not answer is given up; and [`backoff`], when the
+//! next one is started.
 
 mod actor;
 mod answers;

@@ -37,15 +37,22 @@ pub fn take(reader: &mut Reader, send_within: SendLimits) -> Vec<AccountOptions>
         names.insert(DEMO.to_owned());
     }
     let accounts: Vec<ParsedAccount> =
-        names.iter().map(|name| account(reader, name, demo, send_within)).collect();
+        names.iter().filter_map(|name| account(reader, name, demo, send_within)).collect();
     refuse_conflicts(reader, &accounts);
     accounts.into_iter().map(|account| account.options).collect()
 }
 
-fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits) -> ParsedAccount {
+/// Takes an account. `None`: its name is none, which was noted, beside what else is wrong with it.
+fn account(
+    reader: &mut Reader,
+    name: &str,
+    demo: bool,
+    send_within: SendLimits,
+) -> Option<ParsedAccount> {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
-    if AccountName::parse(name).is_none() {
+    let parsed_name = AccountName::parse(name);
+    if parsed_name.is_none() {
         reader.fault(&section, format!("expected {}", AccountName::EXPECTED));
     }
     let (login, server) = if demo {
@@ -96,7 +103,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits)
         }
     };
     let options = AccountOptions {
-        name: AccountName::known(name),
+        name: parsed_name?,
         login,
         server,
         sessions,
@@ -107,7 +114,7 @@ fn account(reader: &mut Reader, name: &str, demo: bool, send_within: SendLimits)
         clock,
         launcher,
     };
-    ParsedAccount { options, terminal }
+    Some(ParsedAccount { options, terminal })
 }
 
 /// Takes the account's number. 0: a fault was noted.
@@ -126,4 +133,30 @@ fn server(reader: &mut Reader, key: &str) -> String {
         reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
     }
     server.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AccountName;
+    use crate::settings::Settings;
+
+    #[test]
+    fn an_account_whose_name_is_none_has_its_own_faults_and_is_not_compared() {
+        let account = |name: &str| {
+            format!(
+                "[accounts.{name}]\nlogin = 1\nserver = 'S'\nqueue = 0\nterminal.kind = 'simulator'\n"
+            )
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("settings.toml");
+        std::fs::write(&file, account("Bad") + &account("good")).unwrap();
+        let faults = match Settings::load(directory.path(), Some(&file), [], &[]) {
+            Ok(_) => panic!("the name is accepted"),
+            Err(faults) => format!("{faults:?}"),
+        };
+        for expected in [AccountName::EXPECTED, "accounts.Bad.queue", "accounts.good.queue"] {
+            assert!(faults.contains(expected), "{expected:?} is not in {faults}");
+        }
+        assert!(!faults.contains("has the same login"), "{faults}");
+    }
 }

@@ -225,7 +225,7 @@ mod tests {
 
     /// One request of each method.
     fn requests() -> Vec<Request> {
-        let symbol = || SymbolName::known("EURUSD");
+        let symbol = || SymbolName::from_trusted("EURUSD");
         let (timeframe, flags, count) = (Timeframe::H1, CopyTicks::All, 3);
         let (start_pos, action, volume, price) = (0, 0, 0.1, 1.1);
         let (price_open, price_close) = (1.1, 1.2);

@@ -70,7 +70,7 @@ impl Harness {
             faults: BTreeMap::new(),
         });
         let account = AccountOptions {
-            name: AccountName::known("demo"),
+            name: AccountName::from_trusted("demo"),
             login: 1,
             server: "S".to_owned(),
             sessions: 1,
@@ -553,7 +553,8 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
     let harness = Harness::start().await;
     let (ledger, journal) = (harness.ledger(), harness.journal());
     let executed = harness.buy("k", 0.1).reply().await.unwrap().trade;
-    let unknown = Trade { trade_id: TradeId::known("lost"), idempotency_key: None, ..executed };
+    let unknown =
+        Trade { trade_id: TradeId::from_trusted("lost"), idempotency_key: None, ..executed };
     let unknown = Trade { state: TradeState::Sending, accepted_order: 1, ..unknown };
     let guard = ledger.executions.decide(unknown.clone());
     journal.insert(unknown.clone()).await.unwrap();
@@ -564,8 +565,11 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
         assert!(futures_util::poll!(finished).is_pending());
     }
     drop(disk);
-    let settled =
-        journal.by_id(&harness.account.name, &TradeId::known("lost")).await.unwrap().unwrap();
+    let settled = journal
+        .by_id(&harness.account.name, &TradeId::from_trusted("lost"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(settled.state, TradeState::Refused);
     assert_eq!(harness.ended("refused").await, 1);
     assert_eq!(harness.ended("executed").await, 1);

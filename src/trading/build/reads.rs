@@ -25,7 +25,7 @@ impl Asker<'_> {
     }
 
     pub async fn symbol(&self, name: &str) -> Ready<SymbolInfo> {
-        Ok(*self.call(calls::SymbolInfo { symbol: SymbolName::known(name) }).await?)
+        Ok(*self.call(calls::SymbolInfo { symbol: SymbolName::from_trusted(name) }).await?)
     }
 
     /// The symbol of an open position or order. `None`: the terminal no longer knows the symbol, which
@@ -43,7 +43,7 @@ impl Asker<'_> {
     }
 
     pub async fn tick(&self, name: &str) -> Ready<Tick> {
-        self.call(calls::SymbolInfoTick { symbol: SymbolName::known(name) }).await
+        self.call(calls::SymbolInfoTick { symbol: SymbolName::from_trusted(name) }).await
     }
 
     pub async fn position(&self, ticket: Ticket) -> Ready<Position> {

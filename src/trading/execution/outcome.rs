@@ -109,7 +109,12 @@ mod tests {
             TradeRequest { action: action.value(), volume: 0.3, ..TradeRequest::default() };
         Trade {
             request: Some(request),
-            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+            ..Trade::new(
+                TradeId::from_trusted("id"),
+                AccountName::from_trusted("demo"),
+                Operation::Place,
+                0,
+            )
         }
     }
 

@@ -20,7 +20,7 @@ macro_rules! text_columns {
         // The gateway wrote it, after it had checked it.
         impl FromSql for $name {
             fn column_result(value: ValueRef<'_>) -> FromSqlResult<$name> {
-                value.as_str().map($name::known)
+                value.as_str().map($name::from_trusted)
             }
         }
     )* };

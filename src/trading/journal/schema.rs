@@ -299,8 +299,11 @@ mod tests {
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
 
-        let owner =
-            Owner { account: AccountName::known("main"), login: 7, server: "Demo-Server".into() };
+        let owner = Owner {
+            account: AccountName::from_trusted("main"),
+            login: 7,
+            server: "Demo-Server".into(),
+        };
         let opened = open(&file, &[owner]).unwrap();
         let mut rows = opened
             .connection

@@ -31,7 +31,12 @@ mod tests {
         Trade {
             state,
             updated_msc,
-            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+            ..Trade::new(
+                TradeId::from_trusted("id"),
+                AccountName::from_trusted("demo"),
+                Operation::Place,
+                0,
+            )
         }
     }
 

@@ -24,8 +24,8 @@ fn trade(key: &str) -> Trade {
         request: Some(TradeRequest { volume: 0.1, ..TradeRequest::default() }),
         identity: identity(),
         ..Trade::new(
-            TradeId::known(&format!("id-{key}")),
-            AccountName::known("demo"),
+            TradeId::from_trusted(&format!("id-{key}")),
+            AccountName::from_trusted("demo"),
             Operation::Place,
             1_000,
         )
@@ -34,7 +34,7 @@ fn trade(key: &str) -> Trade {
 
 async fn by_key(journal: &Journal, key: &str) -> Option<Trade> {
     journal
-        .by_key(&identity(), &AccountName::known("demo"), &IdempotencyKey::known(key))
+        .by_key(&identity(), &AccountName::from_trusted("demo"), &IdempotencyKey::from_trusted(key))
         .await
         .unwrap()
 }
@@ -76,7 +76,11 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     let others = Identity { server: "Other-Live".to_owned(), ..identity() };
     assert_eq!(
         journal
-            .by_key(&others, &AccountName::known("demo"), &IdempotencyKey::known("one"))
+            .by_key(
+                &others,
+                &AccountName::from_trusted("demo"),
+                &IdempotencyKey::from_trusted("one")
+            )
             .await
             .unwrap(),
         None
@@ -90,30 +94,41 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     assert!(trade.updated_msc > 1_000);
     assert_eq!(
         journal
-            .by_id(&AccountName::known("demo"), &TradeId::known("id-one"))
+            .by_id(&AccountName::from_trusted("demo"), &TradeId::from_trusted("id-one"))
             .await
             .unwrap()
             .as_ref(),
         Some(&trade)
     );
     let owned = journal
-        .owned(&AccountName::known("demo"), vec![7, u64::MAX], &TradeId::known("other"))
+        .owned(
+            &AccountName::from_trusted("demo"),
+            vec![7, u64::MAX],
+            &TradeId::from_trusted("other"),
+        )
         .await
         .unwrap();
-    assert_eq!(owned, HashMap::from([(u64::MAX, TradeId::known("id-one"))]));
+    assert_eq!(owned, HashMap::from([(u64::MAX, TradeId::from_trusted("id-one"))]));
     assert!(
         journal
-            .owned(&AccountName::known("demo"), vec![u64::MAX], &TradeId::known("id-one"))
+            .owned(
+                &AccountName::from_trusted("demo"),
+                vec![u64::MAX],
+                &TradeId::from_trusted("id-one")
+            )
             .await
             .unwrap()
             .is_empty()
     );
     assert_eq!(
-        journal.by_id(&AccountName::known("other"), &TradeId::known("id-one")).await.unwrap(),
+        journal
+            .by_id(&AccountName::from_trusted("other"), &TradeId::from_trusted("id-one"))
+            .await
+            .unwrap(),
         None
     );
     assert_eq!(
-        journal.executed(&AccountName::known("demo"), 0).await.unwrap(),
+        journal.executed(&AccountName::from_trusted("demo"), 0).await.unwrap(),
         std::slice::from_ref(&trade)
     );
 
@@ -132,7 +147,8 @@ async fn a_key_of_a_withdrawn_trade_can_be_used_once_more() {
     let withdrawn = Trade { state: TradeState::NotSent, ..trade("k") };
     let withdrawn = settled(&journal, withdrawn).await;
     assert_eq!(by_key(&journal, "k").await, Some(withdrawn));
-    let second = Trade { trade_id: TradeId::known("second"), created_msc: 2_000, ..trade("k") };
+    let second =
+        Trade { trade_id: TradeId::from_trusted("second"), created_msc: 2_000, ..trade("k") };
     journal.insert(second.clone()).await.unwrap();
     assert_eq!(by_key(&journal, "k").await, Some(second));
 }
@@ -172,7 +188,7 @@ async fn a_full_disk_is_an_error_for_intents_and_keeps_results_in_their_order() 
     let listed =
         TradeFilter { state: Some(TradeState::Executed), limit: 10, ..TradeFilter::default() };
     assert_eq!(
-        journal.list(&AccountName::known("demo"), listed).await.unwrap(),
+        journal.list(&AccountName::from_trusted("demo"), listed).await.unwrap(),
         std::slice::from_ref(&executed)
     );
 
@@ -249,7 +265,11 @@ async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_
     let journal = open(&directory.path().join("journal")).await;
     journal.insert(trade("one")).await.unwrap();
     journal.fail_actor();
-    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-one")).await.is_ok() {}
+    while journal
+        .by_id(&AccountName::from_trusted("demo"), &TradeId::from_trusted("id-one"))
+        .await
+        .is_ok()
+    {}
     let restarting = journal.insert(trade("two")).await.unwrap_err();
     assert!(restarting.to_string().contains("is being restarted"), "{restarting}");
 
@@ -283,7 +303,11 @@ async fn a_thread_that_ends_fails_its_actor_and_the_outbox_is_kept() {
     });
     put.await.unwrap();
     journal.fail_thread();
-    while journal.by_id(&AccountName::known("demo"), &TradeId::known("id-waits")).await.is_ok() {}
+    while journal
+        .by_id(&AccountName::from_trusted("demo"), &TradeId::from_trusted("id-waits"))
+        .await
+        .is_ok()
+    {}
     // The actor has failed, too; a supervisor starts another one.
     let gone = async {
         while journal.address.send(Msg::Flushed).is_ok() {
@@ -414,7 +438,12 @@ async fn nothing_is_settled_while_its_trade_cannot_be_read_and_nothing_is_lost()
         std::pin::pin!(journal.settle(ACCOUNT, state("known", TradeState::Unknown), "test"));
     assert!(futures_util::poll!(&mut executed).is_pending());
     assert!(futures_util::poll!(&mut late).is_pending());
-    assert!(journal.by_id(&AccountName::known("demo"), &TradeId::known("id-sent")).await.is_err());
+    assert!(
+        journal
+            .by_id(&AccountName::from_trusted("demo"), &TradeId::from_trusted("id-sent"))
+            .await
+            .is_err()
+    );
     assert_eq!(journal.flush().await, 4);
 
     run("ALTER TABLE hidden RENAME TO trades").await.unwrap();
@@ -474,10 +503,12 @@ fn a_report_that_waits_is_tried_by_a_flush_and_hidden_by_no_read() {
     store.connection.execute_batch("ALTER TABLE hidden RENAME TO trades").unwrap();
 
     // The file can be read again, and what was reported is not settled.
-    let (account, other_account) = (AccountName::known("demo"), AccountName::known("other"));
+    let (account, other_account) =
+        (AccountName::from_trusted("demo"), AccountName::from_trusted("other"));
     let by_id = |store: &Store, key| store.by_id(&account, &trade(key).trade_id);
-    let by_key =
-        |store: &Store, key| store.by_key(&identity(), &account, &IdempotencyKey::known(key));
+    let by_key = |store: &Store, key| {
+        store.by_key(&identity(), &account, &IdempotencyKey::from_trusted(key))
+    };
     let list = |store: &Store, state| {
         store.list(&account, &TradeFilter { state, limit: 10, ..TradeFilter::default() })
     };
@@ -584,7 +615,8 @@ async fn a_thread_works_after_all_those_that_were_started_before_it() {
     run_actor(&journal).await;
     drop(disk);
     let third = journal.run(move |store| {
-        let found = store.by_id(&AccountName::known("demo"), &TradeId::known("id-one"));
+        let found =
+            store.by_id(&AccountName::from_trusted("demo"), &TradeId::from_trusted("id-one"));
         let _ = overtaken.send(());
         found
     });

@@ -186,7 +186,12 @@ mod tests {
     fn unknown() -> Trade {
         Trade {
             state: TradeState::Unknown,
-            ..Trade::new(TradeId::known("id"), AccountName::known("demo"), Operation::Place, 0)
+            ..Trade::new(
+                TradeId::from_trusted("id"),
+                AccountName::from_trusted("demo"),
+                Operation::Place,
+                0,
+            )
         }
     }
 

@@ -127,7 +127,12 @@ mod tests {
     fn trade(id: &str) -> Trade {
         Trade {
             state: TradeState::Unknown,
-            ..Trade::new(TradeId::known(id), AccountName::known("demo"), Operation::Place, 0)
+            ..Trade::new(
+                TradeId::from_trusted(id),
+                AccountName::from_trusted("demo"),
+                Operation::Place,
+                0,
+            )
         }
     }
 
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(schedule.next(now), Some(SOON));
         let later = now + Duration::from_secs(20);
         assert_eq!(ids(&schedule.take_due(all(), &nobody, later)), ["b", "a"]);
-        let woken = HashSet::from([TradeId::known("c")]);
+        let woken = HashSet::from([TradeId::from_trusted("c")]);
         assert_eq!(ids(&schedule.take_due(all(), &woken, later)), ["c", "b", "a"]);
         assert!(schedule.take_due(vec![], &nobody, later).is_empty());
         assert_eq!(schedule.next(later), None, "what is decided is forgotten");
@@ -172,7 +177,7 @@ mod tests {
         schedule.take_due(all, &HashSet::new(), now);
         let mut last = Duration::ZERO;
         for _ in 0..12 {
-            schedule.failed(&TradeId::known("bad"));
+            schedule.failed(&TradeId::from_trusted("bad"));
             schedule.again(&trade("bad"), Duration::ZERO, PATIENCE, now);
             let due = schedule.trades["bad"].due - now;
             assert!(due > last || due == RARELY, "{due:?}");
@@ -181,10 +186,10 @@ mod tests {
         assert_eq!(last, RARELY);
         schedule.again(&trade("good"), Duration::ZERO, PATIENCE, now);
         assert_eq!(schedule.next(now), Some(SOON));
-        schedule.succeeded(&TradeId::known("bad")).unwrap().undecidable = true;
+        schedule.succeeded(&TradeId::from_trusted("bad")).unwrap().undecidable = true;
         schedule.again(&trade("bad"), Duration::ZERO, PATIENCE, now);
         assert_eq!(schedule.trades["bad"].due, now + SOON);
-        let both = HashSet::from(["bad", "good"].map(TradeId::known));
+        let both = HashSet::from(["bad", "good"].map(TradeId::from_trusted));
         assert_eq!(schedule.decidable(&both), 1);
     }
 

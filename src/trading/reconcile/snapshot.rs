@@ -201,7 +201,12 @@ mod tests {
                 position_id,
                 accepted_order,
                 request: Some(request),
-                ..Trade::new(TradeId::known("id"), AccountName::known("demo"), operation, 0)
+                ..Trade::new(
+                    TradeId::from_trusted("id"),
+                    AccountName::from_trusted("demo"),
+                    operation,
+                    0,
+                )
             })
         };
         assert_eq!(of(Operation::Place, 0, 0, 0), Selection::All);
@@ -217,8 +222,8 @@ mod tests {
         let at = |server_time| Trade {
             server_time,
             ..Trade::new(
-                TradeId::known("id"),
-                AccountName::known("demo"),
+                TradeId::from_trusted("id"),
+                AccountName::from_trusted("demo"),
                 Operation::Place,
                 1_700_000_000_000,
             )

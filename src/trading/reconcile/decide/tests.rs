@@ -10,7 +10,7 @@ fn of(operation: Operation, request: TradeRequest) -> Trade {
     Trade {
         server_time: SENT,
         request: Some(TradeRequest { symbol: "EURUSD".to_owned(), magic: 7, ..request }),
-        ..Trade::new(TradeId::known("id"), AccountName::known("demo"), operation, 0)
+        ..Trade::new(TradeId::from_trusted("id"), AccountName::from_trusted("demo"), operation, 0)
     }
 }
 
