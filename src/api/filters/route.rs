@@ -35,7 +35,8 @@ use crate::api::reply::JSON;
 /// What a handler returns.
 pub type Outcome = Result<Response, Problem>;
 
-type ResponseFuture = BoxFuture<'static, Response>;
+/// A response to come. A handler's future has a box, once its path and method have matched.
+pub type ResponseFuture = BoxFuture<'static, Response>;
 
 /// The operations of the API, collected while the chain is built.
 #[derive(Default)]
@@ -67,14 +68,15 @@ pub enum Handler {
     Upgrade(fn(Arc<RequestContext>, Option<Scope>, Option<Ws>) -> ResponseFuture),
 }
 
-/// A filter that answers, or rejects because the path is another one.
+/// A filter that finds who answers, or rejects because the path is another one. The response itself is
+/// waited for outside of the chain, so that it does not move through every filter on its way.
 pub trait Answers:
-    Filter<Extract = (Response,), Error = Rejection> + Copy + Send + Sync + 'static
+    Filter<Extract = (ResponseFuture,), Error = Rejection> + Copy + Send + Sync + 'static
 {
 }
 
 impl<F> Answers for F where
-    F: Filter<Extract = (Response,), Error = Rejection> + Copy + Send + Sync + 'static
+    F: Filter<Extract = (ResponseFuture,), Error = Rejection> + Copy + Send + Sync + 'static
 {
 }
 
@@ -271,7 +273,7 @@ impl Resource {
 
 /// Answers the methods of a resource, and every other method with 405.
 pub fn answer(resource: Resource) -> impl Answers {
-    warp::method().and(context()).and(warp::body::stream()).then(
+    warp::method().and(context()).and(warp::body::stream()).map(
         move |method: Method, context: Arc<RequestContext>, body| {
             begin(resource, method, context, body, None)
         },
@@ -281,7 +283,7 @@ pub fn answer(resource: Resource) -> impl Answers {
 /// The same, over a WebSocket if the request is for one.
 pub fn answer_or_upgrade(resource: Resource) -> impl Answers {
     let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    warp::method().and(context()).and(warp::body::stream()).and(upgrade).then(
+    warp::method().and(context()).and(warp::body::stream()).and(upgrade).map(
         move |method: Method, context: Arc<RequestContext>, body, upgrade| {
             begin(resource, method, context, body, upgrade)
         },
@@ -324,7 +326,7 @@ where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    warp::method().and(context()).then(move |method: Method, context: Arc<RequestContext>| {
+    warp::method().and(context()).map(move |method: Method, context: Arc<RequestContext>| {
         context.note_route(resource.route);
         if resource.allowed.contains(&method) {
             read(context, None, handler)
@@ -384,8 +386,6 @@ where
     respond(async move { handler(request?, body).await })
 }
 
-/// Handlers' futures differ in size by a lot, and filters move theirs from hand to hand, so a
-/// handler's future has a box, once its path and method have matched.
 fn respond(outcome: impl Future<Output = Outcome> + Send + 'static) -> ResponseFuture {
     Box::pin(async { outcome.await.unwrap_or_else(Problem::into_response) })
 }

@@ -27,7 +27,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, path};
 
 use super::filters::path::account;
-use super::filters::route::Routes;
+use super::filters::route::{ResponseFuture, Routes};
 use super::problem::Problem;
 
 pub use self::execute::{ExecutedTrade, PresentBody};
@@ -77,6 +77,7 @@ pub fn chain(
         .and(api)
         .or(others.boxed())
         .unify()
+        .then(|response: ResponseFuture| response)
         .recover(no_such_route)
         .unify();
     (chain, routes)
