@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, params};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::JournalError;
 use crate::account_name::AccountName;
@@ -172,6 +172,7 @@ fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
         }
         _ => return Err("it is a database of another program".to_owned()),
     }
+    follow_accounts(&change, owners).map_err(text)?;
     // Writing what is there already shows that it can be written.
     change.pragma_update(None, "user_version", VERSION).map_err(text)?;
     change.commit().map_err(text)?;
@@ -185,6 +186,26 @@ fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<
             "UPDATE trades SET server = ?1 WHERE account = ?2 AND login = ?3 AND server = ''",
             params![server, account.as_str(), login.cast_signed()],
         )?;
+    }
+    Ok(())
+}
+
+/// Gives the trades of an account its present name. An account is its login and server: under a new name it must not
+/// trade with a key again, nor forget trades that are open.
+fn follow_accounts(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<()> {
+    for Owner { account, login, server } in owners {
+        // Rows that cannot follow were repeated under the new name by a gateway that did not know this rule.
+        let trades = change.execute(
+            "UPDATE OR IGNORE trades SET account = ?1
+             WHERE login = ?2 AND server = ?3 COLLATE NOCASE AND account <> ?1",
+            params![account.as_str(), login.cast_signed(), server],
+        )?;
+        if trades > 0 {
+            info!(
+                account = account.as_str(),
+                trades, "trades follow their account to its new name"
+            );
+        }
     }
     Ok(())
 }
@@ -319,6 +340,37 @@ mod tests {
             (id.to_owned(), server.to_owned(), key.to_owned(), time)
         });
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn trades_follow_their_account_to_a_new_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.sqlite");
+        let opened = open(&file, &[]).unwrap();
+        let row = |id: &str, account: &str, login: u64, key: &str| {
+            format!(
+                "INSERT INTO trades (trade_id, account, login, server, operation, idempotency_key,
+                    fingerprint, state, created_msc, updated_msc, server_time, position_id)
+                 VALUES ('{id}', '{account}', {login}, 'demo-server', 'place', '{key}', x'00',
+                    'sending', 1, 1, 5, 0);"
+            )
+        };
+        let rows = [
+            row("a", "old", 7, "k"),
+            row("b", "old", 8, "k"),
+            row("c", "old", 7, "twice"),
+            row("d", "new", 7, "twice"),
+        ];
+        opened.connection.execute_batch(&rows.concat()).unwrap();
+        drop(opened);
+
+        let account = AccountName::from_trusted("new");
+        let opened = open(&file, &[Owner { account, login: 7, server: "Demo-Server".into() }]);
+        let connection = opened.unwrap().connection;
+        let mut names = connection.prepare("SELECT account FROM trades ORDER BY trade_id").unwrap();
+        let names: rusqlite::Result<Vec<String>> =
+            names.query_map([], |row| row.get(0)).unwrap().collect();
+        assert_eq!(names.unwrap(), ["new", "old", "old", "new"]);
     }
 
     #[cfg(unix)]
