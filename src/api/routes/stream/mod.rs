@@ -1,6 +1,6 @@
 //! Streams of changes, as Server-Sent Events and over WebSocket.
 //!
-//! Both are written by a task of their own that takes from a [`Subscriber`] no
+//! Both are written by a task of their own that takes from a [`Subscriber`](crate::streams::Subscriber) no
 //! faster than the client reads; what a client is too slow for is told as a gap.
 
 mod events;
