@@ -80,13 +80,13 @@ impl<F> Answers for F where
 {
 }
 
-/// A path that was found, and the methods that it has.
-#[derive(Clone, Copy)]
+/// A path that was found, and the methods that it has. Lives as long as the process: the chain is built once, and
+/// its filters, which are copied for each request, have a reference.
 pub struct Resource {
-    route: &'static Route,
-    operations: &'static [Operation],
+    route: Route,
+    operations: Vec<Operation>,
     /// For `Allow`.
-    allowed: &'static [Method],
+    allowed: Vec<Method>,
 }
 
 /// The methods of a path, each with its scope and its handler:
@@ -206,7 +206,7 @@ where
 
 impl Routes {
     /// Adds the operations of a path.
-    pub fn resource(&mut self, operations: Vec<Operation>) -> Resource {
+    pub fn resource(&mut self, operations: Vec<Operation>) -> &'static Resource {
         let template = operations[0].template;
         assert!(
             operations.iter().all(|operation| operation.template == template),
@@ -221,7 +221,7 @@ impl Routes {
     }
 
     /// Adds a page for browsers, of which the document says nothing.
-    pub fn page(&mut self, template: &'static str) -> Resource {
+    pub fn page(&mut self, template: &'static str) -> &'static Resource {
         self.pages.push(template);
         Resource::new(template, vec![], vec![Method::GET])
     }
@@ -245,26 +245,21 @@ impl Resource {
         template: &'static str,
         operations: Vec<Operation>,
         mut allowed: Vec<Method>,
-    ) -> Resource {
+    ) -> &'static Resource {
         if allowed.contains(&Method::GET) {
             allowed.push(Method::HEAD);
         }
-        // Filters are copied for each request, and a chain is built once in the life of a process.
-        Resource {
-            route: Box::leak(Box::new(Route::new(template))),
-            operations: operations.leak(),
-            allowed: allowed.leak(),
-        }
+        Box::leak(Box::new(Resource { route: Route::new(template), operations, allowed }))
     }
 
     /// The operation of a method. HEAD is GET, whose body is not sent.
-    fn operation(self, method: &Method) -> Option<&'static Operation> {
+    fn operation(&self, method: &Method) -> Option<&Operation> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.operations.iter().find(|operation| operation.method == *method)
     }
 
-    fn method_not_allowed(self) -> ResponseFuture {
-        let problem = Problem::method_not_allowed(self.allowed);
+    fn method_not_allowed(&self) -> ResponseFuture {
+        let problem = Problem::method_not_allowed(&self.allowed);
         Box::pin(std::future::ready(problem.into_response()))
     }
 }
@@ -272,7 +267,7 @@ impl Resource {
 // === filters ===
 
 /// Answers the methods of a resource, and every other method with 405.
-pub fn answer(resource: Resource) -> impl Answers {
+pub fn answer(resource: &'static Resource) -> impl Answers {
     warp::method().and(context()).and(warp::body::stream()).map(
         move |method: Method, context: Arc<RequestContext>, body| {
             begin(resource, method, context, body, None)
@@ -281,7 +276,7 @@ pub fn answer(resource: Resource) -> impl Answers {
 }
 
 /// The same, over a WebSocket if the request is for one.
-pub fn answer_or_upgrade(resource: Resource) -> impl Answers {
+pub fn answer_or_upgrade(resource: &'static Resource) -> impl Answers {
     let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
     warp::method().and(context()).and(warp::body::stream()).and(upgrade).map(
         move |method: Method, context: Arc<RequestContext>, body, upgrade| {
@@ -292,13 +287,13 @@ pub fn answer_or_upgrade(resource: Resource) -> impl Answers {
 
 /// Notes the route, before anything can fail, and begins to answer.
 fn begin(
-    resource: Resource,
+    resource: &'static Resource,
     method: Method,
     context: Arc<RequestContext>,
     parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
     upgrade: Option<Ws>,
 ) -> ResponseFuture {
-    context.note_route(resource.route);
+    context.note_route(&resource.route);
     let Some(operation) = resource.operation(&method) else {
         return resource.method_not_allowed();
     };
@@ -319,7 +314,7 @@ fn begin(
 
 /// Answers GET with a page for browsers, for which no key is asked.
 pub fn page<R, F>(
-    resource: Resource,
+    resource: &'static Resource,
     handler: impl Fn(R) -> F + Copy + Send + Sync + 'static,
 ) -> impl Answers
 where
@@ -327,7 +322,7 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     warp::method().and(context()).map(move |method: Method, context: Arc<RequestContext>| {
-        context.note_route(resource.route);
+        context.note_route(&resource.route);
         if resource.allowed.contains(&method) {
             read(context, None, handler)
         } else {
