@@ -163,7 +163,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trade> {
     let (state, operation) = (word("state")?, word("operation")?);
     let unknown = |what: &str, name: &str| invalid(format!("there is no {what} {name:?}").into());
     let ticket = |column: &str| row.get::<_, Option<i64>>(column).map(|at| at.map_or(0, loaded));
-    // After retention the codes and tickets are what is left.
+    // After retention the codes and tickets are what is left. What is not known any more is no number.
     let kept = match row.get::<_, Option<i64>>("retcode")? {
         None => None,
         Some(code) => {
@@ -173,7 +173,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Trade> {
                 comment: String::new(),
                 retcode: code,
                 deal,
-                ..TradeResult::found(retcode, order, 0.0, 0.0)
+                deals: Some(deal).filter(|deal| *deal != 0).into_iter().collect(),
+                ..TradeResult::found(retcode, order, f64::NAN, f64::NAN)
             })
         }
     };

@@ -137,6 +137,12 @@ async fn a_trade_is_read_as_it_was_written_and_its_key_outlives_its_body() {
     let result = kept.result.as_ref().unwrap();
     assert_eq!((kept.state, kept.fingerprint, kept.request), (TradeState::Executed, [0; 32], None));
     assert_eq!((result.retcode, result.order, result.deal), (10009, u64::MAX, 8));
+    let shown = serde_json::to_value(result).unwrap();
+    assert_eq!(
+        (&shown["volume"], &shown["price"]),
+        (&serde_json::Value::Null, &serde_json::Value::Null)
+    );
+    assert_eq!(result.deals, [8]);
 }
 
 #[tokio::test]
