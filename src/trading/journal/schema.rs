@@ -193,17 +193,31 @@ fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<
 /// Gives the trades of an account its present name. An account is its login and server: under a new name it must not
 /// trade with a key again, nor forget trades that are open.
 fn follow_accounts(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<()> {
-    for Owner { account, login, server } in owners {
+    // One look at all rows, however many accounts there are. Only a renamed account needs more.
+    let mut recorded = change.prepare("SELECT DISTINCT account, login, server FROM trades")?;
+    let recorded: Vec<(String, i64, String)> = recorded
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    for (name, login, server) in recorded {
+        let owner = owners.iter().find(|owner| {
+            owner.login.cast_signed() == login && owner.server.eq_ignore_ascii_case(&server)
+        });
+        let Some(account) = owner.map(|owner| owner.account.as_str()) else { continue };
+        if account == name {
+            continue;
+        }
         // Rows that cannot follow were repeated under the new name by a gateway that did not know this rule.
         let trades = change.execute(
             "UPDATE OR IGNORE trades SET account = ?1
-             WHERE login = ?2 AND server = ?3 COLLATE NOCASE AND account <> ?1",
-            params![account.as_str(), login.cast_signed(), server],
+             WHERE account = ?2 AND login = ?3 AND server = ?4",
+            params![account, name, login, server],
         )?;
         if trades > 0 {
             info!(
-                account = account.as_str(),
-                trades, "trades follow their account to its new name"
+                account,
+                earlier_name = name,
+                trades,
+                "trades follow their account to its new name"
             );
         }
     }
