@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -15,6 +16,9 @@ use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Ping, Role};
 use crate::mt5::Method;
 
+/// Ended calls for which the actor is woken. Fewer wait for its next message.
+const MANY_CALLS: usize = 64;
+
 /// Renders a catalog as Prometheus text 0.0.4. A test may fail instead.
 pub type Render = Arc<dyn Fn(&Catalog) -> Bytes + Send + Sync>;
 
@@ -22,6 +26,8 @@ pub type Render = Arc<dyn Fn(&Catalog) -> Bytes + Send + Sync>;
 pub enum Msg {
     /// Something happened.
     Event(Event),
+    /// Many calls have ended.
+    CountCalls,
     /// Render a snapshot that begins after this message.
     Render(oneshot::Sender<Rendered>),
     /// The rendering that was under way is over.
@@ -47,13 +53,17 @@ impl From<Ping> for Msg {
 #[derive(Clone)]
 pub struct Metrics {
     address: Address<Msg>,
+    /// Calls that ended and are not counted yet. A message for each would cost as much as the rest of
+    /// a call. The actor counts them before it does anything else, so that nobody sees that they wait.
+    ended_calls: Arc<Mutex<Vec<EndedCall>>>,
     enabled: bool,
 }
 
 impl Metrics {
     /// A way to an actor that is still to be started.
     pub fn new(depths: &Depths, enabled: bool) -> Metrics {
-        Metrics { address: Address::new(Role::Metrics, depths), enabled }
+        let address = Address::new(Role::Metrics, depths);
+        Metrics { address, ended_calls: Arc::default(), enabled }
     }
 
     /// Whether anything is measured.
@@ -65,6 +75,21 @@ impl Metrics {
     pub fn record(&self, event: Event) {
         if self.enabled {
             let _ = self.address.send(Msg::Event(event));
+        }
+    }
+
+    /// Reports a call that ended, without waiting. Whatever the actor is asked later includes it.
+    pub fn count_call(&self, call: EndedCall) {
+        if !self.enabled {
+            return;
+        }
+        let mut ended = self.ended_calls.lock();
+        ended.push(call);
+        let many = ended.len().is_multiple_of(MANY_CALLS);
+        drop(ended);
+        if many {
+            // While the actor is being restarted they wait for its successor.
+            let _ = self.address.send(Msg::CountCalls);
         }
     }
 
@@ -124,6 +149,8 @@ pub struct State {
     /// By account and method, then by outcome.
     calls: Vec<Vec<(&'static str, IntCounter)>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
+    /// Empty. Its room takes the next calls that end.
+    counted: Vec<EndedCall>,
     /// Take the rendering that is under way.
     served: Vec<oneshot::Sender<Rendered>>,
     /// Came after it began, and take the next one.
@@ -155,6 +182,7 @@ impl Actor for Collector {
             address,
             calls: vec![],
             methods: vec![None; Method::ALL.len()],
+            counted: vec![],
             served: vec![],
             waiting: vec![],
             is_rendering: false,
@@ -168,8 +196,10 @@ impl Actor for Collector {
         message: Self::Msg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        state.count_calls();
         match message.open() {
             Msg::Event(event) => state.record(event),
+            Msg::CountCalls => {}
             Msg::Render(reply) => {
                 state.waiting.push(reply);
                 state.render();
@@ -200,20 +230,25 @@ impl Actor for Collector {
 }
 
 impl State {
+    /// Counts the calls that have ended since the message before.
+    fn count_calls(&mut self) {
+        let mut ended = std::mem::take(&mut self.counted);
+        std::mem::swap(&mut ended, &mut *self.args.metrics.ended_calls.lock());
+        for EndedCall { account, method, outcome, error, duration, queued } in ended.drain(..) {
+            self.calls(account, method, outcome).inc();
+            let (durations, queues) = self.durations(method);
+            durations.observe(duration.as_secs_f64());
+            queues.observe(queued.as_secs_f64());
+            if let Some(error) = error {
+                self.args.catalog.count_error(account, method, error);
+            }
+        }
+        self.counted = ended;
+    }
+
     fn record(&mut self, event: Event) {
         let catalog = self.args.catalog.clone();
         match event {
-            Event::Calls(calls) => {
-                for EndedCall { account, method, outcome, error, duration, queued } in calls {
-                    self.calls(account, method, outcome).inc();
-                    let (durations, queues) = self.durations(method);
-                    durations.observe(duration.as_secs_f64());
-                    queues.observe(queued.as_secs_f64());
-                    if let Some(error) = error {
-                        catalog.count_error(account, method, error);
-                    }
-                }
-            }
             Event::Error { account, method, error } => catalog.count_error(account, method, error),
             Event::Login { account, success, duration } => {
                 let outcome = if success { "success" } else { "failure" };

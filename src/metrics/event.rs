@@ -36,8 +36,6 @@ pub struct EndedCall {
 pub enum Event {
     /// A login was tried.
     Login { account: AccountId, success: bool, duration: Duration },
-    /// Calls ended.
-    Calls(Vec<EndedCall>),
     /// An error outside a call: the terminal failed before it took one.
     Error { account: AccountId, method: Method, error: &'static str },
     /// How many sessions are in each state, and how many terminals are connected to their broker.

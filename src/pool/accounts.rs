@@ -19,6 +19,7 @@ use super::routing::{self, SessionLoad};
 use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
 use super::tickets::HighestTickets;
+use super::timers::Timers;
 use super::{AccountOptions, Availability, Savings};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
@@ -70,6 +71,7 @@ impl Accounts {
                 hedging: AtomicBool::new(false),
                 highest: HighestTickets::default(),
                 coalescer: savings.share.then(Coalescer::default),
+                timers: Timers::default(),
                 cache: cache.clone(),
                 launcher: options.launcher,
                 slots,
@@ -125,6 +127,7 @@ pub struct Account {
     pub(super) highest: HighestTickets,
     /// `None`: each read is a call of its own.
     pub(super) coalescer: Option<Coalescer>,
+    pub(super) timers: Timers,
     /// `None`: nothing is kept.
     pub(super) cache: Option<BarCache>,
     pub(super) launcher: Arc<dyn Launch>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
@@ -101,7 +102,7 @@ pub struct QueuedCall {
     /// Whether it prepares a trade.
     pub urgent: bool,
     /// Everybody who waits for the answer.
-    pub waiters: Vec<Waiter>,
+    pub waiters: SmallVec<[Waiter; 1]>,
     /// How others may join, until it is written.
     pub shared: Option<CoalescedRead>,
 }

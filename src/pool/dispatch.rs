@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use smallvec::smallvec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,8 +17,8 @@ use super::session;
 use crate::clock::BootInstant;
 use crate::metrics::Event;
 use crate::mt5::{
-    Affinity, Answer, Coalescing, Mt5Call, Rate, Reply, Request, Rows, SymbolName, Timeframe,
-    TradeRequest, UtcTime, calls,
+    Affinity, Answer, Coalescing, Method, Mt5Call, Rate, Reply, Request, Rows, SymbolName,
+    Timeframe, TradeRequest, UtcTime, calls,
 };
 use crate::terminal::Failure;
 
@@ -30,12 +31,12 @@ impl Account {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call<C: Mt5Call>(
+    pub fn call<C: Mt5Call>(
         &self,
         call: C,
         context: &CallContext,
-    ) -> Result<C::Reply, CallError> {
-        self.call_in_utc(call.into(), context).await
+    ) -> impl Future<Output = Result<C::Reply, CallError>> + Send {
+        self.call_in_utc(call.into(), context)
     }
 
     async fn call_in_utc<R: Reply>(
@@ -43,7 +44,8 @@ impl Account {
         request: Request,
         context: &CallContext,
     ) -> Result<R, CallError> {
-        let mut reply: R = self.reply(request, context).await?;
+        let method = request.method();
+        let mut reply: R = reply(method, self.answer(request, context).await?)?;
         if let Some(mut to_utc) = self.clock.to_utc() {
             reply.convert_times(&mut to_utc);
         }
@@ -60,44 +62,33 @@ impl Account {
         call: C,
         context: &CallContext,
     ) -> Result<C::Reply, CallError> {
-        self.reply(call.into(), context).await
-    }
-
-    async fn reply<R: Reply>(
-        &self,
-        request: Request,
-        context: &CallContext,
-    ) -> Result<R, CallError> {
+        let request = call.into();
         let method = request.method();
-        R::from_answer(self.answer(request, context).await?).map_err(|_| {
-            let detail = format!("the terminal's answer to {method} is of another kind");
-            CallError::Failed(Failure::Unusable(detail))
-        })
+        reply(method, self.answer(request, context).await?)
     }
 
+    /// Asks; for a tick until there is a quote. Right after a symbol was selected the terminal has
+    /// zeros where there is none yet.
     async fn answer(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
-        if !matches!(request, Request::SymbolInfoTick { .. }) {
-            return self.ask(request, context).await;
-        }
-        let give_up = Instant::now() + FIRST_TICK_TIMEOUT;
+        let mut give_up = None;
         loop {
-            let answer = self.ask(request.clone(), context).await?;
-            // Right after a symbol was selected the terminal has zeros where there is no quote yet.
-            match &answer {
-                Answer::Tick(tick) if tick.time == 0 && tick.time_msc == 0 => {}
-                _ => return Ok(answer),
+            let answer = self.ask(&request, context).await?;
+            let (Request::SymbolInfoTick { symbol }, Answer::Tick(tick)) = (&request, &answer)
+            else {
+                return Ok(answer);
+            };
+            if tick.time != 0 || tick.time_msc != 0 {
+                return Ok(answer);
             }
-            if Instant::now() >= give_up {
-                let Request::SymbolInfoTick { symbol } = request else {
-                    return Ok(answer);
-                };
+            let now = Instant::now();
+            if now >= *give_up.get_or_insert(now + FIRST_TICK_TIMEOUT) {
                 return Err(CallError::NoQuote(symbol.to_string()));
             }
             tokio::time::sleep(FIRST_TICK_INTERVAL).await;
         }
     }
 
-    async fn ask(&self, request: Request, context: &CallContext) -> Result<Answer, CallError> {
+    async fn ask(&self, request: &Request, context: &CallContext) -> Result<Answer, CallError> {
         let rules = request.method().rules();
         let chosen = match rules.affinity {
             Affinity::Primary => self.primary_or_successor(context.urgent),
@@ -108,15 +99,15 @@ impl Account {
         let may_join = !context.urgent && rules.coalescing == Coalescing::Shared;
         let made = match self.coalescer.as_ref().filter(|_| may_join) {
             Some(coalescer) => {
-                let opened = coalescer.join_or_open(&request, waiter);
+                let opened = coalescer.join_or_open(request, waiter);
                 opened.map(|(waiter, open)| (waiter, Some(open)))
             }
             None => Some((waiter, None)),
         };
         if let Some((waiter, open)) = made {
-            self.submit(chosen, request, waiter, open, context);
+            self.submit(chosen, request.clone(), waiter, open, context);
         }
-        let answer = wait_for_answer(answer, context.deadline).await?;
+        let answer = self.wait_for_answer(answer, context.deadline).await?;
         self.observe(&answer);
         Ok(answer)
     }
@@ -146,7 +137,23 @@ impl Account {
     ) -> Result<Answer, CallError> {
         let (waiter, answer) = Waiter::new(context.deadline);
         self.submit(chosen, request, waiter, None, context);
-        wait_for_answer(answer, context.deadline).await
+        self.wait_for_answer(answer, context.deadline).await
+    }
+
+    /// Waits for an answer until a deadline.
+    async fn wait_for_answer(
+        &self,
+        answer: oneshot::Receiver<Result<Answer, CallError>>,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        match self.timers.timeout_at(deadline, answer).await {
+            Some(Ok(result)) => result,
+            // The session drops a waiter whose deadline has passed, which can close the channel before
+            // the timer fires here.
+            Some(Err(_)) if deadline <= Instant::now() => Err(CallError::DeadlinePassed),
+            Some(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
+            None => Err(CallError::DeadlinePassed),
+        }
     }
 
     /// Hands a call to a session. Its waiters learn if there is none, or if it has no room.
@@ -175,7 +182,7 @@ impl Account {
                 return;
             }
         };
-        let (arrived, waiters) = (Instant::now(), vec![waiter]);
+        let (arrived, waiters) = (Instant::now(), smallvec![waiter]);
         let CallContext { internal, urgent, .. } = *context;
         let request_id = context.request_id.clone();
         let moved = false;
@@ -334,17 +341,10 @@ impl Account {
     }
 }
 
-/// Waits for an answer until a deadline.
-async fn wait_for_answer(
-    answer: oneshot::Receiver<Result<Answer, CallError>>,
-    deadline: Instant,
-) -> Result<Answer, CallError> {
-    match tokio::time::timeout_at(deadline, answer).await {
-        Ok(Ok(result)) => result,
-        // The session drops a waiter whose deadline has passed, which can close the channel before
-        // the timer fires here.
-        Ok(Err(_)) if deadline <= Instant::now() => Err(CallError::DeadlinePassed),
-        Ok(Err(_)) => Err(CallError::Died("its session was restarted".to_owned())),
-        Err(_) => Err(CallError::DeadlinePassed),
-    }
+/// The reply that an answer to a method holds.
+fn reply<R: Reply>(method: Method, answer: Answer) -> Result<R, CallError> {
+    R::from_answer(answer).map_err(|_| {
+        let detail = format!("the terminal's answer to {method} is of another kind");
+        CallError::Failed(Failure::Unusable(detail))
+    })
 }

@@ -21,6 +21,7 @@ mod session;
 mod session_slot;
 pub mod supervisor;
 mod tickets;
+mod timers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ pub mod worker;
 use std::sync::Arc;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ pub enum Event {
     Started(String),
     /// The answers to the oldest calls that were not answered yet, in their order. What came
     /// together is told together.
-    Answered(Vec<Answered>),
+    Answered(Answers),
     /// It is gone; nothing follows.
     Ended(Ending),
 }
@@ -43,6 +44,9 @@ pub struct Answered {
     /// What came back.
     pub result: Result<Answer, Failure>,
 }
+
+/// Answers that came together: of a terminal that is on one call at a time, one.
+pub type Answers = SmallVec<[Answered; 1]>;
 
 /// Why a call has no answer although its terminal lives.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -94,21 +98,28 @@ pub trait Terminal: Send {
     /// Hands a call over without waiting. How many may be under way is bounded
     /// by the caller.
     ///
+    /// `idle` says that the caller has heard the answers to all earlier calls. Then a terminal may
+    /// answer a call that takes no time by returning the answer, and does not report it.
+    ///
     /// `send_by` is the last moment at which an `order_send` may be passed on to the broker. The
     /// terminal compares it itself, immediately before that, and answers [`Failure::Withdrawn`]
     /// when it has passed. Other calls have none.
-    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>);
+    fn submit(&mut self, call: SubmittedCall, idle: bool) -> Option<Answered>;
 
     /// Lets it answer what it has, log out and end by itself, within a short
     /// time of its own. It reports nothing after this.
     fn close(self: Box<Self>);
 }
 
-/// A call on its way to a terminal's task.
-struct SubmittedCall {
-    id: u64,
-    request: Request,
-    send_by: Option<BootInstant>,
+/// A call that is handed to a terminal.
+#[derive(Debug)]
+pub struct SubmittedCall {
+    /// Its number, which the answer carries.
+    pub id: u64,
+    /// What is called.
+    pub request: Request,
+    /// The last moment of an `order_send`.
+    pub send_by: Option<BootInstant>,
 }
 
 /// Starts terminals of one kind for one account.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use smallvec::smallvec;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -16,14 +17,13 @@ use super::effect::{Effect, Generation, Now, Report, Surroundings, Timer};
 use super::machine::{Config, Machine};
 use super::notice::{Settled, StopToken};
 use crate::actor::{Address, Envelope};
-use crate::metrics::Event;
 use crate::mt5::AccountInfo;
 use crate::pool::Options;
 use crate::pool::accounts::Account;
 use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
 use crate::pool::labels::RestartReason;
 use crate::pool::session_slot::SessionSlot;
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, Answered, SubmittedCall, Terminal};
 
 /// What a session is told.
 pub enum Msg {
@@ -63,6 +63,9 @@ pub struct State {
     /// Of this actor alone, so that nothing that an earlier one began is taken for this one's.
     address: Address<Msg>,
     terminal: Option<Box<dyn Terminal>>,
+    /// What the terminal answered at once, until the machine hears it. One at most: only an idle
+    /// terminal answers so.
+    answered: Option<Answered>,
     next_probe: Option<AbortHandle>,
 }
 
@@ -96,7 +99,7 @@ impl Actor for Session {
         // Not here: a terminal that cannot be launched is a failure of this actor, not of its start.
         let _ = address.send(Msg::Ring(Timer::Launch, machine.generation()));
         let place = Place { account, index };
-        Ok(State { machine, place, address, terminal: None, next_probe: None })
+        Ok(State { machine, place, address, terminal: None, answered: None, next_probe: None })
     }
 
     async fn handle(
@@ -117,11 +120,15 @@ impl Actor for Session {
             #[cfg(test)]
             Msg::Fail => return Err("injected".into()),
         }
-        let mut effects = state.machine.take_effects();
-        for effect in effects.drain(..) {
-            state.perform(effect, &myself);
+        state.carry_out(&myself);
+        while let Some(answered) = state.answered.take() {
+            let State { machine, place, .. } = state;
+            // It took no time.
+            let now = Now { at: answered.at, ..now };
+            let event = terminal::Event::Answered(smallvec![answered]);
+            machine.hear(machine.generation(), event, now, place);
+            state.carry_out(&myself);
         }
-        state.machine.recycle(effects);
         Ok(())
     }
 
@@ -136,21 +143,35 @@ impl Actor for Session {
 }
 
 impl State {
+    /// Carries out what the machine has decided.
+    fn carry_out(&mut self, myself: &ActorRef<Envelope<Msg>>) {
+        let mut effects = self.machine.take_effects();
+        for effect in effects.drain(..) {
+            self.perform(effect, myself);
+        }
+        self.machine.recycle(effects);
+    }
+
     fn perform(&mut self, effect: Effect, myself: &ActorRef<Envelope<Msg>>) {
         let Place { account, index } = &self.place;
         match effect {
             Effect::Launch(generation) => self.launch(generation),
-            Effect::Submit { id, request, send_by } => {
-                if let Some(terminal) = &self.terminal {
-                    terminal.submit(id, request, send_by);
+            Effect::Submit { id, request, send_by, idle } => {
+                if let Some(terminal) = &mut self.terminal {
+                    let call = SubmittedCall { id, request, send_by };
+                    self.answered = terminal.submit(call, idle).or(self.answered.take());
                 }
             }
             Effect::Close => {
+                self.answered = None;
                 if let Some(terminal) = self.terminal.take() {
                     terminal.close();
                 }
             }
-            Effect::Kill => self.terminal = None,
+            Effect::Kill => {
+                self.answered = None;
+                self.terminal = None;
+            }
             Effect::Arm(timer, after, generation) => {
                 let armed = self.address.send_after(after, Msg::Ring(timer, generation));
                 if timer == Timer::Probe
@@ -172,7 +193,7 @@ impl State {
             Effect::SetBusy { since, internal } => {
                 self.place.slot().set_busy_since(since, internal);
             }
-            Effect::CountCalls(calls) => account.metrics.record(Event::Calls(calls)),
+            Effect::CountCall(call) => account.metrics.count_call(call),
             Effect::Count(event) => account.metrics.record(event),
             Effect::Report(report) => self.place.report(report),
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::effect::{Effect, Generation, Now, Report, Surroundings, Timer};
@@ -10,7 +11,7 @@ use crate::metrics::{EndedCall, Event};
 use crate::mt5::{AccountInfo, Answer, ErrorType, Method, Request};
 use crate::pool::call::{CallError, QueuedTrade, TradeError, TradeOutcome};
 use crate::pool::labels::{CallOutcome, RestartReason, SessionState};
-use crate::terminal::{self, Answered, Ending, Failure};
+use crate::terminal::{self, Answered, Answers, Ending, Failure};
 
 /// How often a terminal that waits for its broker is asked.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,9 +48,9 @@ impl Machine {
         self.stop_if_done();
     }
 
-    fn take_answers(&mut self, answers: Vec<Answered>, now: Now, around: &impl Surroundings) {
+    fn take_answers(&mut self, answers: Answers, now: Now, around: &impl Surroundings) {
         let generation = self.generation;
-        let (mut calls, mut ended) = (Vec::new(), Vec::with_capacity(answers.len()));
+        let mut ended: SmallVec<[_; 1]> = SmallVec::with_capacity(answers.len());
         let mut out_of_turn = None;
         for Answered { id, at, result } in answers {
             let Some(entry) = self.in_flight.pop_front_if(|entry| entry.id == id) else {
@@ -57,13 +58,13 @@ impl Machine {
                 break;
             };
             let (outcome, error) = outcome(&result);
-            calls.push(self.ended_call(&entry, at, outcome, error.map(ErrorType::name)));
+            // Before anybody has an answer, so that who has one finds it counted.
+            let call = self.ended_call(&entry, at, outcome, error.map(ErrorType::name));
+            self.emit(Effect::CountCall(call));
             self.last_answer = at;
             ended.push((entry, result));
         }
         self.note_next_oldest();
-        // Before anybody has an answer, so that who has one finds it counted.
-        self.emit(Effect::CountCalls(calls));
         for (entry, result) in ended {
             if self.generation == generation {
                 self.hand_out(entry, result, now, around);

@@ -72,8 +72,9 @@ pub trait Surroundings {
 pub enum Effect {
     /// Start a terminal, whose events carry this generation.
     Launch(Generation),
-    /// Write a call to the terminal. `send_by` is the last moment of a trade.
-    Submit { id: u64, request: Request, send_by: Option<BootInstant> },
+    /// Write a call to the terminal, which is on no other if it is `idle`. `send_by` is the last
+    /// moment of a trade.
+    Submit { id: u64, request: Request, send_by: Option<BootInstant>, idle: bool },
     /// Let the terminal finish and end by itself.
     Close,
     /// End the terminal at once.
@@ -99,8 +100,8 @@ pub enum Effect {
     SetConnected(bool),
     /// Show since when the terminal has been on a call, and whether that is the gateway's own search.
     SetBusy { since: Option<Instant>, internal: bool },
-    /// Count calls that ended.
-    CountCalls(Vec<EndedCall>),
+    /// Count a call that ended.
+    CountCall(EndedCall),
     /// Count something else.
     Count(Event),
     /// Tell operators.

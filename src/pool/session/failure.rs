@@ -98,7 +98,7 @@ impl Machine {
         let failed_idle = failed.is_none() && !read_moves;
         if let Some(current) = failed {
             let call = self.ended_call(&current, now.at, outcome, Some(label));
-            self.emit(Effect::CountCalls(vec![call]));
+            self.emit(Effect::CountCall(call));
             let error = if hung {
                 CallError::TimedOut(self.config.options.call_timeout)
             } else {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use smallvec::smallvec;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -185,7 +186,7 @@ impl World {
             moved: false,
             internal,
             urgent,
-            waiters: vec![waiter],
+            waiters: smallvec![waiter],
             shared: None,
         });
         self.reads.push(Read { answer: Some(answer), deadline });
@@ -236,7 +237,7 @@ impl World {
                 matches!(&answer, Answer::AccountInfo(info) if info.login == LOGIN);
             Answered { id, at: self.now.at, result: Ok(answer) }
         });
-        let answers: Vec<_> = answers.collect();
+        let answers: terminal::Answers = answers.collect();
         if !answers.is_empty() {
             self.hear(terminal::Event::Answered(answers));
         }
@@ -258,14 +259,14 @@ impl World {
         }
         self.account_shown = false;
         let answer = Answered { id, at: self.now.at, result: Err(failure) };
-        self.hear(terminal::Event::Answered(vec![answer]));
+        self.hear(terminal::Event::Answered(smallvec![answer]));
     }
 
     fn answer_out_of_turn(&mut self) {
         self.account_shown = false;
         let id = u64::MAX;
         let answer = Answered { id, at: self.now.at, result: Ok(Answer::Total(0)) };
-        self.hear(terminal::Event::Answered(vec![answer]));
+        self.hear(terminal::Event::Answered(smallvec![answer]));
     }
 
     fn die(&mut self, ending: Ending) {
@@ -343,7 +344,11 @@ impl World {
                 self.account_shown = false;
                 self.launches += 1;
             }
-            Effect::Submit { id, request, send_by } => self.check_written(id, request, send_by),
+            Effect::Submit { id, request, send_by, idle } => {
+                let pending = self.terminal.as_ref().map_or(0, VecDeque::len);
+                assert_eq!(idle, pending == 0, "{request:?}");
+                self.check_written(id, request, send_by);
+            }
             Effect::Close | Effect::Kill => {
                 assert!(self.terminal.take().is_some(), "no terminal to end");
                 self.told = Told::default();
@@ -400,7 +405,7 @@ impl World {
                 Report::Failed { reason, .. } => reason.name(),
                 Report::Replaced => "replaced",
             }),
-            Effect::SetConnected(_) | Effect::CountCalls(_) | Effect::Count(_) => {}
+            Effect::SetConnected(_) | Effect::CountCall(_) | Effect::Count(_) => {}
         }
     }
 

@@ -49,11 +49,12 @@ impl Machine {
         }
         let (id, method) = (self.next_id, request.method());
         self.next_id += 1;
-        if self.in_flight.is_empty() {
+        let idle = self.in_flight.is_empty();
+        if idle {
             let internal = owner.is_internal();
             self.emit(Effect::SetBusy { since: Some(now.at), internal });
         }
-        self.emit(Effect::Submit { id, request, send_by });
+        self.emit(Effect::Submit { id, request, send_by, idle });
         self.in_flight.push_back(InFlight { id, method, written: now.at, owner });
         self.arm_limit(now);
     }

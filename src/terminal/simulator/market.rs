@@ -1,7 +1,9 @@
 //! The simulated terminal: answers each call at a given time.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Options;
 use super::broker::Broker;
@@ -161,8 +163,7 @@ impl Market {
     }
 
     fn broker(&self) -> MutexGuard<'_, Broker> {
-        // Books that a panic left behind are still the account's.
-        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.broker.lock()
     }
 
     fn find(&self, symbol: &str) -> Result<&'static str, Error> {

@@ -15,9 +15,10 @@ mod replay;
 mod symbols;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -25,7 +26,8 @@ use tokio::time::Instant;
 use self::broker::Broker;
 use self::market::Market;
 use super::{
-    Answered, Ending, Event, EventSink, Failure, Launch, Lease, Mode, SubmittedCall, Terminal,
+    Answered, Answers, Ending, Event, EventSink, Failure, Launch, Lease, Mode, SubmittedCall,
+    Terminal,
 };
 use crate::clock::BootInstant;
 use crate::mt5::{Answer, AnswerKind, Error, Method, Request, Retcode};
@@ -106,9 +108,10 @@ impl Launcher {
 impl Launch for Launcher {
     fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
-        let market = Box::new(Market::new(&self.options, self.broker.clone()));
-        let task = tokio::spawn(run(self.options.clone(), market, lease, events, queue));
-        Box::new(Handle { calls, task: Some(task.abort_handle()) })
+        let market = Arc::new(Mutex::new(Market::new(&self.options, self.broker.clone())));
+        let options = self.options.clone();
+        let task = tokio::spawn(run(options.clone(), market.clone(), lease, events, queue));
+        Box::new(Handle { options, market, calls, task: Some(task.abort_handle()) })
     }
 
     fn mode(&self) -> Mode {
@@ -121,14 +124,23 @@ impl Launch for Launcher {
 }
 
 struct Handle {
+    options: Arc<Options>,
+    /// Of the task, while it has a call.
+    market: Arc<Mutex<Market>>,
     calls: mpsc::UnboundedSender<SubmittedCall>,
     task: Option<AbortHandle>,
 }
 
 impl Terminal for Handle {
-    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
+    fn submit(&mut self, call: SubmittedCall, idle: bool) -> Option<Answered> {
+        let method = call.request.method();
+        let takes_time = is_long(method) || !self.options.latency.is_zero();
+        if idle && !takes_time && !self.options.faults.contains_key(&method) {
+            return Some(answer(&self.market, &call));
+        }
         // A simulator that ended has said so; the call is accounted for there.
-        let _ = self.calls.send(SubmittedCall { id, request, send_by });
+        let _ = self.calls.send(call);
+        None
     }
 
     fn close(mut self: Box<Self>) {
@@ -152,7 +164,7 @@ impl Drop for Handle {
 
 async fn run(
     options: Arc<Options>,
-    mut market: Box<Market>,
+    market: Arc<Mutex<Market>>,
     lease: Lease,
     events: EventSink,
     mut calls: mpsc::UnboundedReceiver<SubmittedCall>,
@@ -160,10 +172,9 @@ async fn run(
     let _lease = lease.lock_owned().await;
     events(Event::Started("simulator".to_owned()));
     let mut seen: BTreeMap<Method, u64> = BTreeMap::new();
-    let mut answers = Vec::new();
+    let mut answers = Answers::new();
     while let Some(call) = next(&mut calls, &mut answers, &events).await {
-        let SubmittedCall { id, request, send_by } = call;
-        let method = request.method();
+        let method = call.request.method();
         let fault = due_fault(&options, &mut seen, method);
         if is_long(method) || fault.is_some() || !options.latency.is_zero() {
             // Who has an answer need not wait for this one.
@@ -172,26 +183,32 @@ async fn run(
         if !options.latency.is_zero() {
             tokio::time::sleep(options.latency).await;
         }
-        if send_by.is_some_and(BootInstant::has_passed) {
-            answers.push(Answered { id, at: Instant::now(), result: Err(Failure::Withdrawn) });
+        if is_late(&call) {
+            answers.push(withdrawn(call.id));
             continue;
         }
-        let mut result;
+        let (id, mut result) = (call.id, Ok(Answer::Done(())));
         match fault {
             Some(InjectedFault { kind: FaultKind::Retcode(retcode), after: false, .. })
-                if let Request::OrderSend { request } = &request =>
+                if let Request::OrderSend { request } = &call.request =>
             {
-                result = Ok(market.refuse(request, *retcode, now_msc()));
+                result = Ok(market.lock().refuse(request, *retcode, now_msc()));
             }
             Some(InjectedFault { kind: FaultKind::Error(error), after: false, .. }) => {
-                result = Err(error.clone());
+                result = Err(Failure::Mt5(error.clone()));
             }
             Some(InjectedFault {
                 kind: FaultKind::Hang | FaultKind::Exit, after: false, ..
-            }) => {
-                result = Ok(Answer::Done(()));
+            }) => {}
+            _ if is_long(method) => {
+                let market = market.clone();
+                let answered = tokio::task::spawn_blocking(move || answer(&market, &call)).await;
+                match answered {
+                    Ok(answered) => result = answered.result,
+                    Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+                }
             }
-            _ => (market, result) = answer_call(market, request).await,
+            _ => result = answer(&market, &call).result,
         }
         match fault.map(|fault| &fault.kind) {
             Some(FaultKind::Hang) => std::future::pending().await,
@@ -200,7 +217,7 @@ async fn run(
                     "the simulator ended in {method}, as its faults say"
                 ))));
             }
-            Some(FaultKind::Error(error)) => result = Err(error.clone()),
+            Some(FaultKind::Error(error)) => result = Err(Failure::Mt5(error.clone())),
             Some(FaultKind::Retcode(retcode)) => {
                 if let Ok(Answer::OrderSend(sent)) = &mut result {
                     sent.retcode = retcode.code();
@@ -208,14 +225,32 @@ async fn run(
             }
             None => {}
         }
-        answers.push(Answered { id, at: Instant::now(), result: result.map_err(Failure::Mt5) });
+        answers.push(Answered { id, at: Instant::now(), result });
     }
+}
+
+/// Answers a call, unless it is late.
+fn answer(market: &Mutex<Market>, call: &SubmittedCall) -> Answered {
+    let mut market = market.lock();
+    if is_late(call) {
+        return withdrawn(call.id);
+    }
+    let result = market.answer(&call.request, now_msc()).map_err(Failure::Mt5);
+    Answered { id: call.id, at: Instant::now(), result }
+}
+
+fn is_late(call: &SubmittedCall) -> bool {
+    call.send_by.is_some_and(BootInstant::has_passed)
+}
+
+fn withdrawn(id: u64) -> Answered {
+    Answered { id, at: Instant::now(), result: Err(Failure::Withdrawn) }
 }
 
 /// The next call, before which the answers that are there are told if it has to be waited for.
 async fn next(
     calls: &mut mpsc::UnboundedReceiver<SubmittedCall>,
-    answers: &mut Vec<Answered>,
+    answers: &mut Answers,
     events: &EventSink,
 ) -> Option<SubmittedCall> {
     if let Ok(call) = calls.try_recv() {
@@ -228,7 +263,7 @@ async fn next(
     call
 }
 
-fn tell(answers: &mut Vec<Answered>, events: &EventSink) {
+fn tell(answers: &mut Answers, events: &EventSink) {
     if !answers.is_empty() {
         events(Event::Answered(std::mem::take(answers)));
     }
@@ -248,25 +283,6 @@ fn due_fault<'a>(
 /// Whether a call may take more than microseconds.
 fn is_long(method: Method) -> bool {
     matches!(method.reply(), AnswerKind::Rates | AnswerKind::Ticks)
-}
-
-/// Answers at once what takes microseconds, and on a thread for long work what may not.
-async fn answer_call(
-    mut market: Box<Market>,
-    request: Request,
-) -> (Box<Market>, Result<Answer, Error>) {
-    let long = is_long(request.method());
-    let work = move || {
-        let answer = market.answer(&request, now_msc());
-        (market, answer)
-    };
-    if !long {
-        return work();
-    }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(answered) => answered,
-        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-    }
 }
 
 fn now_msc() -> i64 {

@@ -25,9 +25,11 @@ use tracing::{info, warn};
 
 use self::process::Process;
 use self::protocol::{ClockReading, Frame};
-use super::{Ending, Event, EventSink, Launch, Lease, Mode, SubmittedCall, Terminal};
+use super::{
+    Answered, Answers, Ending, Event, EventSink, Launch, Lease, Mode, SubmittedCall, Terminal,
+};
 use crate::clock::BootInstant;
-use crate::mt5::{Method, Request};
+use crate::mt5::Method;
 
 pub use self::process::SCRIPT;
 pub use self::protocol::Connect;
@@ -103,9 +105,10 @@ struct Handle {
 }
 
 impl Terminal for Handle {
-    fn submit(&self, id: u64, request: Request, send_by: Option<BootInstant>) {
+    fn submit(&mut self, call: SubmittedCall, _idle: bool) -> Option<Answered> {
         // A worker that is gone has said so; the call is accounted for there.
-        let _ = self.calls.send(SubmittedCall { id, request, send_by });
+        let _ = self.calls.send(call);
+        None
     }
 
     fn close(mut self: Box<Self>) {
@@ -255,7 +258,7 @@ async fn read_answers(
     }
     loop {
         let mut frame = frames.next().await;
-        let mut answers = Vec::new();
+        let mut answers = Answers::new();
         // What has come together is told together, and before what is wrong with the rest.
         let ending = loop {
             let answer = next_frame(frame).and_then(|frame| {
