@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::HeaderMap;
+use http::HeaderName;
 use http::header::AUTHORIZATION;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::problem::{Problem, ProblemType};
+use super::request_headers::RequestHeaders;
 use crate::mt5::wildcard;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a client is told whose key is not configured.
 const UNKNOWN: &str = "the key is unknown";
@@ -170,7 +173,7 @@ impl Keys {
     ///
     /// # Errors
     /// 401 without a key that is known.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<ApiKey>>, Problem> {
+    pub fn identify(&self, headers: &RequestHeaders) -> Result<Option<Arc<ApiKey>>, Problem> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -183,18 +186,18 @@ impl Keys {
     }
 }
 
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+fn presented(headers: &RequestHeaders) -> Option<&[u8]> {
+    let bearer = headers.get(&AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
     });
-    let presented = bearer.or_else(|| headers.get("x-api-key").map(http::HeaderValue::as_bytes));
+    let presented = bearer.or_else(|| headers.get(&API_KEY).map(http::HeaderValue::as_bytes));
     presented.filter(|key| !key.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -215,7 +218,7 @@ mod tests {
     fn identify(keys: &Keys) -> Arc<ApiKey> {
         let headers =
             HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
-        keys.identify(&headers).unwrap().unwrap()
+        keys.identify(&RequestHeaders::new(headers)).unwrap().unwrap()
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl AuthorizedRequest {
     /// # Errors
     /// 400 if `Accept` cannot be read.
     pub fn prefers_html(&self) -> Result<bool, Problem> {
-        Ok(self.context.headers.contains_key(ACCEPT)
+        Ok(self.context.headers.contains(&ACCEPT)
             && self.quality("text/html")? > self.quality("application/json")?)
     }
 }

@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Uri};
+use http::{Method, Uri};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::auth::ApiKey;
+use super::request_headers::RequestHeaders;
 use super::state::App;
 use crate::clock::BootInstant;
 use crate::metrics::requests::{InProgress, RouteInstruments};
@@ -28,6 +31,11 @@ impl Route {
     }
 }
 
+tokio::task_local! {
+    /// The request that the task is serving.
+    static CURRENT: Arc<RequestContext>;
+}
+
 /// One request.
 pub struct RequestContext {
     pub app: Arc<App>,
@@ -39,7 +47,9 @@ pub struct RequestContext {
     pub peer: IpAddr,
     pub method: Method,
     uri: Uri,
-    pub headers: HeaderMap,
+    pub headers: RequestHeaders,
+    /// Until its handler takes it.
+    body: Mutex<Option<Incoming>>,
     /// Body bytes read so far.
     pub received: AtomicU64,
     received_whole: AtomicBool,
@@ -62,7 +72,8 @@ impl RequestContext {
         peer: IpAddr,
         method: Method,
         uri: Uri,
-        headers: HeaderMap,
+        headers: RequestHeaders,
+        body: Option<Incoming>,
     ) -> RequestContext {
         RequestContext {
             app,
@@ -73,6 +84,7 @@ impl RequestContext {
             method,
             uri,
             headers,
+            body: Mutex::new(body),
             received: AtomicU64::new(0),
             received_whole: AtomicBool::new(false),
             account_segment: OnceLock::new(),
@@ -82,6 +94,27 @@ impl RequestContext {
             api_key: OnceLock::new(),
             begun_after: OnceLock::new(),
         }
+    }
+
+    /// Runs what serves a request. Everything in it finds the request by [`RequestContext::current`].
+    pub fn scope<F: Future>(
+        self: Arc<RequestContext>,
+        serving: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self, serving)
+    }
+
+    /// The request that is being served.
+    ///
+    /// # Panics
+    /// Outside of [`RequestContext::scope`].
+    pub fn current() -> Arc<RequestContext> {
+        CURRENT.get()
+    }
+
+    /// Takes the body, of which nothing was read yet.
+    pub fn take_body(&self) -> Option<Incoming> {
+        self.body.lock().take()
     }
 
     /// Notes the segment of the path that names an account.

@@ -16,6 +16,7 @@ mod openapi;
 mod options;
 mod problem;
 mod reply;
+mod request_headers;
 mod routes;
 mod server;
 mod state;

@@ -8,7 +8,7 @@ use warp::reply::Response;
 use super::authorized::AuthorizedRequest;
 use super::export::rows_json;
 use super::problem::{Problem, ProblemType};
-use crate::mt5::{Row, Rows};
+use crate::mt5::Row;
 
 /// Number of records from which on they are serialized on a blocking thread instead of an async
 /// one.
@@ -45,9 +45,7 @@ pub async fn large_json(
 /// 406.
 pub fn row(call: &AuthorizedRequest, row: impl Row) -> Result<Response, Problem> {
     call.accepts(JSON)?;
-    let mut body = Vec::with_capacity(256);
-    rows_json::write(&Rows::pack([row]), &mut body);
-    Ok(respond(body))
+    Ok(respond(rows_json::one(&row)))
 }
 
 /// Answers with records, many of which are serialized on a blocking thread.

@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 use super::connection::{self, Activity, ClientStream};
 use super::context::Route;
 use super::layers::admission::{Admission, AdmissionService};
+use super::layers::cors;
 use super::layers::request_log::{RequestLog, refuse_head};
-use super::layers::{compression, cors};
 use super::state::App;
 use super::{openapi, routes};
 
@@ -45,9 +45,9 @@ pub async fn serve<C>(
 {
     let admission = Arc::new(Admission::new(&app.options, sysinfo::System::host_name().ok()));
     let (chain, _) = routes::chain(&openapi::DOCUMENT);
-    let inner = compression::layer().layer(warp::service(chain));
-    let admitted = AdmissionService { admission: admission.clone(), inner };
-    let with_cors = cors::layer(&app.options.cors_origins).layer(admitted.clone());
+    let admitted = AdmissionService { inner: warp::service(chain) };
+    let cors = cors::layer(&app.options.cors_origins);
+    let with_cors = cors.map(|cors| cors.layer(admitted.clone()));
     let unmatched = Arc::new(Route::new("none"));
     let open = TaskTracker::new();
 

@@ -12,6 +12,8 @@ mod refusal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
@@ -74,11 +76,17 @@ where
         .max_header_list_size(HEADER_LIST_LIMIT);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let open = async || {
+        tokio::select! {
+            () = activity.quiet(QUIET, activity.opened) => debug!("connection without a request"),
+            () = activity.stuck(write_timeout) => return Err("the client reads nothing".into()),
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    };
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = activity.quiet(QUIET, activity.opened) => debug!("connection without a request"),
-        () = activity.stuck(write_timeout) => return Err("the client reads nothing".into()),
-        () = stop.cancelled() => {}
+        limit = by_its_own_wakes(open()) => limit?,
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
@@ -88,6 +96,15 @@ where
             Err("the client reads nothing".into())
         }
     }
+}
+
+/// Polls a future only when it was woken itself, and not whenever its task is: a connection wakes for
+/// each request, its limits hardly ever.
+async fn by_its_own_wakes<T>(
+    future: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    let mut only = FuturesUnordered::from_iter([future]);
+    only.next().await.unwrap_or_else(|| Err("nothing limits the connection".into()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,20 @@ use crate::mt5::{Row, RowField, RowFields, Rows};
 
 /// Appends a JSON object for each row, separated by commas, without brackets around them.
 pub fn write<R: Row>(rows: &Rows<R>, to: &mut Vec<u8>) {
-    for (index, row) in rows.as_bytes().chunks_exact(R::SIZE).enumerate() {
+    write_packed::<R>(rows.as_bytes(), to);
+}
+
+/// One row as a JSON object.
+pub fn one<R: Row>(row: &R) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(R::SIZE);
+    row.write(&mut packed);
+    let mut object = Vec::with_capacity(256);
+    write_packed::<R>(&packed, &mut object);
+    object
+}
+
+fn write_packed<R: Row>(rows: &[u8], to: &mut Vec<u8>) {
+    for (index, row) in rows.chunks_exact(R::SIZE).enumerate() {
         if index > 0 {
             to.push(b',');
         }

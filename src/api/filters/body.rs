@@ -1,26 +1,53 @@
 //! The body of a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::headers;
 use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::RequestContext;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::JSON;
 
-/// A body as it arrives.
-pub type Body = BoxStream<'static, Result<Bytes, warp::Error>>;
+/// A body as it arrives. What is read of it is counted.
+pub struct Body {
+    context: Arc<RequestContext>,
+    incoming: Option<Incoming>,
+}
 
-/// A body of which nothing has been read yet.
-pub fn body(
-    parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
-) -> Body {
-    parts.map(|part| part.map(|mut part| part.copy_to_bytes(part.remaining()))).boxed()
+impl Body {
+    /// The body of a request, of which nothing was read yet.
+    pub fn of(context: Arc<RequestContext>) -> Body {
+        let incoming = context.take_body();
+        Body { context, incoming }
+    }
+
+    /// The next part. `None`: that was all.
+    pub async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        let incoming = self.incoming.as_mut()?;
+        loop {
+            let frame = incoming.frame().await;
+            if frame.is_none() || incoming.is_end_stream() {
+                self.context.note_received_whole();
+            }
+            match frame?.map(Frame::into_data) {
+                Ok(Ok(part)) => {
+                    self.context.note_received(part.len());
+                    return Some(Ok(part));
+                }
+                // Trailers, which say nothing here.
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
 }
 
 /// Reads and parses a body of JSON.

@@ -1,16 +1,20 @@
 //! The values of headers.
 
+use http::HeaderName;
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderName};
 
 use crate::api::problem::Problem;
+use crate::api::request_headers::RequestHeaders;
 
 /// The one value of a header.
 ///
 /// # Errors
 /// 400 if it is given more than once, or is not visible ASCII. A wrong header is refused, never ignored.
-pub fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
+pub fn value<'a>(
+    headers: &'a RequestHeaders,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name);
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -27,7 +31,7 @@ pub fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a
 ///
 /// # Errors
 /// 400 if it is something else.
-pub fn seconds(headers: &HeaderMap, name: &HeaderName) -> Result<Option<f64>, Problem> {
+pub fn seconds(headers: &RequestHeaders, name: &HeaderName) -> Result<Option<f64>, Problem> {
     let Some(text) = value(headers, name)? else {
         return Ok(None);
     };
@@ -43,8 +47,8 @@ pub fn seconds(headers: &HeaderMap, name: &HeaderName) -> Result<Option<f64>, Pr
 ///
 /// # Errors
 /// 400 if `Accept` cannot be read.
-pub fn quality(headers: &HeaderMap, media_type: &str) -> Result<f32, Problem> {
-    if !headers.contains_key(ACCEPT) {
+pub fn quality(headers: &RequestHeaders, media_type: &str) -> Result<f32, Problem> {
+    if !headers.contains(&ACCEPT) {
         return Ok(1.0);
     }
     let ranges = list(headers, &ACCEPT)?;
@@ -57,7 +61,7 @@ pub fn quality(headers: &HeaderMap, media_type: &str) -> Result<f32, Problem> {
 ///
 /// # Errors
 /// 400 if it is not visible ASCII.
-pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Vec<&'a str>, Problem> {
+pub fn list<'a>(headers: &'a RequestHeaders, name: &HeaderName) -> Result<Vec<&'a str>, Problem> {
     let mut elements = vec![];
     for value in headers.get_all(name) {
         let text = value.to_str().map_err(|_| {

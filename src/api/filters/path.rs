@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use warp::{Filter, Rejection};
@@ -28,17 +27,11 @@ pub fn last(segment: &'static str) -> impl Filter<Extract = (), Error = Rejectio
     warp::path(segment).and(warp::path::end())
 }
 
-/// The request's context, which the outermost layer has put into its extensions.
-pub fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
-    warp::ext::get()
-}
-
 fn segment(
     note: impl Fn(&RequestContext, String) + Copy + Send + Sync,
 ) -> impl Filter<Extract = (), Error = Rejection> + Copy {
     warp::path::param::<Decoded>()
-        .and(context())
-        .map(move |Decoded(segment), context: Arc<RequestContext>| note(&context, segment))
+        .map(move |Decoded(segment)| note(&RequestContext::current(), segment))
         .untuple_one()
 }
 
@@ -49,6 +42,9 @@ impl FromStr for Decoded {
     type Err = Infallible;
 
     fn from_str(segment: &str) -> Result<Decoded, Infallible> {
+        if !segment.contains('%') {
+            return Ok(Decoded(segment.to_owned()));
+        }
         Ok(Decoded(percent_decode_str(segment).decode_utf8_lossy().into_owned()))
     }
 }

@@ -12,10 +12,10 @@
 //! and `recover` could not tell a wrong method from an unknown path.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Buf;
-use futures_util::Stream;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Method;
 use utoipa::__dev::{SchemaReferences, Tags};
@@ -24,8 +24,7 @@ use warp::reply::Response;
 use warp::ws::Ws;
 use warp::{Filter, Rejection};
 
-use super::body::{self, Body};
-use super::path::context;
+use super::body::Body;
 use crate::api::auth::Scope;
 use crate::api::authorized::{Admitted, AuthorizedRequest};
 use crate::api::context::{RequestContext, Route};
@@ -77,6 +76,17 @@ pub trait Answers:
 
 impl<F> Answers for F where
     F: Filter<Extract = (ResponseFuture,), Error = Rejection> + Copy + Send + Sync + 'static
+{
+}
+
+/// What stands behind a path that has matched: it never rejects.
+pub trait AlwaysAnswers:
+    Filter<Extract = (ResponseFuture,), Error = Infallible> + Copy + Send + Sync + 'static
+{
+}
+
+impl<F> AlwaysAnswers for F where
+    F: Filter<Extract = (ResponseFuture,), Error = Infallible> + Copy + Send + Sync + 'static
 {
 }
 
@@ -267,47 +277,29 @@ impl Resource {
 // === filters ===
 
 /// Answers the methods of a resource, and every other method with 405.
-pub fn answer(resource: &'static Resource) -> impl Answers {
-    warp::method().and(context()).and(warp::body::stream()).map(
-        move |method: Method, context: Arc<RequestContext>, body| {
-            begin(resource, method, context, body, None)
-        },
-    )
+pub fn answer(resource: &'static Resource) -> impl AlwaysAnswers {
+    warp::any().map(move || begin(resource, None))
 }
 
 /// The same, over a WebSocket if the request is for one.
-pub fn answer_or_upgrade(resource: &'static Resource) -> impl Answers {
+pub fn answer_or_upgrade(resource: &'static Resource) -> impl AlwaysAnswers {
     let upgrade = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    warp::method().and(context()).and(warp::body::stream()).and(upgrade).map(
-        move |method: Method, context: Arc<RequestContext>, body, upgrade| {
-            begin(resource, method, context, body, upgrade)
-        },
-    )
+    upgrade.map(move |upgrade| begin(resource, upgrade))
 }
 
 /// Notes the route, before anything can fail, and begins to answer.
-fn begin(
-    resource: &'static Resource,
-    method: Method,
-    context: Arc<RequestContext>,
-    parts: impl Stream<Item = Result<impl Buf + 'static, warp::Error>> + Send + 'static,
-    upgrade: Option<Ws>,
-) -> ResponseFuture {
+fn begin(resource: &'static Resource, upgrade: Option<Ws>) -> ResponseFuture {
+    let context = RequestContext::current();
     context.note_route(&resource.route);
-    let Some(operation) = resource.operation(&method) else {
+    let Some(operation) = resource.operation(&context.method) else {
         return resource.method_not_allowed();
     };
     match operation.handler {
-        // hyper stops to watch for a client that leaves once a body is dropped that has not arrived.
-        Handler::Read(run) if !context.is_received_whole() => {
-            let response = run(context, operation.scope);
-            Box::pin(async move {
-                let _unread = parts;
-                response.await
-            })
-        }
         Handler::Read(run) => run(context, operation.scope),
-        Handler::Change(run) => run(context, operation.scope, body::body(parts)),
+        Handler::Change(run) => {
+            let body = Body::of(context.clone());
+            run(context, operation.scope, body)
+        }
         Handler::Upgrade(run) => run(context, operation.scope, upgrade),
     }
 }
@@ -316,14 +308,15 @@ fn begin(
 pub fn page<R, F>(
     resource: &'static Resource,
     handler: impl Fn(R) -> F + Copy + Send + Sync + 'static,
-) -> impl Answers
+) -> impl AlwaysAnswers
 where
     R: Admitted + Send + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    warp::method().and(context()).map(move |method: Method, context: Arc<RequestContext>| {
+    warp::any().map(move || {
+        let context = RequestContext::current();
         context.note_route(&resource.route);
-        if resource.allowed.contains(&method) {
+        if resource.allowed.contains(&context.method) {
             read(context, None, handler)
         } else {
             resource.method_not_allowed()
@@ -382,5 +375,6 @@ where
 }
 
 fn respond(outcome: impl Future<Output = Outcome> + Send + 'static) -> ResponseFuture {
-    Box::pin(async { outcome.await.unwrap_or_else(Problem::into_response) })
+    // Not an async block: it would have room for the future twice.
+    Box::pin(outcome.map(|outcome| outcome.unwrap_or_else(Problem::into_response)))
 }

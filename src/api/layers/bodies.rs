@@ -4,54 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::request_record::RequestRecord;
 use crate::api::connection::{ActivityGuard, BlockedStream, BodyChunk};
-use crate::api::context::RequestContext;
-
-/// The body of a request, counted as it is read.
-pub struct RequestBody {
-    body: Incoming,
-    context: Arc<RequestContext>,
-}
-
-impl RequestBody {
-    pub fn new(body: Incoming, context: Arc<RequestContext>) -> RequestBody {
-        RequestBody { body, context }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.context.note_received(data.len());
-        }
-        if frame.is_none() || self.body.is_end_stream() {
-            self.context.note_received_whole();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 pin_project_lite::pin_project! {
     /// The body of a response, counted as it is sent. Its record is written when it is dropped.

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::HeaderName;
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::api::problem::Problem;
+use crate::api::request_headers::RequestHeaders;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -20,7 +21,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// other as the client sent it, so neither can be trusted then.
 pub fn client_address(
     peer: IpAddr,
-    headers: &HeaderMap,
+    headers: &RequestHeaders,
     trusted: &[IpNet],
 ) -> Result<IpAddr, Problem> {
     let peer = peer.to_canonical();
@@ -28,7 +29,7 @@ pub fn client_address(
         return Ok(peer);
     }
     let named = |name: &HeaderName, backwards: fn(&str) -> Vec<Option<IpAddr>>| {
-        let lines = headers.get_all(name).iter().rev();
+        let lines = headers.get_all(name).rev();
         let entries = lines.flat_map(|line| line.to_str().map_or(vec![None], backwards));
         let mut entries = entries.peekable();
         entries.peek()?;
@@ -93,6 +94,7 @@ fn backwards(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
@@ -104,7 +106,7 @@ mod tests {
             headers.append(name.clone(), value);
         }
         let trusted = ["127.0.0.1/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
-        match client_address(peer.parse().unwrap(), &headers, &trusted) {
+        match client_address(peer.parse().unwrap(), &RequestHeaders::new(headers), &trusted) {
             Ok(client) => client.to_string(),
             Err(problem) => problem.into_response().status().as_str().to_owned(),
         }

@@ -2,19 +2,17 @@
 
 use http::HeaderValue;
 use http::header::{AGE, ALLOW, ETAG, LOCATION, RETRY_AFTER};
-use tower::util::Either;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
-use tower_layer::Identity;
 
 use super::request_log::REQUEST_ID;
 use crate::api::filters::trade_headers::REPLAYED;
 use crate::api::routes::HISTORY_WINDOW;
 
-/// The layer for these origins, `*` for every one that has a name. Without origins it does nothing.
-pub fn layer(origins: &[String]) -> Either<CorsLayer, Identity> {
+/// The layer for these origins, `*` for every one that has a name. `None`: there are no origins.
+pub fn layer(origins: &[String]) -> Option<CorsLayer> {
     let exposed = [RETRY_AFTER, REQUEST_ID, ETAG, REPLAYED, LOCATION, ALLOW, AGE, HISTORY_WINDOW];
     if origins.is_empty() {
-        return Either::Right(Identity::new());
+        return None;
     }
     let any = origins.iter().any(|origin| origin == "*");
     let listed: Vec<HeaderValue> =
@@ -27,5 +25,5 @@ pub fn layer(origins: &[String]) -> Either<CorsLayer, Identity> {
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed);
-    Either::Left(layer)
+    Some(layer)
 }

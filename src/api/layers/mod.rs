@@ -1,11 +1,12 @@
 //! The layers between a connection and the routes, from the outside in.
 //!
-//! 1. [`request_log`] gives the request its id and context, writes the bodies of problems, and
-//!    records how it ended.
+//! 1. [`request_log`] gives the request its id and context, has its head judged by [`admission`],
+//!    writes the bodies of problems, compresses by [`compression`], and records how it ended.
 //! 2. [`cors`] answers preflights and says which pages may read the answer.
-//! 3. [`admission`] refuses by the head alone, chooses the coding of the answer, and catches
-//!    panics.
-//! 4. [`compression`] compresses.
+//! 3. [`admission`]'s service answers what was refused, and catches panics.
+//!
+//! The chain of filters sees of a request what it routes by: method and path. The rest travels in the
+//! request's context.
 //!
 //! A problem travels from wherever it arises to the outermost layer, in the extensions of the
 //! response, because only that layer knows the request id and writes problem bodies.

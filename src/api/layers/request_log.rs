@@ -8,23 +8,28 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use futures_util::FutureExt;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use http_body_util::{Either, Full};
+use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
+use uuid::{Builder, Uuid};
 
-use super::admission::{Admission, check_size, is_for_any_host};
-use super::bodies::{RecordedBody, RequestBody, TrackedBody};
+use super::admission::{Admission, check_size, choose_coding, is_for_any_host};
+use super::bodies::{RecordedBody, TrackedBody};
 use super::client_address::client_address;
+use super::compression::{Compressed, compress};
 use super::request_record::RequestRecord;
 use crate::api::App;
 use crate::api::connection::Activity;
 use crate::api::context::{RequestContext, Route};
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::request_headers::RequestHeaders;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -39,73 +44,88 @@ pub struct RequestLog<S, C> {
     pub peer: IpAddr,
     pub activity: Arc<Activity>,
     pub admission: Arc<Admission>,
-    /// Answers paths that are for any host.
+    /// Answers requests.
     pub inner: S,
-    /// Answers everything else, with CORS.
-    pub with_cors: C,
+    /// Answers them with CORS, if it is configured.
+    pub with_cors: Option<C>,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What the routes see of a request's body, which its handler finds in the context.
+pub type NoBody = Empty<Bytes>;
+
+/// The body of a problem, or of an answer.
+type AnswerBody<B> = Either<Full<Bytes>, Compressed<B>>;
+
 impl<S, C, B> hyper::service::Service<Request<Incoming>> for RequestLog<S, C>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<NoBody>, Response = Response<B>, Error = Infallible> + Clone,
     S::Future: Send + 'static,
-    C: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
+    C: Service<Request<NoBody>, Response = Response<B>, Error = Infallible> + Clone,
     C::Future: Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + 'static,
 {
-    type Response = Response<TrackedBody<RecordedBody<Either<Full<Bytes>, B>>>>;
+    type Response = Response<TrackedBody<RecordedBody<AnswerBody<B>>>>;
     type Error = Infallible;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let headers = std::mem::take(&mut head.headers);
+        let sized = check_size(&headers);
+        // Nobody reads the headers of a request that has too many.
+        let headers = RequestHeaders::new(if sized.is_ok() { headers } else { HeaderMap::new() });
         let trusted = &self.app.options.trusted_proxies;
-        let client = check_size(&parts.headers)
-            .and_then(|()| client_address(self.peer, &parts.headers, trusted));
-        let (peer, headers) = match client {
-            Ok(client) => (client, parts.headers.clone()),
-            Err(problem) => {
-                // `AdmissionService` answers it, below CORS. Nobody reads these headers.
-                parts.extensions.insert(problem);
-                (self.peer, HeaderMap::new())
-            }
-        };
+        let client = sized.and_then(|()| client_address(self.peer, &headers, trusted));
+        let peer = *client.as_ref().unwrap_or(&self.peer);
+        let admitted = client.and_then(|_| self.admission.check(&head, &headers));
+        let admitted = admitted.and_then(|()| choose_coding(head.version, &headers));
+
+        let is_preflight = head.method == Method::OPTIONS;
+        let cors = self.with_cors.as_ref().filter(|_| {
+            // CORS answers a preflight before anything below it could refuse it.
+            !(is_preflight && admitted.is_err()) && !is_for_any_host(head.uri.path())
+        });
+        if cors.is_some() || headers.contains(&UPGRADE) {
+            head.headers = headers.as_map().clone();
+        }
+        let coding = admitted.unwrap_or_else(|problem| {
+            head.extensions.insert(problem);
+            None
+        });
+        let (version, under_way) = (head.version, self.activity.begin());
+        let body_is_whole = body.is_end_stream();
         let context = Arc::new(RequestContext::new(
             self.app.clone(),
-            request_id(&parts.headers),
+            request_id(&headers),
             peer,
-            parts.method.clone(),
-            parts.uri.clone(),
+            head.method.clone(),
+            head.uri.clone(),
             headers,
+            Some(body),
         ));
-        let record = RequestRecord::new(self.app.clone(), self.unmatched.clone(), context.clone());
-        let (version, under_way) = (parts.version, self.activity.begin());
-        // CORS answers a preflight before anything below it could refuse it.
-        let refused_preflight = parts.method == Method::OPTIONS
-            && (parts.extensions.get::<Problem>().is_some()
-                || self.admission.check(&parts).is_err());
-        parts.extensions.insert(context.clone());
-        let without_cors = refused_preflight || is_for_any_host(parts.uri.path());
-        if body.is_end_stream() {
+        if body_is_whole {
             context.note_received_whole();
         }
-        let body = RequestBody::new(body, context.clone());
-        let request = Request::from_parts(parts, body);
+        let record = RequestRecord::new(self.app.clone(), self.unmatched.clone(), context.clone());
+        let request = Request::from_parts(head, Empty::new());
         // The layers below are always ready.
-        let answer = if without_cors {
-            futures_util::future::Either::Left(self.inner.clone().call(request))
-        } else {
-            futures_util::future::Either::Right(self.with_cors.clone().call(request))
+        let answer = match cors {
+            None => futures_util::future::Either::Left(self.inner.clone().call(request)),
+            Some(cors) => futures_util::future::Either::Right(cors.clone().call(request)),
         };
-        Box::pin(async move {
-            let response = answer.await.unwrap_or_else(|never| match never {});
+        // Not an async block: it would have room for the future twice.
+        Box::pin(context.clone().scope(answer).map(move |answer| {
+            let response = answer.unwrap_or_else(|never| match never {});
+            // Nobody reads what has not arrived. Until now hyper watched for a client that leaves.
+            drop(context.take_body());
+            let response = compress(response, coding);
             let response = if version < Version::HTTP_11 && has_open_end(&context, &response) {
                 let detail = "HTTP/1.0 cannot tell a whole answer from one that breaks off: ask for \
                               this one with HTTP/1.1";
-                Problem::invalid(detail).into_response_of()
+                Problem::invalid(detail).into_response_of().map(Either::Left)
             } else {
                 response
             };
@@ -116,7 +136,7 @@ where
             }
             let is_http_2 = version == Version::HTTP_2;
             Ok(response.map(|body| TrackedBody::new(body, is_http_2, under_way)))
-        })
+        }))
     }
 }
 
@@ -131,10 +151,10 @@ fn has_open_end<B: Body>(context: &RequestContext, response: &Response<B>) -> bo
 
 /// Gives a response its id, and its body if it is a problem.
 fn finish<B: Body<Data = Bytes, Error: Into<BoxError>>>(
-    response: Response<B>,
+    response: Response<Compressed<B>>,
     context: &RequestContext,
     mut record: RequestRecord,
-) -> Response<RecordedBody<Either<Full<Bytes>, B>>> {
+) -> Response<RecordedBody<AnswerBody<B>>> {
     let (mut parts, body) = response.into_parts();
     let mut body = match parts.extensions.remove::<Problem>() {
         None => Either::Right(body),
@@ -176,7 +196,7 @@ pub fn refuse_head(
         _ => Problem::invalid("the request's head is not HTTP"),
     };
     let method = Method::from_bytes(UNREADABLE).unwrap_or_default();
-    let headers = HeaderMap::new();
+    let headers = RequestHeaders::default();
     let context = RequestContext::new(
         app.clone(),
         request_id(&headers),
@@ -184,6 +204,7 @@ pub fn refuse_head(
         method,
         Uri::default(),
         headers,
+        None,
     );
     let request_id = context.request_id.clone();
     let body = problem.body(&request_id);
@@ -196,13 +217,22 @@ pub fn refuse_head(
 }
 
 /// The client's own id if it is short and plain, else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+fn request_id(headers: &RequestHeaders) -> Arc<str> {
+    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     let given = given.filter(|id| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     });
     match given {
         Some(id) => id.into(),
-        None => Arc::from(&*uuid::Uuid::now_v7().simple().encode_lower(&mut [0; 32])),
+        None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
     }
+}
+
+/// A UUID of version 7. The crate's own source of them also keeps those of one millisecond in order,
+/// with a lock that all connections would share.
+fn new_id() -> Uuid {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let [random @ .., _, _, _, _, _, _] = rand::random::<u128>().to_le_bytes();
+    Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
 }

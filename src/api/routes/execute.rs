@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;

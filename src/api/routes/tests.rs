@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::api::context::RequestContext;
 use crate::api::openapi::{DOCUMENT, openapi_document};
+use crate::api::request_headers::RequestHeaders;
 use crate::api::state::App;
 use crate::app::Service;
 use crate::settings::Settings;
@@ -92,15 +93,15 @@ impl Api {
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             method.parse().unwrap(),
             path.parse().unwrap(),
-            given.clone(),
+            RequestHeaders::new(given.clone()),
+            None,
         ));
-        let mut request =
-            warp::test::request().method(method).path(path).extension(context.clone());
+        let mut request = warp::test::request().method(method).path(path);
         for (name, value) in &given {
             request = request.header(name, value);
         }
         let (chain, _) = chain(&DOCUMENT);
-        let (mut parts, body) = request.reply(&chain).await.into_parts();
+        let (mut parts, body) = context.clone().scope(request.reply(&chain)).await.into_parts();
         let body = match parts.extensions.remove::<Problem>() {
             Some(problem) => problem.render(&mut parts, &context.request_id).into(),
             None => body,

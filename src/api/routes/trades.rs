@@ -263,15 +263,11 @@ impl Field for Settlement {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::Arc;
 
-    use http::Method;
     use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::CancellationToken;
 
-    use crate::api::context::RequestContext;
-    use crate::api::openapi::DOCUMENT;
-    use crate::api::problem::Problem;
-    use crate::api::routes::chain;
     use crate::app::Service;
     use crate::settings::Settings;
     use crate::telemetry::Events;
@@ -291,33 +287,26 @@ mod tests {
         Service::start(settings, Events::default()).await.unwrap()
     }
 
-    /// Sends JSON, if there is a body, and gives the status and the answer.
+    /// Sends a body of a media type, if there is one, and gives the status and the answer.
     async fn send(service: &Service, path: &str, body: Option<(&str, &str)>) -> (u16, Value) {
-        let method = if body.is_some() { Method::POST } else { Method::GET };
-        let mut request = warp::test::request().method(method.as_str()).path(path);
-        if let Some((media_type, body)) = body {
-            request = request.header("content-type", media_type).body(body);
-        }
-        let headers = body.map(|(media_type, _)| ("content-type", media_type));
-        let headers = headers.into_iter().map(|(name, value)| {
-            (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())
-        });
-        let context = Arc::new(RequestContext::new(
-            service.app().clone(),
-            "test".into(),
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            method,
-            path.parse().unwrap(),
-            headers.collect(),
-        ));
-        let (chain, _) = chain(&DOCUMENT);
-        let response = request.extension(context.clone()).reply(&chain).await;
-        let (mut parts, body) = response.into_parts();
-        let body = match parts.extensions.remove::<Problem>() {
-            Some(problem) => problem.render(&mut parts, &context.request_id).into(),
-            None => body,
-        };
-        (parts.status.as_u16(), serde_json::from_slice(&body).unwrap())
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let connections = futures_util::stream::iter([(server, IpAddr::V4(Ipv4Addr::LOCALHOST))]);
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(crate::api::serve(connections, service.app().clone(), stop));
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let (media_type, body) = body.unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: {media_type}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        served.await.unwrap();
+        let status = response["HTTP/1.1 ".len()..][..3].parse().unwrap();
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        (status, serde_json::from_str(body).unwrap())
     }
 
     #[tokio::test]

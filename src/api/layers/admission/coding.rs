@@ -1,25 +1,27 @@
 //! The content coding of an answer.
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderValue};
-use http::request::Parts;
-use http::{Response, Version};
+use http::Version;
+use http::header::{ACCEPT_ENCODING, HeaderValue};
 
 use crate::api::filters::headers::{self, with_quality};
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::request_headers::RequestHeaders;
 
 /// The codings that the gateway offers, the preferred one first.
 const CODINGS: [&str; 3] = ["zstd", "gzip", "identity"];
 
-/// Chooses the coding of the answer, and leaves only that one in `Accept-Encoding`. The compression
-/// layer would find out that the client accepts none only after the handler ran, when an order may
-/// have been placed.
+/// Chooses the coding of the answer. `None`: the client does not ask for one. The compression layer
+/// would find out that the client accepts none only after the handler ran, when an order may have
+/// been placed.
 ///
 /// # Errors
 /// 406 if the client accepts none, 400 if the header cannot be parsed.
-pub fn choose_coding(head: &mut Parts) -> Result<(), Problem> {
-    let headers = &mut head.headers;
-    if !headers.contains_key(ACCEPT_ENCODING) {
-        return Ok(());
+pub fn choose_coding(
+    version: Version,
+    headers: &RequestHeaders,
+) -> Result<Option<HeaderValue>, Problem> {
+    if !headers.contains(&ACCEPT_ENCODING) {
+        return Ok(None);
     }
     let accepted = headers::list(headers, &ACCEPT_ENCODING)?;
     let quality_of = |coding: &str| {
@@ -43,27 +45,13 @@ pub fn choose_coding(head: &mut Parts) -> Result<(), Problem> {
         Problem::new(ProblemType::NotAcceptable, detail)
     })?;
     // A compressed answer has no length, and HTTP/1.0 cannot tell its end from a broken connection.
-    let coding = if head.version < Version::HTTP_11 { "identity" } else { coding };
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding));
-    Ok(())
-}
-
-/// Weakens the `ETag` of a compressed answer: a strong one identifies the bytes of one coding.
-pub fn with_etag_of_encoding<B>(mut response: Response<B>) -> Response<B> {
-    let headers = response.headers_mut();
-    if headers.contains_key(CONTENT_ENCODING)
-        && let Some(tag) = headers.get(ETAG).map(HeaderValue::as_bytes)
-        && !tag.starts_with(b"W/")
-        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag].concat())
-    {
-        headers.insert(ETAG, weak);
-    }
-    response
+    let coding = if version < Version::HTTP_11 { "identity" } else { coding };
+    Ok(Some(HeaderValue::from_static(coding)))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::HeaderMap;
 
     use super::*;
 
@@ -86,24 +74,20 @@ mod tests {
             (Some("gzip;q=0, *;q=0"), Err(406)),
             (Some("ä"), Err(400)),
         ] {
-            let mut head = head(given);
-            let chosen = match choose_coding(&mut head) {
-                Ok(()) => {
-                    let chosen = head.headers.get(ACCEPT_ENCODING);
-                    Ok(chosen.map(|value| value.to_str().unwrap()))
-                }
-                Err(problem) => Err(problem.into_response().status().as_u16()),
+            let chosen = choose_coding(Version::HTTP_11, &headers(given));
+            let chosen = match &chosen {
+                Ok(chosen) => Ok(chosen.as_ref().map(|value| value.to_str().unwrap())),
+                Err(problem) => Err(problem.status().as_u16()),
             };
             assert_eq!(chosen, expected, "{given:?}");
         }
     }
 
-    fn head(accept_encoding: Option<&str>) -> Parts {
-        let mut request = Request::new(());
+    fn headers(accept_encoding: Option<&str>) -> RequestHeaders {
+        let mut headers = HeaderMap::new();
         if let Some(value) = accept_encoding {
-            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-            request.headers_mut().insert(ACCEPT_ENCODING, value);
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        request.into_parts().0
+        RequestHeaders::new(headers)
     }
 }

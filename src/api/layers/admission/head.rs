@@ -1,7 +1,7 @@
 //! The rules that a request's head is checked against.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, ORIGIN, UPGRADE,
@@ -9,10 +9,11 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use super::authority::{authority, invalid_host, is_own_origin, split};
+use super::authority::Authority;
 use crate::api::Options;
 use crate::api::context::shorten;
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::request_headers::RequestHeaders;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -74,34 +75,36 @@ impl Admission {
     ///
     /// # Errors
     /// The problem to answer with: 400, 403, 405, 413, 415 or 421.
-    pub fn check(&self, head: &Parts) -> Result<(), Problem> {
+    pub fn check(&self, head: &Parts, headers: &RequestHeaders) -> Result<(), Problem> {
         // A CONNECT's authority and the `*` of OPTIONS are no paths.
         if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
             return Err(Problem::method_not_allowed(&[Method::GET, Method::HEAD]));
         }
-        let authority = authority(head)?;
+        let authority = Authority::of(head, headers)?;
         if !is_for_any_host(head.uri.path()) {
-            if let Some(authority) = authority {
-                self.check_host(authority)?;
+            if let Some(authority) = &authority {
+                self.check_host(authority.host)?;
             }
-            self.check_origin(head, authority)?;
+            self.check_origin(&head.method, headers, authority.as_ref())?;
         }
-        self.check_body(head)
+        self.check_body(headers)
     }
 
     /// Refuses names that are not allowed. Every IP address is: DNS rebinding needs a name.
-    fn check_host(&self, authority: &str) -> Result<(), Problem> {
-        let (name, _) = split(authority).ok_or_else(invalid_host)?;
-        let name = name.strip_suffix('.').unwrap_or(name);
+    fn check_host(&self, host: &str) -> Result<(), Problem> {
+        let name = host.strip_suffix('.').unwrap_or(host);
+        if self.any_host || name.eq_ignore_ascii_case("localhost") {
+            return Ok(());
+        }
         let is_address = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => name.parse::<IpAddr>().is_ok(),
+            Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+            None => name.parse::<Ipv4Addr>().is_ok(),
         };
-        if self.any_host || is_address {
+        if is_address {
             return Ok(());
         }
         let name = name.to_ascii_lowercase();
-        if name == "localhost" || name.ends_with(".localhost") || self.hosts.contains(&name) {
+        if name.ends_with(".localhost") || self.hosts.contains(&name) {
             return Ok(());
         }
         let name = shorten(&name);
@@ -114,16 +117,21 @@ impl Admission {
 
     /// Refuses pages of other sites that want to change something or to open a WebSocket, which
     /// CORS does not prevent.
-    fn check_origin(&self, head: &Parts, authority: Option<&str>) -> Result<(), Problem> {
-        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&head.method);
-        if is_safe && !head.headers.contains_key(UPGRADE) {
+    fn check_origin(
+        &self,
+        method: &Method,
+        headers: &RequestHeaders,
+        authority: Option<&Authority<'_>>,
+    ) -> Result<(), Problem> {
+        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
+        if is_safe && !headers.contains(&UPGRADE) {
             return Ok(());
         }
-        let mut origins = head.headers.get_all(ORIGIN).iter();
+        let mut origins = headers.get_all(&ORIGIN);
         let foreign = match (origins.next(), origins.next()) {
             (None, _) => {
                 let foreign = ["cross-site", "same-site"];
-                let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter();
+                let mut sites = headers.get_all(&SEC_FETCH_SITE);
                 sites
                     .any(|site| {
                         foreign
@@ -150,7 +158,7 @@ impl Admission {
         Err(Problem::new(ProblemType::OriginNotAllowed, detail))
     }
 
-    fn allows_origin(&self, origin: &str, authority: Option<&str>) -> bool {
+    fn allows_origin(&self, origin: &str, authority: Option<&Authority<'_>>) -> bool {
         let lower = origin.to_ascii_lowercase();
         if self.origins.contains(&lower) {
             return true;
@@ -158,11 +166,11 @@ impl Admission {
         if lower == OPAQUE {
             return false;
         }
-        self.any_origin || authority.is_some_and(|authority| is_own_origin(&lower, authority))
+        self.any_origin || authority.is_some_and(|authority| authority.has_origin(&lower))
     }
 
-    fn check_body(&self, head: &Parts) -> Result<(), Problem> {
-        let coded = head.headers.get_all(CONTENT_ENCODING).iter();
+    fn check_body(&self, headers: &RequestHeaders) -> Result<(), Problem> {
+        let coded = headers.get_all(&CONTENT_ENCODING);
         let mut coded = coded.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
         if coded.next().is_some() {
             let detail = "header `Content-Encoding`: bodies are taken as they are; send the JSON \
@@ -170,7 +178,7 @@ impl Admission {
             let problem = Problem::new(ProblemType::UnsupportedMediaType, detail);
             return Err(problem.header(ACCEPT_ENCODING, "identity"));
         }
-        let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let declared = headers.get(&CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let declared = declared.and_then(|length| length.parse::<u64>().ok());
         match declared {
             Some(declared) if declared > self.max_body => {
@@ -212,7 +220,8 @@ mod tests {
     }
 
     fn status(admission: &Admission, request: &str) -> u16 {
-        match admission.check(&head(request)) {
+        let head = head(request);
+        match admission.check(&head, &RequestHeaders::new(head.headers.clone())) {
             Ok(()) => 200,
             Err(problem) => problem.into_response().status().as_u16(),
         }
@@ -277,7 +286,7 @@ mod tests {
         }
         let mut old = head("GET /docs x");
         old.version = http::Version::HTTP_10;
-        assert!(admission.check(&old).is_ok());
+        assert!(admission.check(&old, &RequestHeaders::default()).is_ok());
     }
 
     #[test]
@@ -367,7 +376,7 @@ mod tests {
             let passes = status(&admission, &format!("GET / x\nHost: {name}")) == 200;
             let bare = name.strip_suffix('.').unwrap_or(&name);
             let known = bare == "localhost" || bare.ends_with(".localhost") || bare == "trader-pc";
-            prop_assert_eq!(passes, known || bare.parse::<IpAddr>().is_ok());
+            prop_assert_eq!(passes, known || bare.parse::<std::net::IpAddr>().is_ok());
         }
     }
 }

@@ -6,14 +6,15 @@
 //! names the page that sends the request; without it, `Sec-Fetch-Site` says how the page relates to
 //! the gateway.
 //!
-//! [`Admission`] decides and [`AdmissionService`] asks it. The service also chooses the coding of
-//! the answer before anything acts on the request, and turns panics below it into problems, so that
-//! the layers above it, CORS among them, see one kind of response.
+//! [`Admission`] decides, and [`choose_coding`] whether there is a coding for the answer, before
+//! anything acts on the request. [`AdmissionService`] answers what was refused, and turns panics below
+//! it into problems, so that the layers above it, CORS among them, see one kind of response.
 
 mod authority;
 mod coding;
 mod head;
 mod service;
 
+pub use self::coding::choose_coding;
 pub use self::head::{Admission, check_size, is_for_any_host};
 pub use self::service::AdmissionService;

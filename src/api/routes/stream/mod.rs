@@ -74,7 +74,7 @@ pub async fn stream(request: AccountRequest, upgrade: Option<Ws>) -> Outcome {
     let last_event_id = parameters.optional::<String>("last_event_id")?;
     parameters.finish()?;
     if upgrade.is_none() {
-        if request.context.headers.contains_key(UPGRADE) {
+        if request.context.headers.contains(&UPGRADE) {
             let detail = "the handshake of the WebSocket lacks `Sec-WebSocket-Version: 13`, \
                           `Sec-WebSocket-Key`, or `Connection: upgrade`";
             return Err(Problem::invalid(detail));
