@@ -41,13 +41,18 @@ def worker(sessions=1, call_timeout=None):
 
 
 def prepare(*binaries):
-    """Installs the Python packages, and says what is missing."""
+    """Says what is missing, and installs the Python packages."""
     for program in ["wrk", "taskset"]:
         shutil.which(program) or sys.exit(f"{program} is missing (Debian: wrk, util-linux)")
     for binary in binaries:
         os.path.exists(binary) or sys.exit(
             f"{binary} is missing: cargo build --release --bins --example hello"
         )
+    install()
+
+
+def install():
+    """Installs the Python packages."""
     with open(REQUIREMENTS) as file:
         wanted = file.read()
     marker = os.path.join(VENV, "installed")

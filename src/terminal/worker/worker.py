@@ -1,10 +1,10 @@
 """The worker of mt5-gateway: one terminal behind a pipe.
 
-Standard input and output carry frames, a 4-byte big-endian length and
-MessagePack. The first frame in says what to import, how to log in, and what to do around
-each method; other methods are refused. The first frame out says hello with versions. Then each call `[id, method, args, kwargs]`
-is answered, in order, with `[id, status, payload]`, or `[id, status, clock, payload]` where it tells
-what this process's clock shows, in nanoseconds:
+Standard input and output carry frames, a 4-byte big-endian length and MessagePack. The first frame in
+says what to import, how to log in, and what to do around each method; other methods are refused. The
+first frame out says hello with versions. Then each call `[id, method, args, kwargs]` is answered, in
+order, with `[id, status, payload]`, or `[id, status, clock, payload]` where it tells what this process's
+clock shows, in nanoseconds:
 
     0  the answer: a record as a map, the last tick as a list, bars and ticks as raw bytes
     1  the package's error, `[code, message]`, read in the turn of the call
@@ -12,24 +12,26 @@ what this process's clock shows, in nanoseconds:
     3  the trade came after its last moment; nothing was sent
     4  the terminal is logged in to another account; which
 
-Anything that the package prints goes to standard error, which the gateway logs.
+Each answer is written before the next call begins, even if several calls wait: nobody knows how long the
+next call takes. Anything that the package prints goes to standard error, which the gateway logs.
 """
 
-import calendar
 import codecs
+import gc
 import importlib
 import os
 import sys
 import time
-import traceback
+from collections import namedtuple
+from datetime import datetime, timezone
+from operator import attrgetter, not_
+
+import msgpack
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-from datetime import datetime, timezone
-
-import msgpack
 
 ANSWER, MT5_ERROR, RAISED, WITHDRAWN, OTHER_ACCOUNT = range(5)
 
@@ -50,7 +52,19 @@ TICKS_DTYPE = [
     ("time_msc", "<i8"), ("flags", "<u4"), ("volume_real", "<f8"),
 ]
 DTYPES = {"rates": RATES_DTYPE, "ticks": TICKS_DTYPE}
-TICK_FIELDS = tuple(name for name, _ in TICKS_DTYPE)
+# Records that are sent without their names, because their fields are the gateway's own in its order.
+# The last tick is what is asked for most.
+UNNAMED_RECORDS = {"symbol_info_tick": tuple(name for name, _ in TICKS_DTYPE)}
+# What tells one account from another.
+identity_of = attrgetter("login", "server", "trade_mode")
+# Values that are packed as they are.
+PACKABLE = frozenset({bool, int, float, str})
+# What msgpack raises for a value that it does not pack.
+UNPACKABLE = (TypeError, ValueError, OverflowError)
+# Rows of at most so many bytes are copied into their frame: a second write would cost more.
+COPIED = 1 << 16
+# Bytes that one read takes. All calls that the gateway writes together are usually fewer.
+READ = 1 << 13
 
 
 RESOLUTION = 0
@@ -88,33 +102,127 @@ class OtherAccount(Exception):
     """The terminal is logged in to another account than the gateway's."""
 
 
+class Method:
+    """A function of the package, and what the gateway says of it."""
+
+    __slots__ = (
+        "mt5", "name", "times", "symbol", "compares_account", "gives", "special", "function", "fails",
+        "packable", "record_class", "names", "stand_ins",
+    )
+
+    def __init__(self, mt5, name, rules, special):
+        self.mt5 = mt5
+        self.name = name
+        # The positions of arguments that are times, and of a symbol that has to be in Market Watch.
+        self.times = rules["times"]
+        self.symbol = rules["symbol"]
+        # Whether the answer may be about another account.
+        self.compares_account = rules["compares_account"]
+        # "flag" (False is an error), "total", "rates", "ticks" or "value".
+        self.gives = rules["gives"]
+        # What is done instead of a plain call.
+        self.special = special
+        # The package's function, once it was looked up.
+        self.function = None
+        # Which results say that it failed, beside None.
+        self.fails = {"flag": not_, "total": negative}.get(self.gives)
+        # Makes of a result what is packed.
+        self.packable = self.plain
+        if self.gives == "total":
+            self.packable = int
+        elif self.gives in DTYPES:
+            self.packable = Rows(DTYPES[self.gives]).packable
+        # The class of the last records, and their names, or None if they are sent without names.
+        self.record_class = self.names = None
+        # Local classes for the records of another process, by their number of fields.
+        self.stand_ins = {}
+
+    def take(self, args, kwargs):
+        """Calls the package; what means failure is its error."""
+        function = self.function
+        if function is None:
+            function = self.function = getattr(self.mt5, self.name)
+        result = function(*args, **kwargs) if kwargs else function(*args)
+        if result is None or (self.fails is not None and self.fails(result)):
+            raise self.error(result)
+        return result
+
+    def error(self, result):
+        code, message = self.mt5.last_error()
+        if code < 0:
+            return Mt5Error(int(code), str(message))
+        if self.gives == "total" and result is not None:
+            # Without a terminal symbols_total answers the code itself.
+            return Mt5Error(int(result), str(message))
+        return Mt5Error(-1, f"{self.name} gave {result!r} and last_error ({code}, {message!r})")
+
+    def plain(self, value):
+        """Named tuples become maps, anything else stays as it is."""
+        kind = type(value)
+        if kind is self.record_class:
+            return value if self.names is None else dict(zip(self.names, value))
+        if kind in PACKABLE:
+            return value
+        if hasattr(value, "_fields"):
+            return self.record(value)
+        if isinstance(value, (tuple, list)):
+            return [self.plain(item) for item in value]
+        return value.item() if hasattr(value, "item") else value
+
+    def record(self, value):
+        """A record whose class is not that of the last one."""
+        record = self.here(value)
+        names = tuple(record._fields)
+        if "request" in names:
+            # The one record inside another, in the results of trades.
+            fields = dict(zip(names, record))
+            fields["request"] = self.plain(fields["request"])
+            return fields
+        self.record_class = type(record)
+        self.names = None if names == UNNAMED_RECORDS.get(self.name) else names
+        return self.plain(record)
+
+    def here(self, record):
+        """A record as a tuple of this process."""
+        if issubclass(type(record), tuple):
+            return record
+        # One slice gives a plain tuple: behind RPyC each attribute would be a round trip.
+        values = tuple(record[:])
+        stand_in = self.stand_ins.get(len(values))
+        if stand_in is None:
+            stand_in = self.stand_ins[len(values)] = namedtuple(self.name, tuple(record._fields))
+        return stand_in._make(values)
+
+
+def negative(total):
+    return total < 0
+
+
 class Worker:
     def __init__(self, mt5, settings):
         self.mt5 = mt5
         self.settings = settings
-        # By name: `times` and `symbol` are positions of arguments, `compares_account` says whether
-        # the answer may be about another account, `gives` what it is: "flag" (False is an error),
-        # "total", "rates", "ticks" or "value".
-        self.methods = settings["methods"]
+        self.methods = {
+            name: Method(mt5, name, rules, getattr(self, "do_" + name, None))
+            for name, rules in settings["methods"].items()
+        }
         # Symbols believed to be in Market Watch, so that not every call looks first.
         self.selected = set()
         self.subscriptions = {}
-        self.fields = {}
         self.trades_by_keywords = False
         # Login, server and mode, as seen after the login, and as seen last.
         self.identity = self.shown = None
-        self.special = {
-            name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
-        }
 
-    def call(self, method, args, kwargs):
-        rules = self.methods.get(method)
-        if rules is None:
+    def call(self, name, args, kwargs):
+        method = self.methods.get(name)
+        if method is None:
             raise ValueError("the gateway gave no rules for this method")
-        for index in rules["times"]:
-            if index < len(args):
-                args[index] = datetime.fromtimestamp(args[index], timezone.utc)
-        index = rules["symbol"]
+        if method.times:
+            args = list(args)
+            for index in method.times:
+                if index < len(args):
+                    args[index] = datetime.fromtimestamp(args[index], timezone.utc)
+        index = method.symbol
         if index is None:
             return self.perform(method, args, kwargs)
         symbol = args[index]
@@ -130,31 +238,19 @@ class Worker:
         return self.perform(method, args, kwargs)
 
     def perform(self, method, args, kwargs):
-        rules = self.methods[method]
-        special = self.special.get(method)
-        if special is not None:
-            result = special(*args, **kwargs)
+        if method.special is None:
+            result = method.take(args, kwargs)
         else:
-            result = self.take(method, *args, **kwargs)
-            if rules["gives"] == "total":
-                result = self.total(result)
-        if rules["compares_account"]:
+            result = method.special(*args, **kwargs)
+        if method.compares_account:
             self.check_account()
-        if special is not None:
-            return result
-        if rules["gives"] in DTYPES:
-            return Rows(result, DTYPES[rules["gives"]])
-        return self.plain(method, result)
+        return method.packable(result)
 
-    def take(self, method, *args, **kwargs):
-        """Calls the package; None, and False where it means failure, is its error."""
-        result = getattr(self.mt5, method)(*args, **kwargs)
-        if result is None or (self.methods[method]["gives"] == "flag" and not result):
-            code, message = self.mt5.last_error()
-            if code >= 0:
-                raise Mt5Error(-1, f"{method} gave {result!r} and last_error ({code}, {message!r})")
-            raise Mt5Error(int(code), str(message))
-        return result
+    def take(self, name, *args, **kwargs):
+        return self.methods[name].take(args, kwargs)
+
+    def account(self):
+        return self.methods["account_info"].here(self.take("account_info"))
 
     def select(self, symbol):
         """Sees to it that a symbol is in Market Watch. Gives whether it was not."""
@@ -167,18 +263,12 @@ class Worker:
 
     def check_account(self):
         """Makes sure that what was just read is about the account of the login."""
-        identity = self.identity_of(self.take("account_info"))
+        identity = identity_of(self.account())
         if self.identity is not None and identity != self.identity:
             raise OtherAccount(
                 "the terminal is logged in to account %s on %r (mode %s) instead of %s on %r (mode %s)"
                 % (identity + self.identity)
             )
-
-    def identity_of(self, account):
-        # One slice, as in `record`.
-        values = tuple(account[:])
-        shown = dict(zip(self.names("account_info", account, values), values))
-        return shown["login"], shown["server"], shown["trade_mode"]
 
     def do_initialize(self):
         self.identity = None
@@ -188,7 +278,10 @@ class Worker:
         kwargs = {name: settings[name] for name in ("login", "password", "server", "timeout")}
         if settings["portable"]:
             kwargs["portable"] = True
-        return bool(self.take("initialize", *args, **kwargs))
+        self.take("initialize", *args, **kwargs)
+        for method in self.methods.values():
+            method.function = None  # A package may bind its functions to the connection.
+        return True
 
     def do_version(self):
         version = list(self.take("version"))
@@ -203,35 +296,20 @@ class Worker:
         return {"code": code, "message": message}
 
     def do_account_info(self):
-        account = self.take("account_info")
-        identity = self.identity_of(account)
+        account = self.account()
+        identity = identity_of(account)
         if self.identity is None and identity[0] == self.settings["login"]:
             self.identity = identity
         if identity != self.shown:
             # Each account has a Market Watch of its own.
             self.selected.clear()
             self.shown = identity
-        return self.plain("account_info", account)
-
-    def do_symbol_info_tick(self, symbol):
-        tick = self.take("symbol_info_tick", symbol)
-        values = tuple(tick[:])
-        # What is asked for most: names that are the gateway's own need not be sent.
-        if self.names("symbol_info_tick", tick, values) == TICK_FIELDS:
-            return values
-        return self.record("symbol_info_tick", tick)
+        return account
 
     def do_symbol_select(self, symbol, enable):
         self.selected.discard(symbol)
         self.take("symbol_info", symbol)
         return bool(self.take("symbol_select", symbol, enable))
-
-    def total(self, total):
-        if total < 0:
-            # Without a terminal symbols_total answers the code itself.
-            code, message = self.mt5.last_error()
-            raise Mt5Error(int(code) if code < 0 else int(total), str(message))
-        return int(total)
 
     def take_book(self, method, symbol):
         try:
@@ -275,7 +353,7 @@ class Worker:
                 pass  # the answer is true all the same
 
     def book(self, symbol):
-        return self.plain("market_book_get", self.take_book("market_book_get", symbol))
+        return self.take_book("market_book_get", symbol)
 
     def do_order_check(self, request):
         return self.trade("order_check", request)
@@ -298,38 +376,13 @@ class Worker:
         if not self.trades_by_keywords:
             in_time(send_by)
             try:
-                return self.plain(method, self.take(method, request))
+                return self.take(method, request)
             except Mt5Error as error:
                 if error.args != UNNAMED:
                     raise
             self.trades_by_keywords = True
         in_time(send_by)
-        return self.plain(method, self.take(method, **request))
-
-    def plain(self, method, value):
-        """Named tuples become maps, anything else stays as it is."""
-        if hasattr(value, "_fields"):
-            return self.record(method, value)
-        if isinstance(value, (tuple, list)):
-            return [self.plain(method, item) for item in value]
-        if isinstance(value, (bool, str)):
-            return value
-        return value.item() if hasattr(value, "item") else value
-
-    def record(self, method, value):
-        # One slice gives a plain tuple: behind RPyC each attribute would be a round trip.
-        values = tuple(value[:])
-        record = dict(zip(self.names(method, value, values), values))
-        if "request" in record:
-            # The one record inside another, in the results of trades.
-            record["request"] = self.plain(method, record["request"])
-        return record
-
-    def names(self, method, value, values):
-        names = self.fields.get((method, len(values)))
-        if names is None:
-            names = self.fields[method, len(values)] = tuple(value._fields)
-        return names
+        return self.take(method, **request)
 
 
 def in_time(send_by):
@@ -341,17 +394,29 @@ def in_time(send_by):
 class Rows:
     """The rows of an array, in the order and sizes that the gateway reads."""
 
-    def __init__(self, array, dtype):
-        names = [name for name, _ in dtype]
-        missing = [name for name in names if name not in (array.dtype.names or ())]
+    def __init__(self, dtype):
+        self.names = [name for name, _ in dtype]
+        self.dtype = dtype
+
+    def packable(self, array):
+        if array.dtype is not self.dtype:
+            array = self.arranged(array)
+        if array.nbytes <= COPIED:
+            return array.tobytes()
+        try:
+            return memoryview(array.view("u1"))
+        except (TypeError, ValueError):  # not in one piece, or not in this process
+            return memoryview(array.tobytes())
+
+    def arranged(self, array):
+        missing = [name for name in self.names if name not in (array.dtype.names or ())]
         if missing:
             raise TypeError(f"the package's array lacks the field `{missing[0]}`")
-        if array.dtype != dtype:
-            array = array[names].astype(dtype)
-        try:
-            self.bytes = memoryview(array.view("u1"))
-        except (TypeError, ValueError):  # not in one piece, or not in this process
-            self.bytes = array.tobytes()
+        if array.dtype != self.dtype:
+            return array[self.names].astype(self.dtype)
+        # numpy's own object, which is found equal at once.
+        self.dtype = array.dtype
+        return array
 
 
 def mark(error):
@@ -376,6 +441,8 @@ def packable(value):
         if isinstance(value, int) and -(2**63) <= value < 2**64:
             return value
         if isinstance(value, datetime):
+            import calendar
+
             return calendar.timegm(value.utctimetuple())
         try:
             return float(value)
@@ -393,86 +460,117 @@ def load(settings):
     return getattr(module, attribute)(**(settings["connect"] or {}))
 
 
-def main():
-    # The pipe is ours alone: what the package prints must not end up in a frame.
-    source = sys.stdin.buffer
-    sink = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        # So that a hundred thousand bars do not take turns with their reader every 64 kB.
-        fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
-    except (AttributeError, OSError):
-        pass  # not Linux, or as many as this user may have
+class Pipe:
+    """Frames over standard input and output."""
 
-    def read():
-        header = source.read(4)
-        if len(header) < 4:
-            return None
-        body = source.read(int.from_bytes(header, "big"))
-        return msgpack.unpackb(body)
-
-    def write(*parts):
-        size = sum(map(len, parts))
-        send(size.to_bytes(4, "big") + parts[0])
-        for part in parts[1:]:
-            send(part)
-
-    def send(data):
-        sent = sink.write(data)
-        while sent < len(data):
-            sent += sink.write(memoryview(data)[sent:])
-
-    pack = msgpack.Packer().pack
-    # Slower for every text, so it takes only what the other refuses.
-    pack_odd = msgpack.Packer(default=packable, unicode_errors="mt5_gateway_mark").pack
-    unpackable = (TypeError, ValueError, OverflowError)
-
-    def answer(number, status, payload, shown=None):
-        if isinstance(payload, Rows):
-            # As MessagePack would, but without a copy of them.
-            rows = payload.bytes
-            head = b"\x93" + pack(number) + pack(status) + b"\xc6" + len(rows).to_bytes(4, "big")
-            return write(head, rows)
-        head = [number, status] if shown is None else [number, status, shown]
-        message = [*head, payload]
+    def __init__(self):
+        # The pipe is ours alone: what the package prints must not end up in a frame.
+        self.source = sys.stdin.buffer
+        sink = os.fdopen(os.dup(1), "wb", buffering=0)
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
         try:
-            packed = pack(message)
-        except unpackable:
-            try:
-                packed = pack_odd(message)
-            except unpackable as error:
-                text = f"the answer cannot be packed: {type(error).__name__}"
-                packed = pack([number, RAISED, text])
-        write(packed)
+            # So that a hundred thousand bars do not take turns with their reader every 64 kB.
+            fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
+        except (AttributeError, OSError):
+            pass  # not Linux, or as many as this user may have
+        self.write = sink.write
+        self.pack = msgpack.Packer().pack
+        # Slower for every text, so it takes only what the other refuses.
+        self.pack_odd = msgpack.Packer(default=packable, unicode_errors="mt5_gateway_mark").pack
 
-    settings = read()
+    def messages(self):
+        """The messages until the input closes. One read takes all that have arrived."""
+        unpacker = msgpack.Unpacker(use_list=False, read_size=2 * READ)
+        unpack, take_bytes = unpacker.unpack, unpacker.read_bytes
+
+        def read_on():
+            data = self.source.read1(READ)
+            unpacker.feed(data)
+            return data
+
+        while True:
+            # MessagePack shows where a message ends, so the length is passed over.
+            missing = 4 - len(take_bytes(4))
+            while missing:
+                if not read_on():
+                    return
+                missing -= len(take_bytes(missing))
+            while True:
+                try:
+                    message = unpack()
+                    break
+                except msgpack.OutOfData:
+                    if not read_on():
+                        return
+            yield message
+
+    def send(self, message):
+        try:
+            packed = self.pack(message)
+        except UNPACKABLE:
+            packed = self.packed_somehow(message)
+        self.write_all(len(packed).to_bytes(4, "big") + packed)
+
+    def packed_somehow(self, message):
+        try:
+            return self.pack_odd(message)
+        except UNPACKABLE as error:
+            text = f"the answer cannot be packed: {type(error).__name__}"
+            return self.pack((message[0], RAISED, text))
+
+    def send_rows(self, number, rows):
+        """As `send` would, but without a copy of them."""
+        head = b"\x93" + self.pack(number) + self.pack(ANSWER) + b"\xc6" + len(rows).to_bytes(4, "big")
+        self.write_all((len(head) + len(rows)).to_bytes(4, "big") + head)
+        self.write_all(rows)
+
+    def write_all(self, data):
+        sent = self.write(data)
+        while sent < len(data):
+            sent += self.write(memoryview(data)[sent:])
+
+
+def main():
+    pipe = Pipe()
+    messages = pipe.messages()
+    settings = next(messages, None)
     if settings is None:
         return
     mt5 = load(settings)
     worker = Worker(mt5, settings)
-    write(pack({
+    # The garbage collector stays on, because a package may make cycles. Modules stay for good, so it
+    # need not visit them.
+    gc.collect()
+    gc.freeze()
+    pipe.send({
         "python": sys.version.split()[0],
         "module": settings["module"],
         "version": str(getattr(mt5, "__version__", "unknown")),
-    }))
-    while (message := read()) is not None:
-        number, method, args, kwargs = message
+    })
+    for number, name, args, kwargs in messages:
         try:
-            payload = worker.call(method, args, kwargs)
+            payload = worker.call(name, args, kwargs)
         except Mt5Error as error:
-            answer(number, MT5_ERROR, list(error.args))
+            pipe.send((number, MT5_ERROR, error.args))
         except Withdrawn:
-            answer(number, WITHDRAWN, None)
+            pipe.send((number, WITHDRAWN, None))
         except OtherAccount as error:
-            answer(number, OTHER_ACCOUNT, str(error))
+            pipe.send((number, OTHER_ACCOUNT, str(error)))
         except Exception as error:  # whatever the package raises must not end the worker
+            import traceback
+
             traceback.print_exc()
             text = (str(error).splitlines() or [""])[0][:200]
-            answer(number, RAISED, f"{method} raised {type(error).__name__}: {text}")
+            pipe.send((number, RAISED, f"{name} raised {type(error).__name__}: {text}"))
         else:
-            # Every probe brings a reading of the clock, by which a trade's last moment is named.
-            answer(number, ANSWER, payload, clock() if method == "account_info" else None)
+            if type(payload) is memoryview:
+                pipe.send_rows(number, payload)
+            elif name == "account_info":
+                # Every probe brings a reading of the clock, by which a trade's last moment is named.
+                pipe.send((number, ANSWER, clock(), payload))
+            else:
+                pipe.send((number, ANSWER, payload))
     mt5.shutdown()
 
 
