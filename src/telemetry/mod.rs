@@ -1,10 +1,11 @@
 //! Logs: one line per event, as text or JSON, to standard error and to a file if one is configured;
 //! and the latest events of each actor, for the console.
 
+mod access_lines;
 mod events;
 mod file;
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -14,6 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+pub use self::access_lines::ACCESS;
+use self::access_lines::AccessLines;
 pub use self::events::{Events, LoggedEvent};
 use self::file::RotatingFile;
 
@@ -21,6 +24,9 @@ use self::file::RotatingFile;
 /// selected in a Windows console) or the file does (a disk that hangs), further lines are dropped
 /// instead of blocking the gateway.
 const WAITING_LINES: usize = 128_000;
+
+/// Bytes that one write takes, about. A pipe takes as many.
+const WRITTEN_AT_ONCE: usize = 64 << 10;
 
 /// How to log.
 #[derive(Debug, Clone)]
@@ -67,7 +73,10 @@ pub fn check_filter(filter: &str) -> Result<(), ParseError> {
 /// If the filter cannot be parsed.
 pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError> {
     let filter: EnvFilter = options.filter.parse()?;
-    let (errors, guard) = queue("log", std::io::stderr());
+    // Its thread flushes when no line waits, so those that came together go in one write. The file has
+    // no such buffer: it would hide which line could not be written.
+    let errors = BufWriter::with_capacity(WRITTEN_AT_ONCE, std::io::stderr());
+    let (errors, guard) = queue("log", errors);
     let mut guards = vec![guard];
     let writer = match &options.file {
         None => BoxMakeWriter::new(errors),
@@ -81,9 +90,17 @@ pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError
     // A line is formatted once for both, and a file must not have colours.
     let ansi = options.file.is_none() && std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
-    let lines = match options.format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+    let format = options.format;
+    let lines = match format {
+        LogFormat::Text => {
+            let lines = lines.map_event_format(|others| AccessLines { format, others });
+            lines.with_filter(filter).boxed()
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.map_event_format(|others| AccessLines { format, others });
+            lines.with_filter(filter).boxed()
+        }
     };
     let events = Events::default();
     tracing_subscriber::registry().with(lines).with(events.layer()).init();

@@ -10,6 +10,7 @@ use crate::api::App;
 use crate::api::context::{RequestContext, Route};
 use crate::api::problem::OnSent;
 use crate::metrics::requests::Ended;
+use crate::telemetry::ACCESS;
 
 /// The status that is recorded for a client that left before its response, as nginx does.
 const CLIENT_LEFT: u16 = 499;
@@ -61,7 +62,7 @@ impl Drop for RequestRecord {
         }
         if self.app.options.access_log {
             info!(
-                target: "mt5_gateway::access",
+                target: ACCESS,
                 method = log_method(&context.method),
                 route = route.template,
                 status = self.status.as_u16(),
