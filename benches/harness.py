@@ -90,6 +90,7 @@ class Server:
                 break
             except OSError:
                 if self.process.poll() is not None or time.monotonic() - begun > 120:
+                    self.process.kill()
                     sys.exit("a server does not get ready")
                 time.sleep(0.005)
         self.started_after = time.monotonic() - begun
