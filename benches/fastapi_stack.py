@@ -1,16 +1,28 @@
 """The usual Python stack: MetaTrader5 behind FastAPI, in one process with one lock, because the
 package has one global connection.
 
-    PYTHONPATH=tests/python uvicorn --app-dir benches fastapi_stack:app --loop uvloop --http httptools
+    API_KEY=secret PYTHONPATH=benches/stand_in:tests/python \\
+        uvicorn --app-dir benches fastapi_stack:app --loop uvloop --http httptools
 """
 
+import os
+import secrets
 import threading
 
 import MetaTrader5 as mt5
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Security
+from fastapi.security import APIKeyHeader
 from prometheus_fastapi_instrumentator import Instrumentator
 
-app = FastAPI()
+API_KEY = os.environ["API_KEY"]
+
+
+async def authorize(key: str = Security(APIKeyHeader(name="X-API-Key"))):
+    if not secrets.compare_digest(key, API_KEY):
+        raise HTTPException(401, "unknown key")
+
+
+app = FastAPI(dependencies=[Security(authorize)])
 Instrumentator().instrument(app).expose(app)
 lock = threading.Lock()
 mt5.initialize(login=5001, password="p", server="S")
@@ -22,13 +34,13 @@ def tick(symbol: str):
         tick = mt5.symbol_info_tick(symbol)
     if tick is None:
         raise HTTPException(404, mt5.last_error()[1])
-    return {name: None if value != value else value for name, value in tick._asdict().items()}
+    return tick._asdict()
 
 
 @app.get("/symbols/{symbol}/rates")
 def rates(symbol: str, count: int):
     with lock:
-        rates = mt5.copy_rates_from_pos(symbol, 1, 0, count)
+        rates = mt5.copy_rates_from_pos(symbol, mt5.TIMEFRAME_M1, 0, count)
     if rates is None:
         raise HTTPException(404, mt5.last_error()[1])
     return [dict(zip(rates.dtype.names, row)) for row in rates.tolist()]

@@ -4,6 +4,7 @@ Needs Linux, wrk and taskset (Debian: wrk, util-linux). Python packages are inst
 target/bench on first use. Timings are printed and never asserted.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -26,17 +27,20 @@ SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SERVER_CORE, LOAD_CORE = "0", "1"
 CONNECTIONS = 16
+KEY = "a key of the benchmarks"
+HEADERS = {"X-API-Key": KEY}
+# The stand-in for the MetaTrader5 package, and the fields of its records.
+MODULES = f"{ROOT}/benches/stand_in:{ROOT}/tests/python"
 
 SIMULATOR = "[accounts.demo]\nlogin = 5001\nserver = 'S'\nterminal.kind = 'simulator'\n"
 TICK = "/api/v1/accounts/demo/symbols/EURUSD/tick"
 
 
-def worker(sessions=1, call_timeout=None):
+def worker(account="demo", login=5001, sessions=1, python=PYTHON):
     """Settings of an account behind Python workers."""
-    head = f"server.call_timeout = '{call_timeout}'\n" if call_timeout else ""
     return (
-        f"{head}[accounts.demo]\nlogin = 5001\nserver = 'S'\npassword = 'p'\nsessions = {sessions}\n"
-        f"[accounts.demo.terminal]\nkind = 'worker'\npython = '{PYTHON}'\n"
+        f"[accounts.{account}]\nlogin = {login}\nserver = 'S'\npassword = 'p'\nsessions = {sessions}\n"
+        f"[accounts.{account}.terminal]\nkind = 'worker'\npython = '{python}'\npath = '/{account}/terminal64.exe'\n"
     )
 
 
@@ -67,41 +71,46 @@ def install():
 class Server:
     """A server on its core and a free port, quiet, with an empty working directory."""
 
-    def __init__(self, command, ready, core=SERVER_CORE, **environment):
+    def __init__(self, command, ready, core=SERVER_CORE, under=(), stderr=None, **environment):
         self.directory = tempfile.mkdtemp()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        environment = {**os.environ, "PYTHONPATH": os.path.join(ROOT, "tests/python"), **environment}
+        environment = {**os.environ, "PYTHONPATH": MODULES, **environment}
         pinned = ["taskset", "-c", core] if core else []
         begun = time.monotonic()
         self.process = subprocess.Popen(
-            pinned + command(self.port, self.directory), cwd=self.directory, env=environment,
+            [*pinned, *under, *command(self.port, self.directory)],
+            cwd=self.directory, env=environment, stderr=stderr,
         )
         while True:
             try:
-                urllib.request.urlopen(self.url + ready).read()
+                self.get(ready)
                 break
             except OSError:
-                if self.process.poll() is not None or time.monotonic() - begun > 60:
+                if self.process.poll() is not None or time.monotonic() - begun > 120:
+                    self.process.kill()
                     sys.exit("a server does not get ready")
                 time.sleep(0.005)
         self.started_after = time.monotonic() - begun
 
     def get(self, path):
-        return urllib.request.urlopen(self.url + path).read()
+        return urllib.request.urlopen(urllib.request.Request(self.url + path, headers=HEADERS)).read()
 
     def load(self, path=TICK, connections=CONNECTIONS, seconds=SECONDS):
         """Requests a second, and the median and the 99th percentile in milliseconds."""
         output = subprocess.run(
             ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}",
-             "--timeout", "60", "--latency", self.url + path],
+             "--timeout", "60", "--latency", *(f"-H{name}: {value}" for name, value in HEADERS.items()),
+             self.url + path],
             capture_output=True, text=True, check=True,
         ).stdout
         if "Non-2xx" in output:
             sys.exit(f"not every answer was 200:\n{output}")
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
+        if not rate:
+            sys.exit(f"no answer to {path} within {seconds} s")
         units = {"us": 0.001, "ms": 1, "s": 1000}
         percentile = lambda which: re.search(rf"{which}%\s+([\d.]+)(us|ms|s)", output).groups()
         half, most = (float(value) * units[unit] for value, unit in map(percentile, [50, 99]))
@@ -109,8 +118,12 @@ class Server:
 
     def memory(self):
         """Resident bytes of the server itself."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
+        return memory_of(self.process.pid)[0]
+
+    def children(self):
+        """The ids of its processes."""
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        return [int(line) for line in found.stdout.split()]
 
     def __enter__(self):
         return self
@@ -125,26 +138,41 @@ class Server:
         shutil.rmtree(self.directory)
 
 
+def memory_of(process):
+    """Resident bytes of a process, and its share of them where others map them too."""
+    with open(f"/proc/{process}/smaps_rollup") as file:
+        text = file.read()
+    return tuple(1024 * int(re.search(rf"^{name}:\s+(\d+)", text, re.MULTILINE)[1]) for name in ["Rss", "Pss"])
+
+
 class Gateway(Server):
     """The release binary. Reads are neither shared nor kept, and no line is logged for a request."""
 
-    QUIET = (
+    OPEN = (
         "log.access = false\nlog.filter = 'error'\nreads.share = false\nreads.cache = '0'\n"
         "metrics.rate_limit_per_second = 1000000\nmetrics.rate_limit_burst = 1000000\n"
     )
+    # As in production: who asks has to show a key.
+    QUIET = f"{OPEN}auth.keys.bench.sha256 = '{hashlib.sha256(KEY.encode()).hexdigest()}'\n"
 
-    def __init__(self, settings, head=QUIET, **options):
+    def __init__(self, settings, head=QUIET, binary=GATEWAY, **options):
         def command(port, directory):
             path = os.path.join(directory, "gateway.toml")
             with open(path, "w") as file:
                 file.write(f"server.listen = '127.0.0.1:{port}'\n{head}{settings}")
-            return [GATEWAY, "--config", path]
+            return [binary, "--config", path]
 
         super().__init__(command, "/readyz", **options)
 
-    def metric(self, name):
-        text = self.get("/metrics").decode()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+    def metric(self, name, label=""):
+        """The sum of a family's series, or of those that have a label."""
+        lines = self.get("/metrics").decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and label in line)
+
+    def wait_for_sessions(self, number):
+        """Waits until so many terminals are logged in."""
+        while self.metric("mt5_pool_sessions", 'state="ready"') < number:
+            time.sleep(0.01)
 
 
 def fast_api(**environment):
@@ -155,13 +183,28 @@ def fast_api(**environment):
             "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log",
             "--log-level", "error",
         ],
-        "/metrics", **environment,
+        "/metrics", API_KEY=KEY, **environment,
     )
 
 
-def hello():
+def hello(binary=HELLO, **options):
     """A warp filter that answers with a word."""
-    return Server(lambda port, _: [HELLO, f"127.0.0.1:{port}"], "/hello")
+    return Server(lambda port, _: [binary, f"127.0.0.1:{port}"], "/hello", **options)
+
+
+def module_alone(**environment):
+    """Ticks a second of the stand-in, in the process that calls it."""
+    code = (
+        "import time, MetaTrader5 as mt5\n"
+        f"calls, begun, end = 0, time.monotonic(), time.monotonic() + {SECONDS}\n"
+        "while time.monotonic() < end: mt5.symbol_info_tick('EURUSD'); calls += 1\n"
+        "print(calls / (time.monotonic() - begun))"
+    )
+    output = subprocess.run(
+        ["taskset", "-c", SERVER_CORE, PYTHON, "-c", code], env={**os.environ, "PYTHONPATH": MODULES, **environment},
+        capture_output=True, text=True, check=True,
+    )
+    return [float(output.stdout)]
 
 
 def medians(runs):
