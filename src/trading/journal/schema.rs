@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tracing::{info, warn};
 
 use super::JournalError;
@@ -78,6 +78,45 @@ const SECOND: &str = "
     UPDATE trades SET server_time = 0;
     UPDATE trades SET may_arrive = 1 WHERE state IN ('sending', 'unknown');
 ";
+
+/// Indexes that version 2 got later. An older gateway keeps them up to date without knowing them.
+const INDEXES: &str = "
+    CREATE INDEX IF NOT EXISTS trades_by_identity
+        ON trades (login, server COLLATE NOCASE, account);
+    CREATE INDEX IF NOT EXISTS trades_by_decision ON trades (account, updated_msc)
+        WHERE resolved_by IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS trades_with_bodies ON trades (updated_msc)
+        WHERE request IS NOT NULL OR result IS NOT NULL;
+";
+
+/// What SQLite's planner has to know about a long journal: an account has half of a million trades, and few of
+/// them are in the states that are looked up in `trades_by_state`. Without statistics the planner expects ten
+/// trades of an account, and reads all of them where another index leads to the one that is wanted.
+const STATISTICS: &str = "
+    ANALYZE sqlite_schema;
+    DELETE FROM sqlite_stat1 WHERE tbl = 'trades';
+    INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+        ('trades', 'sqlite_autoindex_trades_1', '1000000 1'),
+        ('trades', 'trades_by_state', '1000000 500000 10 1'),
+        ('trades', 'trades_by_time', '1000000 500000 1'),
+        ('trades', 'trades_by_key', '1000000 500000 500000 500000 1'),
+        ('trades', 'trades_of_key', '1000000 500000 1'),
+        ('trades', 'trades_by_order', '1000000 500000 1'),
+        ('trades', 'trades_by_accepted_order', '10 5 1'),
+        ('trades', 'trades_by_identity', '1000000 500000 500000 500000'),
+        ('trades', 'trades_by_decision', '10 5 1'),
+        ('trades', 'trades_with_bodies', '1000000 1');
+    ANALYZE sqlite_schema;
+";
+
+/// The first name, after another one, under which an account has trades.
+const NEXT_NAME: &str = "SELECT account FROM trades
+    WHERE login = ?1 AND server = ?2 COLLATE NOCASE AND account > ?3 ORDER BY account LIMIT 1";
+
+/// Gives an account's trades another name. Rows that cannot follow were repeated under that name by a gateway
+/// that did not know this rule.
+const RENAME: &str = "UPDATE OR IGNORE trades SET account = ?1
+    WHERE login = ?2 AND server = ?3 COLLATE NOCASE AND account = ?4";
 
 /// A configured account, to tell whose the rows of version 1 are.
 #[derive(Debug, Clone)]
@@ -172,6 +211,8 @@ fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
         }
         _ => return Err("it is a database of another program".to_owned()),
     }
+    change.execute_batch(INDEXES).map_err(text)?;
+    change.execute_batch(STATISTICS).map_err(text)?;
     follow_accounts(&change, owners).map_err(text)?;
     // Writing what is there already shows that it can be written.
     change.pragma_update(None, "user_version", VERSION).map_err(text)?;
@@ -193,32 +234,27 @@ fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<
 /// Gives the trades of an account its present name. An account is its login and server: under a new name it must not
 /// trade with a key again, nor forget trades that are open.
 fn follow_accounts(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<()> {
-    // One look at all rows, however many accounts there are. Only a renamed account needs more.
-    let mut recorded = change.prepare("SELECT DISTINCT account, login, server FROM trades")?;
-    let recorded: Vec<(String, i64, String)> = recorded
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
-    for (name, login, server) in recorded {
-        let owner = owners.iter().find(|owner| {
-            owner.login.cast_signed() == login && owner.server.eq_ignore_ascii_case(&server)
-        });
-        let Some(account) = owner.map(|owner| owner.account.as_str()) else { continue };
-        if account == name {
-            continue;
-        }
-        // Rows that cannot follow were repeated under the new name by a gateway that did not know this rule.
-        let trades = change.execute(
-            "UPDATE OR IGNORE trades SET account = ?1
-             WHERE account = ?2 AND login = ?3 AND server = ?4",
-            params![account, name, login, server],
-        )?;
-        if trades > 0 {
-            info!(
-                account,
-                earlier_name = name,
-                trades,
-                "trades follow their account to its new name"
-            );
+    let mut next_name = change.prepare(NEXT_NAME)?;
+    for Owner { account, login, server } in owners {
+        let (account, login) = (account.as_str(), login.cast_signed());
+        // From name to name, because an account has as many trades as it likes, and few names.
+        let mut name = String::new();
+        while let Some(next) =
+            next_name.query_row(params![login, server, name], |row| row.get(0)).optional()?
+        {
+            name = next;
+            if name == account {
+                continue;
+            }
+            let trades = change.execute(RENAME, params![account, login, server, name])?;
+            if trades > 0 {
+                info!(
+                    account,
+                    earlier_name = name,
+                    trades,
+                    "trades follow their account to its new name"
+                );
+            }
         }
     }
     Ok(())
@@ -311,6 +347,18 @@ impl FileId {
     }
 }
 
+/// How SQLite carries out a statement: what it searches or scans, on lines.
+#[cfg(test)]
+pub fn plan(connection: &Connection, statement: &str) -> String {
+    let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    let (mut rows, mut lines) = (plan.raw_query(), Vec::<String>::new());
+    while let Some(row) = rows.next().unwrap() {
+        lines.push(row.get("detail").unwrap());
+    }
+    lines.retain(|line| line.starts_with("SEARCH") || line.starts_with("SCAN"));
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,6 +433,17 @@ mod tests {
         let names: rusqlite::Result<Vec<String>> =
             names.query_map([], |row| row.get(0)).unwrap().collect();
         assert_eq!(names.unwrap(), ["new", "old", "old", "new"]);
+    }
+
+    #[test]
+    fn renamed_accounts_are_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = open(&directory.path().join("journal"), &[]).unwrap();
+        let by_identity = "trades_by_identity (login=? AND server=? AND account";
+        for (statement, order) in [(NEXT_NAME, ">?)"), (RENAME, "=?)")] {
+            let plan = plan(&opened.connection, statement);
+            assert!(plan.ends_with(&format!("{by_identity}{order}")), "{plan}");
+        }
     }
 
     #[cfg(unix)]

@@ -30,6 +30,14 @@ use crate::trading::trade::{Trade, TradeState};
 /// Bodies that are removed in one transaction.
 pub const BODIES_AT_ONCE: usize = 500;
 
+/// Removes bodies of trades that ended before a time, as many at most.
+const FORGET_BODIES: &str =
+    "UPDATE trades SET request = NULL, result = NULL, detail = NULL, present = NULL
+     WHERE trade_id IN (SELECT trade_id FROM trades
+        WHERE updated_msc < ?1 AND state NOT IN ('sending', 'unknown')
+            AND (request IS NOT NULL OR result IS NOT NULL)
+        LIMIT ?2)";
+
 /// What the journal keeps when its actor or its thread fails.
 pub struct Retained {
     /// Held by the thread while it lives.
@@ -250,14 +258,7 @@ impl Store {
     /// Removes some bodies of trades that ended before a time (unix milliseconds), and says how many.
     pub fn forget_bodies(&mut self, before_msc: i64) -> Result<usize, String> {
         self.connection
-            .execute(
-                "UPDATE trades SET request = NULL, result = NULL, detail = NULL, present = NULL
-                 WHERE trade_id IN (SELECT trade_id FROM trades
-                    WHERE updated_msc < ?1 AND state NOT IN ('sending', 'unknown')
-                        AND (request IS NOT NULL OR result IS NOT NULL)
-                    LIMIT ?2)",
-                rusqlite::params![before_msc, BODIES_AT_ONCE as i64],
-            )
+            .execute(FORGET_BODIES, rusqlite::params![before_msc, BODIES_AT_ONCE as i64])
             .map_err(text)
     }
 
@@ -302,4 +303,20 @@ impl Store {
 
 pub fn text(error: rusqlite::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trading::journal::schema;
+
+    #[test]
+    fn bodies_past_their_retention_are_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = schema::open(&directory.path().join("journal"), &[]).unwrap();
+        let plan = schema::plan(&opened.connection, FORGET_BODIES);
+        let expected = "SEARCH trades USING COVERING INDEX sqlite_autoindex_trades_1 (trade_id=?)\n\
+                        SEARCH trades USING INDEX trades_with_bodies (updated_msc<?)";
+        assert_eq!(plan, expected);
+    }
 }
