@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn every_query_is_led_by_the_index_that_has_the_fewest_rows_for_it() {
         let directory = tempfile::tempdir().unwrap();
-        let opened = schema::open(&directory.path().join("journal"), &[]).unwrap();
+        let connection = schema::prepared(&directory.path().join("journal"), &[]);
         let key = Some(IdempotencyKey::from_trusted("key"));
         let listed = |state, key| TradeFilter { state, key, ..TradeFilter::default() }.condition();
         let of_key = ["trades_of_key (account=? AND idempotency_key=?)"];
@@ -229,7 +229,7 @@ mod tests {
             let statement = format!("SELECT * FROM trades WHERE {condition}");
             let searches = indexes.iter().map(|index| format!("SEARCH trades USING INDEX {index}"));
             let expected = searches.collect::<Vec<_>>().join("\n");
-            assert_eq!(schema::plan(&opened.connection, &statement), expected, "{condition}");
+            assert_eq!(schema::plan(&connection, &statement), expected, "{condition}");
         }
     }
 }
