@@ -38,7 +38,8 @@ class Market:
     """The market of one server, which rests until it is opened."""
 
     def __init__(self):
-        self.file = os.path.join(tempfile.mkdtemp(), "market")
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = os.path.join(self.folder.name, "market")
         path = ":".join(os.path.join(ROOT, folder) for folder in ["benches", "tests/python"])
         self.environment = {"STREAM_MARKET": self.file, "PYTHONPATH": path}
 
