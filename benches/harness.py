@@ -4,6 +4,7 @@ Needs Linux, wrk and taskset (Debian: wrk, util-linux). Python packages are inst
 target/bench on first use. Timings are printed and never asserted.
 """
 
+import glob
 import hashlib
 import os
 import re
@@ -68,6 +69,13 @@ def install():
             file.write(wanted)
 
 
+def core_seconds(pid):
+    """Seconds of a core that a process has used, with the kernel's on its behalf."""
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """A server on its core and a free port, quiet, with an empty working directory."""
 
@@ -120,10 +128,17 @@ class Server:
         """Resident bytes of the server itself."""
         return memory_of(self.process.pid)[0]
 
-    def children(self):
-        """The ids of its processes."""
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
-        return [int(line) for line in found.stdout.split()]
+    def core_seconds(self):
+        """Seconds of a core that the server itself has used, with the kernel's on its behalf."""
+        return core_seconds(self.process.pid)
+
+    def workers(self):
+        """Ids of the processes that the server has started."""
+        started = glob.glob(f"/proc/{self.process.pid}/task/*/children")
+        return [int(child) for children in started for child in open(children).read().split()]
+
+    def workers_core_seconds(self):
+        return sum(map(core_seconds, self.workers()))
 
     def __enter__(self):
         return self
@@ -175,16 +190,21 @@ class Gateway(Server):
             time.sleep(0.01)
 
 
-def fast_api(**environment):
-    """MetaTrader5 behind FastAPI, as `fastapi_stack.py` describes it."""
+def python_stack(app, ready, **environment):
+    """An application of the folder here in uvicorn, as fast as that is."""
     return Server(
         lambda port, _: [
-            PYTHON, "-m", "uvicorn", "--app-dir", os.path.join(ROOT, "benches"), "fastapi_stack:app",
+            PYTHON, "-m", "uvicorn", "--app-dir", os.path.join(ROOT, "benches"), app,
             "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log",
             "--log-level", "error",
         ],
-        "/metrics", API_KEY=KEY, **environment,
+        ready, **environment,
     )
+
+
+def fast_api(**environment):
+    """MetaTrader5 behind FastAPI, as `fastapi_stack.py` describes it."""
+    return python_stack("fastapi_stack:app", "/metrics", API_KEY=KEY, **environment)
 
 
 def hello(binary=HELLO, **options):

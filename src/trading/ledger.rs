@@ -82,7 +82,12 @@ impl Ledger {
     /// # Errors
     /// Why there is none.
     pub fn journal(&self) -> Result<&Journal, Error> {
-        self.journal.as_ref().map_err(|reason| Error::NoJournal(reason.to_string()))
+        let no_journal = |reason: &NoJournal| Error::NoJournal(reason.to_string());
+        let journal = self.journal.as_ref().map_err(no_journal)?;
+        match journal.refusal() {
+            None => Ok(journal),
+            Some(refusal) => Err(refusal.clone().into()),
+        }
     }
 
     /// Whether no account ever traded, so that there is nothing to know.

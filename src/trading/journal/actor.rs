@@ -6,6 +6,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct JournalActor;
 pub struct Args {
     /// The actor's own address.
     pub address: Address<Msg>,
+    /// The file's name.
+    pub file: PathBuf,
     pub retained: Arc<Retained>,
     /// How long requests and results are kept.
     pub retention: Duration,
@@ -75,8 +78,8 @@ impl Actor for JournalActor {
         args.address.started(myself);
         let args = Args { address: args.address.pinned(), ..args };
         let (work, queue) = mpsc::channel();
-        let thread =
-            Thread { retained: args.retained.clone(), queue, address: args.address.clone() };
+        let (retained, file) = (args.retained.clone(), args.file.clone());
+        let thread = Thread { retained, file, queue, address: args.address.clone() };
         thread.start()?;
         let _ = args.address.send(Msg::Flush);
         Ok(State { args, work, forget_at: Instant::now() })
@@ -141,6 +144,7 @@ impl State {
 
 struct Thread {
     retained: Arc<Retained>,
+    file: PathBuf,
     queue: mpsc::Receiver<Work>,
     address: Address<Msg>,
 }
@@ -175,17 +179,28 @@ impl Thread {
         #[cfg(test)]
         self.retained.delay_if_told();
         let mut store = self.retained.store.lock();
+        if self.retained.prepare(&mut store, &self.file) {
+            self.work(&mut store);
+        } else {
+            // Work that is dropped answers its caller with the reason.
+            while self.queue.recv().is_ok() {
+                self.retained.drop_reports();
+            }
+        }
+        std::mem::forget(notice);
+    }
+
+    fn work(&self, store: &mut Store) {
         store.settle_kept();
-        self.retained.settle_reports(&mut store);
+        self.retained.settle_reports(store);
         while let Ok(work) = self.queue.recv() {
             #[cfg(test)]
             self.retained.fail_if_told();
             // First, because a read sees what was reported before it.
-            self.retained.settle_reports(&mut store);
+            self.retained.settle_reports(store);
             // The caller of work that panics learns it by the reply that is dropped.
-            let _ = catch_unwind(AssertUnwindSafe(|| work(&mut store)));
+            let _ = catch_unwind(AssertUnwindSafe(|| work(store)));
         }
-        std::mem::forget(notice);
     }
 }
 

@@ -70,7 +70,8 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the file and keeps every other gateway out of it. Nothing is answered before the actor of
-    /// [`Journal::actor_args`] runs.
+    /// [`Journal::actor_args`] runs and has [prepared](schema::prepare) the file, which takes longer the more
+    /// trades there are.
     ///
     /// # Errors
     /// Why it cannot be used.
@@ -80,18 +81,24 @@ impl Journal {
         metrics: Metrics,
         depths: &Depths,
     ) -> Result<Journal, JournalError> {
-        let opened = schema::open(file, owners)?;
+        let opened = schema::open(file)?;
         Ok(Journal {
             file: file.to_owned(),
             address: Address::new(Role::Journal, depths),
-            retained: Arc::new(Retained::new(opened, metrics.clone())),
+            retained: Arc::new(Retained::new(opened, owners, metrics.clone())),
             metrics,
         })
     }
 
     /// What the journal's actor is started with. `retention`: how long requests and results are kept.
     pub fn actor_args(&self, retention: Duration) -> Args {
-        Args { address: self.address.clone(), retained: self.retained.clone(), retention }
+        let (address, file) = (self.address.clone(), self.file.clone());
+        Args { address, file, retained: self.retained.clone(), retention }
+    }
+
+    /// Why the file is not used: the actor has found that it is damaged, or cannot bring it up to date.
+    pub fn refusal(&self) -> Option<&JournalError> {
+        self.retained.refusal.get()
     }
 
     /// Writes a trade's intent; it is on disk when this returns.
@@ -283,7 +290,10 @@ impl Journal {
     async fn wait<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, JournalError> {
         match tokio::time::timeout(TIMEOUT, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(self.unusable("its thread failed")),
+            Ok(Err(_)) => {
+                let failed = || self.unusable("its thread failed");
+                Err(self.refusal().cloned().unwrap_or_else(failed))
+            }
             Err(_) => Err(self.unusable(format!("it did not answer within {TIMEOUT:?}"))),
         }
     }

@@ -12,6 +12,23 @@ use crate::mt5::Identity;
 use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::trade::{Trade, TradeState};
 
+const BY_KEY: &str = "account = ?1 AND idempotency_key = ?2 ORDER BY created_msc, trade_id";
+
+/// Operators' decisions are looked up apart, because few trades have one.
+const UNFINISHED: &str = "account = ?1 AND (state IN ('sending', 'unknown')
+    OR (state = 'not-found' AND updated_msc >= ?2)
+    OR (resolved_by IS NOT NULL AND updated_msc >= ?2))";
+
+/// The plus keeps SQLite from looking the state up: most trades were executed.
+const EXECUTED: &str = "account = ?1 AND created_msc >= ?2 AND +state = 'executed'";
+
+const UNKNOWN: &str = "account = ?1 AND state = 'unknown'";
+
+/// Most trades have 0 for an accepted order, so that these are not in its index.
+const OWNER: &str = "account = ?1 AND trade_id <> ?3
+    AND (order_ticket = ?2 OR (accepted_order = ?2 AND accepted_order <> 0))
+    AND operation IN ('place', 'close', 'close-by') LIMIT 1";
+
 /// Which trades are listed.
 #[derive(Debug, Clone, Default)]
 pub struct TradeFilter {
@@ -26,6 +43,20 @@ pub struct TradeFilter {
 }
 
 impl TradeFilter {
+    /// As a condition, which looks up what is rare in its index and goes through the rest by time.
+    fn condition(&self) -> String {
+        let rare = match (&self.key, self.state) {
+            (Some(_), _) => "AND idempotency_key = ?3",
+            (None, Some(state)) if !state.is_final() => "AND state = ?2",
+            (None, _) => "",
+        };
+        format!(
+            "account = ?1 {rare} AND (?2 IS NULL OR state = ?2)
+                AND (?3 IS NULL OR idempotency_key = ?3) AND (?4 IS NULL OR api_key = ?4)
+                ORDER BY created_msc DESC, trade_id DESC LIMIT ?5"
+        )
+    }
+
     /// Whether a trade passes, regardless of the limit.
     pub fn passes(&self, trade: &Trade) -> bool {
         self.state.is_none_or(|state| trade.state == state)
@@ -54,8 +85,7 @@ impl Store {
         account: &AccountName,
         key: &IdempotencyKey,
     ) -> Found<Option<Trade>> {
-        let condition = "account = ?1 AND idempotency_key = ?2 ORDER BY created_msc, trade_id";
-        let mut trades = self.select(condition, params![account, key], |trade| {
+        let mut trades = self.select(BY_KEY, params![account, key], |trade| {
             trade.account == *account && trade.idempotency_key.as_ref() == Some(key)
         })?;
         // Rows of version 1 whose account is configured no more have no server.
@@ -71,11 +101,8 @@ impl Store {
     /// Trades of an account, the newest first.
     pub fn list(&self, account: &AccountName, filter: &TradeFilter) -> Found<Vec<Trade>> {
         let TradeFilter { state, key, api_key, limit } = filter;
-        let condition = "account = ?1 AND (?2 IS NULL OR state = ?2)
-            AND (?3 IS NULL OR idempotency_key = ?3) AND (?4 IS NULL OR api_key = ?4)
-            ORDER BY created_msc DESC, trade_id DESC LIMIT ?5";
         let parameters = params![account, state.map(TradeState::name), key, api_key, limit];
-        let mut trades = self.select(condition, parameters, |trade| {
+        let mut trades = self.select(&filter.condition(), parameters, |trade| {
             trade.account == *account && filter.passes(trade)
         })?;
         trades.reverse();
@@ -86,9 +113,7 @@ impl Store {
     /// Trades whose state is open, and those that were not found or settled by an operator since a
     /// time (unix milliseconds), the oldest first.
     pub fn unfinished(&self, account: &AccountName, watched_since_msc: i64) -> Found<Vec<Trade>> {
-        let condition = "account = ?1 AND (state IN ('sending', 'unknown')
-            OR ((state = 'not-found' OR resolved_by IS NOT NULL) AND updated_msc >= ?2))";
-        self.select(condition, params![account, watched_since_msc], |trade| {
+        self.select(UNFINISHED, params![account, watched_since_msc], |trade| {
             let watched = (trade.state == TradeState::NotFound || trade.resolved_by.is_some())
                 && trade.updated_msc >= watched_since_msc;
             trade.account == *account && (!trade.state.is_final() || watched)
@@ -97,8 +122,7 @@ impl Store {
 
     /// Executed trades of an account that were made since a time (unix milliseconds), the oldest first.
     pub fn executed(&self, account: &AccountName, since_msc: i64) -> Found<Vec<Trade>> {
-        let condition = "account = ?1 AND created_msc >= ?2 AND state = 'executed'";
-        self.select(condition, params![account, since_msc], |trade| {
+        self.select(EXECUTED, params![account, since_msc], |trade| {
             trade.account == *account
                 && trade.created_msc >= since_msc
                 && trade.state == TradeState::Executed
@@ -107,8 +131,7 @@ impl Store {
 
     /// How many of an account's trades are unknown, and when the oldest was made (unix milliseconds).
     pub fn unknown(&self, account: &AccountName) -> Found<(i64, Option<i64>)> {
-        let condition = "account = ?1 AND state = 'unknown'";
-        let unknown = self.select(condition, params![account], |trade| {
+        let unknown = self.select(UNKNOWN, params![account], |trade| {
             trade.account == *account && trade.state == TradeState::Unknown
         })?;
         let count = i64::try_from(unknown.len()).unwrap_or(i64::MAX);
@@ -124,11 +147,8 @@ impl Store {
     ) -> Found<HashMap<u64, TradeId>> {
         let mut owned = HashMap::new();
         for order in orders {
-            let condition = "account = ?1 AND trade_id <> ?3
-                AND (order_ticket = ?2 OR accepted_order = ?2)
-                AND operation IN ('place', 'close', 'close-by') LIMIT 1";
             let parameters = params![account, order.cast_signed(), except];
-            let mut owners = self.select(condition, parameters, |trade| {
+            let mut owners = self.select(OWNER, parameters, |trade| {
                 trade.account == *account
                     && trade.trade_id != *except
                     && trade.own_orders().contains(&order)
@@ -165,6 +185,51 @@ impl Store {
         match reported.find(|trade| concerns(trade)) {
             None => Ok(()),
             Some(trade) => Err(format!("a report about trade {} is not settled", trade.trade_id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trading::journal::schema;
+
+    /// No query reads more of a long journal than it is about.
+    #[test]
+    fn every_query_is_led_by_the_index_that_has_the_fewest_rows_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::prepared(&directory.path().join("journal"), &[]);
+        let key = Some(IdempotencyKey::from_trusted("key"));
+        let listed = |state, key| TradeFilter { state, key, ..TradeFilter::default() }.condition();
+        let of_key = ["trades_of_key (account=? AND idempotency_key=?)"];
+        let by_state = ["trades_by_state (account=? AND state=?)"];
+        let by_time = ["trades_by_time (account=?)"];
+        let unfinished = [
+            by_state[0],
+            "trades_by_state (account=? AND state=? AND updated_msc>?)",
+            "trades_by_decision (account=? AND updated_msc>?)",
+        ];
+        let owner = [
+            "trades_by_order (account=? AND order_ticket=?)",
+            "trades_by_accepted_order (account=? AND accepted_order=?)",
+        ];
+        let cases: [(String, &[&str]); 9] = [
+            (BY_KEY.to_owned(), &of_key),
+            (UNFINISHED.to_owned(), &unfinished),
+            (EXECUTED.to_owned(), &["trades_by_time (account=? AND created_msc>?)"]),
+            (UNKNOWN.to_owned(), &by_state),
+            (OWNER.to_owned(), &owner),
+            (listed(None, key.clone()), &of_key),
+            (listed(Some(TradeState::Executed), key), &of_key),
+            (listed(Some(TradeState::Unknown), None), &by_state),
+            // By time, so that the newest come first and the limit ends the search.
+            (listed(Some(TradeState::Executed), None), &by_time),
+        ];
+        for (condition, indexes) in cases {
+            let statement = format!("SELECT * FROM trades WHERE {condition}");
+            let searches = indexes.iter().map(|index| format!("SEARCH trades USING INDEX {index}"));
+            let expected = searches.collect::<Vec<_>>().join("\n");
+            assert_eq!(schema::plan(&connection, &statement), expected, "{condition}");
         }
     }
 }

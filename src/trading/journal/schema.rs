@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tracing::{info, warn};
 
 use super::JournalError;
@@ -79,6 +79,42 @@ const SECOND: &str = "
     UPDATE trades SET may_arrive = 1 WHERE state IN ('sending', 'unknown');
 ";
 
+/// Indexes that version 2 got later. An older gateway keeps them up to date without knowing them.
+const INDEXES: &str = "
+    CREATE INDEX IF NOT EXISTS trades_by_identity
+        ON trades (login, server COLLATE NOCASE, account);
+    CREATE INDEX IF NOT EXISTS trades_by_decision ON trades (account, updated_msc)
+        WHERE resolved_by IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS trades_with_bodies ON trades (updated_msc)
+        WHERE request IS NOT NULL OR result IS NOT NULL;
+";
+
+/// What SQLite's planner has to know about a long journal, by name of index: how many rows the index has, and how
+/// many of them are alike in its first column, its first two, and so on. An account has half of a million trades, and
+/// few of them are in the states that are looked up in `trades_by_state`. Without statistics the planner expects
+/// ten trades of an account, and reads all of them where another index leads to the one that is wanted.
+const STATISTICS: [(&str, &str); 10] = [
+    ("sqlite_autoindex_trades_1", "1000000 1"),
+    ("trades_by_accepted_order", "10 5 1"),
+    ("trades_by_decision", "10 5 1"),
+    ("trades_by_identity", "1000000 500000 500000 500000"),
+    ("trades_by_key", "1000000 500000 500000 500000 1"),
+    ("trades_by_order", "1000000 500000 1"),
+    ("trades_by_state", "1000000 500000 10 1"),
+    ("trades_by_time", "1000000 500000 1"),
+    ("trades_of_key", "1000000 500000 1"),
+    ("trades_with_bodies", "1000000 1"),
+];
+
+/// The first name, after another one, under which an account has trades.
+const NEXT_NAME: &str = "SELECT account FROM trades
+    WHERE login = ?1 AND server = ?2 COLLATE NOCASE AND account > ?3 ORDER BY account LIMIT 1";
+
+/// Gives an account's trades another name. Rows that cannot follow were repeated under that name by a gateway
+/// that did not know this rule.
+const RENAME: &str = "UPDATE OR IGNORE trades SET account = ?1
+    WHERE login = ?2 AND server = ?3 COLLATE NOCASE AND account = ?4";
+
 /// A configured account, to tell whose the rows of version 1 are.
 #[derive(Debug, Clone)]
 pub struct Owner {
@@ -90,17 +126,18 @@ pub struct Owner {
     pub server: String,
 }
 
-/// The open file.
+/// The open file, which is not [prepared](prepare) yet.
 pub struct Opened {
     pub connection: Connection,
     pub identity: FileIdentity,
 }
 
-/// Opens the file, creates what is missing, and keeps every other gateway out of it.
+/// Opens the file, creates it if it is missing, and keeps every other gateway out of it. Takes no longer for a
+/// long journal than for a short one.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
+pub fn open(file: &Path) -> Result<Opened, JournalError> {
     let unusable = |detail: String| JournalError::Unusable { file: file.to_owned(), detail };
     if let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         files::create_private_directory(directory)
@@ -119,7 +156,7 @@ pub fn open(file: &Path, owners: &[Owner]) -> Result<Opened, JournalError> {
             warn!(%file, %mode, "journal can be read by other users, chmod 600 closes it to them");
         }
     }
-    let connection = connect(file, owners).map_err(unusable)?;
+    let connection = connect(file).map_err(unusable)?;
     let identity = FileIdentity::of(file, lock).map_err(|error| unusable(error.to_string()))?;
     Ok(Opened { connection, identity })
 }
@@ -133,7 +170,7 @@ fn resolved(file: &Path) -> io::Result<PathBuf> {
     Ok(file.to_owned())
 }
 
-fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
+fn connect(file: &Path) -> Result<Connection, String> {
     let text = |error: rusqlite::Error| error.to_string();
     let mut connection = Connection::open(file).map_err(text)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(text)?;
@@ -144,39 +181,89 @@ fn connect(file: &Path, owners: &[Owner]) -> Result<Connection, String> {
     if mode != "wal" {
         return Err(format!("it has to be in WAL mode, and is in mode {mode}"));
     }
-    let sound: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(text)?;
-    if sound != "ok" {
-        return Err(format!("it is damaged: {sound}"));
-    }
-    let version: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(text)?;
+    let version = version(&connection).map_err(text)?;
     let application: i64 =
         connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(text)?;
     let change = connection.transaction().map_err(text)?;
-    match (application, version) {
+    let version = match (application, version) {
         (0, 0) => {
             change.execute_batch(TABLE).map_err(text)?;
             change.execute_batch(SECOND).map_err(text)?;
+            add_indexes(&change).map_err(text)?;
             change.pragma_update(None, "application_id", APPLICATION_ID).map_err(text)?;
+            VERSION
         }
-        (APPLICATION_ID, 1) => {
-            change.execute_batch(SECOND).map_err(text)?;
-            name_servers(&change, owners).map_err(text)?;
-        }
-        (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, 1 | VERSION) => version,
         (APPLICATION_ID, newer) => {
             return Err(format!(
                 "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
             ));
         }
         _ => return Err("it is a database of another program".to_owned()),
-    }
-    follow_accounts(&change, owners).map_err(text)?;
+    };
     // Writing what is there already shows that it can be written.
-    change.pragma_update(None, "user_version", VERSION).map_err(text)?;
+    change.pragma_update(None, "user_version", version).map_err(text)?;
     change.commit().map_err(text)?;
     Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Makes sure that the file is not damaged, brings its schema up to date, and gives trades the present names of
+/// their accounts. Nothing may be read or written before. Reads the whole file, which takes a second or two for
+/// a million trades.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn prepare(connection: &mut Connection, owners: &[Owner]) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let sound: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(text)?;
+    if sound != "ok" {
+        return Err(format!("it is damaged: {sound}"));
+    }
+    migrate(connection, owners).map_err(text)
+}
+
+fn migrate(connection: &mut Connection, owners: &[Owner]) -> rusqlite::Result<()> {
+    let version = version(connection)?;
+    let change = connection.transaction()?;
+    if version == 1 {
+        change.execute_batch(SECOND)?;
+        name_servers(&change, owners)?;
+        change.pragma_update(None, "user_version", VERSION)?;
+    }
+    add_indexes(&change)?;
+    follow_accounts(&change, owners)?;
+    change.commit()
+}
+
+/// Adds the indexes and the statistics that are missing.
+fn add_indexes(change: &Transaction<'_>) -> rusqlite::Result<()> {
+    change.execute_batch(INDEXES)?;
+    // An error: nobody has made statistics yet.
+    let found = statistics(change).unwrap_or_default();
+    if found.iter().map(|(index, statistic)| (&**index, &**statistic)).eq(STATISTICS) {
+        return Ok(());
+    }
+    // Creates the table, and at the end lets this connection read it.
+    change.execute_batch("ANALYZE sqlite_schema; DELETE FROM sqlite_stat1 WHERE tbl = 'trades'")?;
+    for (index, statistic) in STATISTICS {
+        change.execute(
+            "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('trades', ?1, ?2)",
+            [index, statistic],
+        )?;
+    }
+    change.execute_batch("ANALYZE sqlite_schema")
+}
+
+fn statistics(change: &Transaction<'_>) -> rusqlite::Result<Vec<(String, String)>> {
+    change
+        .prepare("SELECT idx, stat FROM sqlite_stat1 WHERE tbl = 'trades' ORDER BY idx")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// Rows of version 1 know the account's name and number; the settings know its server.
@@ -193,32 +280,27 @@ fn name_servers(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<
 /// Gives the trades of an account its present name. An account is its login and server: under a new name it must not
 /// trade with a key again, nor forget trades that are open.
 fn follow_accounts(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Result<()> {
-    // One look at all rows, however many accounts there are. Only a renamed account needs more.
-    let mut recorded = change.prepare("SELECT DISTINCT account, login, server FROM trades")?;
-    let recorded: Vec<(String, i64, String)> = recorded
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
-    for (name, login, server) in recorded {
-        let owner = owners.iter().find(|owner| {
-            owner.login.cast_signed() == login && owner.server.eq_ignore_ascii_case(&server)
-        });
-        let Some(account) = owner.map(|owner| owner.account.as_str()) else { continue };
-        if account == name {
-            continue;
-        }
-        // Rows that cannot follow were repeated under the new name by a gateway that did not know this rule.
-        let trades = change.execute(
-            "UPDATE OR IGNORE trades SET account = ?1
-             WHERE account = ?2 AND login = ?3 AND server = ?4",
-            params![account, name, login, server],
-        )?;
-        if trades > 0 {
-            info!(
-                account,
-                earlier_name = name,
-                trades,
-                "trades follow their account to its new name"
-            );
+    let mut next_name = change.prepare(NEXT_NAME)?;
+    for Owner { account, login, server } in owners {
+        let (account, login) = (account.as_str(), login.cast_signed());
+        // From name to name, because an account has as many trades as it likes, and few names.
+        let mut name = String::new();
+        while let Some(next) =
+            next_name.query_row(params![login, server, name], |row| row.get(0)).optional()?
+        {
+            name = next;
+            if name == account {
+                continue;
+            }
+            let trades = change.execute(RENAME, params![account, login, server, name])?;
+            if trades > 0 {
+                info!(
+                    account,
+                    earlier_name = name,
+                    trades,
+                    "trades follow their account to its new name"
+                );
+            }
         }
     }
     Ok(())
@@ -311,6 +393,26 @@ impl FileId {
     }
 }
 
+/// How SQLite carries out a statement: what it searches or scans, on lines.
+#[cfg(test)]
+pub fn plan(connection: &Connection, statement: &str) -> String {
+    let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    let (mut rows, mut lines) = (plan.raw_query(), Vec::<String>::new());
+    while let Some(row) = rows.next().unwrap() {
+        lines.push(row.get("detail").unwrap());
+    }
+    lines.retain(|line| line.starts_with("SEARCH") || line.starts_with("SCAN"));
+    lines.join("\n")
+}
+
+/// Opens and prepares a file.
+#[cfg(test)]
+pub fn prepared(file: &Path, owners: &[Owner]) -> Connection {
+    let mut connection = open(file).unwrap().connection;
+    prepare(&mut connection, owners).unwrap();
+    connection
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,9 +441,8 @@ mod tests {
             login: 7,
             server: "Demo-Server".into(),
         };
-        let opened = open(&file, &[owner]).unwrap();
-        let mut rows = opened
-            .connection
+        let connection = prepared(&file, &[owner]);
+        let mut rows = connection
             .prepare("SELECT trade_id, server, idempotency_key, server_time FROM trades ORDER BY 1")
             .unwrap();
         let rows: Vec<(String, String, String, i64)> = rows
@@ -360,7 +461,7 @@ mod tests {
     fn trades_follow_their_account_to_a_new_name() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("journal.sqlite");
-        let opened = open(&file, &[]).unwrap();
+        let connection = prepared(&file, &[]);
         let row = |id: &str, account: &str, login: u64, key: &str| {
             format!(
                 "INSERT INTO trades (trade_id, account, login, server, operation, idempotency_key,
@@ -375,16 +476,46 @@ mod tests {
             row("c", "old", 7, "twice"),
             row("d", "new", 7, "twice"),
         ];
-        opened.connection.execute_batch(&rows.concat()).unwrap();
-        drop(opened);
+        connection.execute_batch(&rows.concat()).unwrap();
+        drop(connection);
 
         let account = AccountName::from_trusted("new");
-        let opened = open(&file, &[Owner { account, login: 7, server: "Demo-Server".into() }]);
-        let connection = opened.unwrap().connection;
+        let owner = Owner { account, login: 7, server: "Demo-Server".into() };
+        let connection = prepared(&file, &[owner]);
         let mut names = connection.prepare("SELECT account FROM trades ORDER BY trade_id").unwrap();
         let names: rusqlite::Result<Vec<String>> =
             names.query_map([], |row| row.get(0)).unwrap().collect();
         assert_eq!(names.unwrap(), ["new", "old", "old", "new"]);
+    }
+
+    #[test]
+    fn a_journal_of_an_older_gateway_gets_indexes_and_statistics_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal");
+        let older = prepared(&file, &[]);
+        let without = "DROP INDEX trades_by_identity; DROP INDEX trades_by_decision;
+            DROP INDEX trades_with_bodies; DROP TABLE sqlite_stat1";
+        older.execute_batch(without).unwrap();
+        drop(older);
+        let changes = |connection: &Connection| -> i64 {
+            connection.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap()
+        };
+        let connection = prepared(&file, &[]);
+        let first = changes(&connection);
+        assert!(plan(&connection, NEXT_NAME).contains("trades_by_identity"));
+        drop(connection);
+        assert_eq!(changes(&prepared(&file, &[])), first);
+    }
+
+    #[test]
+    fn renamed_accounts_are_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = prepared(&directory.path().join("journal"), &[]);
+        let by_identity = "trades_by_identity (login=? AND server=? AND account";
+        for (statement, order) in [(NEXT_NAME, ">?)"), (RENAME, "=?)")] {
+            let plan = plan(&connection, statement);
+            assert!(plan.ends_with(&format!("{by_identity}{order}")), "{plan}");
+        }
     }
 
     #[cfg(unix)]
@@ -394,10 +525,10 @@ mod tests {
         let (link, real) = (directory.path().join("link"), directory.path().join("real/journal"));
         std::fs::create_dir(directory.path().join("real")).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let opened = open(&link, &[]).unwrap();
+        let opened = open(&link).unwrap();
         assert_eq!(opened.identity.check(), Ok(()));
         for name in [&link, &real] {
-            assert!(matches!(open(name, &[]), Err(JournalError::InUse(_))), "{}", name.display());
+            assert!(matches!(open(name), Err(JournalError::InUse(_))), "{}", name.display());
         }
     }
 
@@ -407,7 +538,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("new/data/journal.sqlite");
-        let _opened = open(&file, &[]).unwrap();
+        let _opened = open(&file).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for name in ["", "-wal", "-shm", ".lock"] {
             assert_eq!(mode(&with_ending(&file, name)), 0o600, "{name}");
@@ -421,7 +552,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for name in ["journal", "journal.lock", "journal-wal"] {
             let file = directory.path().join("journal");
-            let opened = open(&file, &[]).unwrap();
+            let opened = open(&file).unwrap();
             assert_eq!(opened.identity.check(), Ok(()));
             let moved = directory.path().join("moved");
             std::fs::rename(directory.path().join(name), &moved).unwrap();

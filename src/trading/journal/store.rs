@@ -7,18 +7,20 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tracing::error;
 
+use super::JournalError;
 use super::outbox::Outbox;
 use super::reports::{Inbox, Report, Settlement, Unsettled};
 use super::rows;
-use super::schema::{FileIdentity, Opened};
+use super::schema::{self, FileIdentity, Opened, Owner};
 use super::settle::{ended, is_news};
 use crate::account_name::AccountName;
 use crate::metrics::{AccountId, Event, Metrics};
@@ -30,6 +32,14 @@ use crate::trading::trade::{Trade, TradeState};
 /// Bodies that are removed in one transaction.
 pub const BODIES_AT_ONCE: usize = 500;
 
+/// Removes bodies of trades that ended before a time, as many at most.
+const FORGET_BODIES: &str =
+    "UPDATE trades SET request = NULL, result = NULL, detail = NULL, present = NULL
+     WHERE trade_id IN (SELECT trade_id FROM trades
+        WHERE updated_msc < ?1 AND state NOT IN ('sending', 'unknown')
+            AND (request IS NOT NULL OR result IS NOT NULL)
+        LIMIT ?2)";
+
 /// What the journal keeps when its actor or its thread fails.
 pub struct Retained {
     /// Held by the thread while it lives.
@@ -38,6 +48,8 @@ pub struct Retained {
     pub last_thread: Mutex<Option<JoinHandle<()>>>,
     /// Reports that the thread has not looked at.
     pub inbox: Inbox,
+    /// Why the file is not used, once the thread has found that out.
+    pub refusal: OnceLock<JournalError>,
     /// How many states wait in the outbox.
     waiting_states: Arc<AtomicUsize>,
     #[cfg(test)]
@@ -48,11 +60,12 @@ pub struct Retained {
 }
 
 impl Retained {
-    pub fn new(opened: Opened, metrics: Metrics) -> Retained {
+    pub fn new(opened: Opened, owners: &[Owner], metrics: Metrics) -> Retained {
         let Opened { connection, identity } = opened;
         let waiting_states = Arc::<AtomicUsize>::default();
         let store = Store {
             connection,
+            unprepared: Some(owners.to_vec()),
             identity,
             outbox: Outbox::new(waiting_states.clone()),
             kept: VecDeque::new(),
@@ -64,6 +77,7 @@ impl Retained {
             store: Mutex::new(store),
             last_thread: Mutex::default(),
             inbox: Inbox::default(),
+            refusal: OnceLock::new(),
             waiting_states,
             #[cfg(test)]
             fail_thread: false.into(),
@@ -76,6 +90,30 @@ impl Retained {
     pub fn waiting(&self) -> usize {
         // In the order in which a report becomes a state: one on the way counts twice, and is never missed.
         self.inbox.unsettled() + self.waiting_states.load(Ordering::Acquire)
+    }
+
+    /// Prepares the file, unless that was done. Whether it can be used.
+    pub fn prepare(&self, store: &mut Store, file: &Path) -> bool {
+        if self.refusal.get().is_some() {
+            return false;
+        }
+        let Some(owners) = &store.unprepared else {
+            return true;
+        };
+        let Err(detail) = schema::prepare(&mut store.connection, owners) else {
+            store.unprepared = None;
+            return true;
+        };
+        let unusable = JournalError::Unusable { file: file.to_owned(), detail };
+        let unusable = self.refusal.get_or_init(|| unusable);
+        error!(reason = %unusable, "trading is off, reads go on");
+        false
+    }
+
+    /// Drops every report that has come to a file that is not used. They are about trades that were refused:
+    /// none was sent, because no intent was written.
+    pub fn drop_reports(&self) {
+        while self.inbox.next().is_some() {}
     }
 
     /// Settles every report that has come.
@@ -105,6 +143,8 @@ impl Retained {
 /// What the thread works with.
 pub struct Store {
     pub connection: Connection,
+    /// Whose trades the file has, until it is prepared.
+    unprepared: Option<Vec<Owner>>,
     identity: FileIdentity,
     pub outbox: Outbox,
     /// Reports that cannot be settled yet, in the order in which they came. What they report is not known to
@@ -250,14 +290,7 @@ impl Store {
     /// Removes some bodies of trades that ended before a time (unix milliseconds), and says how many.
     pub fn forget_bodies(&mut self, before_msc: i64) -> Result<usize, String> {
         self.connection
-            .execute(
-                "UPDATE trades SET request = NULL, result = NULL, detail = NULL, present = NULL
-                 WHERE trade_id IN (SELECT trade_id FROM trades
-                    WHERE updated_msc < ?1 AND state NOT IN ('sending', 'unknown')
-                        AND (request IS NOT NULL OR result IS NOT NULL)
-                    LIMIT ?2)",
-                rusqlite::params![before_msc, BODIES_AT_ONCE as i64],
-            )
+            .execute(FORGET_BODIES, rusqlite::params![before_msc, BODIES_AT_ONCE as i64])
             .map_err(text)
     }
 
@@ -302,4 +335,20 @@ impl Store {
 
 pub fn text(error: rusqlite::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trading::journal::schema;
+
+    #[test]
+    fn bodies_past_their_retention_are_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::prepared(&directory.path().join("journal"), &[]);
+        let plan = schema::plan(&connection, FORGET_BODIES);
+        let expected = "SEARCH trades USING COVERING INDEX sqlite_autoindex_trades_1 (trade_id=?)\n\
+                        SEARCH trades USING INDEX trades_with_bodies (updated_msc<?)";
+        assert_eq!(plan, expected);
+    }
 }

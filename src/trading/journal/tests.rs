@@ -266,6 +266,32 @@ fn what_is_no_journal_of_ours_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_answers_everything_with_the_reason_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal");
+    drop(schema::prepared(&file, &[]));
+    // The root of the table, behind the page with the schema.
+    let mut damaged = std::fs::read(&file).unwrap();
+    damaged[4096..4196].fill(0xff);
+    std::fs::write(&file, &damaged).unwrap();
+
+    let journal = open(&file).await;
+    let damage = |error: JournalError| {
+        let error = error.to_string();
+        assert!(error.contains("journal cannot be used: it is damaged"), "{error}");
+    };
+    damage(journal.insert(trade("one")).await.unwrap_err());
+    let account = AccountName::from_trusted("demo");
+    damage(journal.unfinished(&account, 0).await.unwrap_err());
+    let report = Trade { state: TradeState::Refused, ..trade("one") };
+    damage(journal.settle(ACCOUNT, report, "test").await.unwrap_err());
+    assert_eq!(journal.waiting(), 0);
+    assert!(journal.refusal().is_some());
+    drop(journal);
+    assert_eq!(std::fs::read(&file).unwrap()[4096..], damaged[4096..]);
+}
+
+#[tokio::test]
 async fn what_is_reported_while_there_is_no_actor_is_settled_by_the_next_one_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(&directory.path().join("journal")).await;

@@ -68,6 +68,30 @@ fn an_unusable_journal_stops_trading_and_no_reads() {
 }
 
 #[test]
+fn a_damaged_journal_stops_trading_and_no_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal.sqlite");
+    let settings = format!("[trading]\njournal = '{}'", journal.display());
+    let mut gateway = Gateway::ready(&settings);
+    assert_eq!(gateway.trade("POST", "/orders", buy(0.1)).status, 201);
+    gateway.signal("TERM");
+    assert!(gateway.wait().success());
+    // The root of the table, behind the page with the schema.
+    let mut damaged = std::fs::read(&journal).unwrap();
+    damaged[4096..4196].fill(0xff);
+    std::fs::write(&journal, &damaged).unwrap();
+
+    let gateway = Gateway::ready(&settings);
+    gateway.logs("trading is off, reads go on");
+    let reply = gateway.trade("POST", "/orders", buy(0.1));
+    assert_eq!(reply.problem(), (503, "journal-unavailable".into()));
+    assert!(reply.detail().contains("it is damaged"), "{}", reply.detail());
+    let trades = gateway.get(&format!("{ACCOUNT}/trades"));
+    assert_eq!(trades.problem(), (503, "journal-unavailable".into()));
+    assert_eq!(gateway.read("/positions"), json!([]));
+}
+
+#[test]
 fn two_gateways_do_not_share_a_journal() {
     let directory = tempfile::tempdir().unwrap();
     let journal = directory.path().join("shared.sqlite");
