@@ -68,15 +68,21 @@ impl Feed {
 
     /// Changes the events, and wakes the subscribers if there are new ones.
     pub fn write<T>(&self, change: impl FnOnce(&mut Ring) -> T) -> T {
-        let mut ring = self.ring.write();
-        let before = ring.newest();
-        let result = change(&mut ring);
-        let newest = ring.newest();
-        drop(ring);
-        if newest != before {
-            self.newest.send_replace(newest);
-        }
+        let result = self.append(change);
+        self.announce();
         result
+    }
+
+    /// Changes the events. Subscribers that wait find new ones at the next
+    /// [`announce`](Self::announce).
+    pub fn append<T>(&self, change: impl FnOnce(&mut Ring) -> T) -> T {
+        change(&mut self.ring.write())
+    }
+
+    /// Wakes the subscribers if there are events that they were not woken for.
+    pub fn announce(&self) {
+        let newest = self.ring.read().newest();
+        self.newest.send_if_modified(|announced| std::mem::replace(announced, newest) != newest);
     }
 
     /// Gives what is next at a cursor, without waiting.

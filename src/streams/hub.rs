@@ -25,6 +25,10 @@ use crate::pool::Account;
 /// were read, and how it stands.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
+/// How long subscribers wait for the rest of a round at most. One that is woken once for all symbols costs
+/// a fraction of one that is woken for each, and a terminal that hangs must not hold back what came before.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// Admits subscribers to the events of one account.
 pub struct Hub;
 
@@ -38,6 +42,8 @@ pub enum Msg {
     IntervalOver(EventKind),
     /// A round found this out.
     Polled(Topic, Polled),
+    /// Time to wake subscribers for what the round under way has found so far.
+    Announce,
     /// A round is over. The reason, if it panicked.
     RoundOver(EventKind, Result<(), String>),
     /// The pause after a round that panicked is over.
@@ -88,6 +94,8 @@ pub struct State {
     topics: BTreeMap<Topic, TopicProgress>,
     /// [`Msg::Forget`] is on its way.
     forget_is_scheduled: bool,
+    /// [`Msg::Announce`] is on its way.
+    announcement_is_scheduled: bool,
     pollers: [Poller; EventKind::COUNT],
 }
 
@@ -143,6 +151,7 @@ impl Actor for Hub {
             args,
             topics: BTreeMap::new(),
             forget_is_scheduled: false,
+            announcement_is_scheduled: false,
             pollers: std::array::from_fn(|_| Poller::new()),
         };
         if state.args.feed.begin_hub() {
@@ -165,6 +174,10 @@ impl Actor for Hub {
                 state.poll(kind);
             }
             Msg::Polled(topic, polled) => state.polled(&topic, polled),
+            Msg::Announce => {
+                state.announcement_is_scheduled = false;
+                state.args.feed.announce();
+            }
             Msg::RoundOver(kind, result) => state.round_over(kind, result),
             Msg::PauseOver(kind) => {
                 state.pollers[kind as usize].schedule.round_over();
@@ -365,7 +378,7 @@ impl State {
 
     fn polled(&mut self, topic: &Topic, polled: Polled) {
         let state = self.topics.entry(topic.clone()).or_default();
-        self.args.feed.write(|ring| match polled {
+        self.args.feed.append(|ring| match polled {
             Polled::Ticks(ticks, cursor) => {
                 // A subscriber that came during the round begins with what the round still finds. If
                 // that is nothing, its stream begins with the last tick.
@@ -390,9 +403,13 @@ impl State {
                 }
             }
         });
+        if !std::mem::replace(&mut self.announcement_is_scheduled, true) {
+            self.address.send_after(GATHERING, Msg::Announce);
+        }
     }
 
     fn round_over(&mut self, kind: EventKind, result: Result<(), String>) {
+        self.args.feed.announce();
         let poller = &mut self.pollers[kind as usize];
         let round = poller.round.take();
         let Err(reason) = result else {

@@ -62,13 +62,19 @@ impl Subscriber {
     pub async fn next(&mut self) -> Item {
         loop {
             self.newest.mark_unchanged();
-            if let Some(item) = self.feed.read(&mut self.cursor) {
-                self.count(&item);
+            if let Some(item) = self.try_next() {
                 return item;
             }
             // The feed lives as long as its subscribers.
             let _ = self.newest.changed().await;
         }
+    }
+
+    /// The next thing to tell, if there is one.
+    pub fn try_next(&mut self) -> Option<Item> {
+        let item = self.feed.read(&mut self.cursor)?;
+        self.count(&item);
+        Some(item)
     }
 
     fn count(&self, item: &Item) {

@@ -14,6 +14,9 @@ use crate::streams::{Content, Item, Subscriber};
 /// How long a client may take to take the end of its stream.
 pub const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Bytes of data that are taken at once, if there are as many.
+const TAKEN_AT_ONCE: usize = 16_384;
+
 /// An event as clients get it.
 pub struct ClientEvent {
     pub id: String,
@@ -57,7 +60,7 @@ fn client_event(subscriber: &Subscriber, item: Item, request_id: &str) -> Client
 
 /// What happens next on a stream.
 pub enum Next {
-    Event(ClientEvent),
+    Events(Vec<ClientEvent>),
     /// Nothing happened for a while.
     Quiet,
     /// The gateway stops.
@@ -82,7 +85,19 @@ pub async fn next(
             Next::Expired(ClientEvent { id: subscriber.id(None), event: "problem", data })
         }
         item = tokio::time::timeout(heartbeat, subscriber.next()) => match item {
-            Ok(item) => Next::Event(client_event(subscriber, item, request_id)),
+            Ok(first) => {
+                let mut events = vec![client_event(subscriber, first, request_id)];
+                let mut taken = events[0].data.len();
+                // What came together leaves in one write, which costs more than the event itself.
+                while taken < TAKEN_AT_ONCE
+                    && let Some(item) = subscriber.try_next()
+                {
+                    let event = client_event(subscriber, item, request_id);
+                    taken += event.data.len();
+                    events.push(event);
+                }
+                Next::Events(events)
+            }
             Err(_) => Next::Quiet,
         },
     }

@@ -52,9 +52,9 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
     let mut unanswered = 0;
     let mut closing = None;
     while closing.is_none() {
-        let message = tokio::select! {
+        let messages = tokio::select! {
             next = next(&request, &mut subscriber, &stopping) => match next {
-                Next::Event(event) => event.message(),
+                Next::Events(events) => events.iter().map(ClientEvent::message).collect(),
                 Next::Quiet => continue,
                 Next::Stopping => {
                     closing = Some((GOING_AWAY, "the gateway stops"));
@@ -62,7 +62,7 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
                 }
                 Next::Expired(event) => {
                     closing = Some((POLICY_VIOLATION, EXPIRED));
-                    event.message()
+                    vec![event.message()]
                 }
             },
             _ = pings.tick() => {
@@ -71,7 +71,7 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
                     continue;
                 }
                 unanswered += 1;
-                Message::ping(Bytes::new())
+                vec![Message::ping(Bytes::new())]
             }
             received = source.next() => {
                 unanswered = 0;
@@ -101,10 +101,16 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
                 continue;
             }
         };
+        let sending = async {
+            for message in messages {
+                sink.feed(message).await?;
+            }
+            sink.flush().await
+        };
         // A client that reads nothing is cut by the limit on writing.
         let sent = tokio::select! {
             biased;
-            sent = sink.send(message) => sent,
+            sent = sending => sent,
             () = stopping.cancelled() => return,
         };
         if sent.is_err() {
