@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use prometheus::proto::MetricFamily;
-use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
-    Opts, Registry,
-};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Opts};
 
+use super::children::{Children, Render};
+use super::render::Text;
 use super::{AccountId, Options};
 use crate::actor::Role;
 use crate::mt5::{Method, Retcode};
@@ -57,22 +55,18 @@ pub struct LabelSets {
 }
 
 macro_rules! catalog {
-    (@type counter) => { IntCounterVec };
-    (@type seconds) => { CounterVec };
-    (@type gauge) => { IntGaugeVec };
-    (@type ratio) => { GaugeVec };
-    (@type histogram) => { HistogramVec };
+    (@type counter) => { IntCounter };
+    (@type seconds) => { Counter };
+    (@type gauge) => { IntGauge };
+    (@type ratio) => { Gauge };
+    (@type histogram) => { Histogram };
     (@kind counter) => { "counter" };
     (@kind seconds) => { "counter" };
     (@kind gauge) => { "gauge" };
     (@kind ratio) => { "gauge" };
     (@kind histogram) => { "histogram" };
-    (@new histogram $opts:expr, $labels:expr, $buckets:expr) => {
-        HistogramVec::new(HistogramOpts::from($opts).buckets($buckets.to_vec()), $labels)
-    };
-    (@new $kind:ident $opts:expr, $labels:expr, ) => {
-        <catalog!(@type $kind)>::new($opts, $labels)
-    };
+    (@buckets) => { &[] };
+    (@buckets $buckets:expr) => { $buckets.as_ref() };
     ($options:ident; $($kind:ident $name:ident [$($label:ident),*] $(($buckets:expr))? $help:literal;)*) => {
         /// Every family, in the order of this file.
         pub const FAMILIES: &[Family] = &[$(Family {
@@ -82,28 +76,29 @@ macro_rules! catalog {
             help: $help,
         },)*];
 
-        /// The families, registered. Fields are named after them.
+        /// The families. Fields are named after them.
         pub struct Catalog {
-            /// One for each family, in the order of their names, so that they can be gathered apart.
-            registries: Vec<Registry>,
+            /// Every family, in the order of their names.
+            families: Vec<Arc<dyn Render>>,
             queues: Vec<Arc<AtomicI64>>,
             accounts: Vec<String>,
-            $(#[doc = $help] pub $name: catalog!(@type $kind),)*
+            $(#[doc = $help] pub $name: Arc<Children<catalog!(@type $kind)>>,)*
         }
 
         impl Catalog {
             fn register($options: &Options, accounts: Vec<String>) -> prometheus::Result<Catalog> {
-                let mut registries = BTreeMap::new();
+                let mut families: BTreeMap<_, Arc<dyn Render>> = BTreeMap::new();
                 $(
-                    let $name = catalog!(@new $kind
-                        Opts::new(stringify!($name), $help), &[$(stringify!($label)),*], $($buckets)?)?;
-                    let registry = Registry::new();
-                    registry.register(Box::new($name.clone()))?;
-                    registries.insert(stringify!($name), registry);
+                    let $name = Arc::new(Children::new(
+                        Opts::new(stringify!($name), $help),
+                        &[$(stringify!($label)),*],
+                        catalog!(@buckets $($buckets)?),
+                    )?);
+                    families.insert(stringify!($name), $name.clone());
                 )*
                 let queues = accounts.iter().map(|_| Arc::default()).collect();
-                let registries = registries.into_values().collect();
-                Ok(Catalog { registries, queues, accounts, $($name),* })
+                let families = families.into_values().collect();
+                Ok(Catalog { families, queues, accounts, $($name),* })
             }
         }
     };
@@ -309,12 +304,19 @@ impl Catalog {
             .collect()
     }
 
-    /// Every family's samples, each as of when it is its turn.
-    pub fn gather(&self) -> impl Iterator<Item = MetricFamily> {
-        for (account, depth) in self.queue_depths() {
-            self.mt5_session_queue_depth.with_label_values(&[&account]).set(depth as i64);
+    /// Writes every family, each as of when it is its turn.
+    pub(super) fn render(&self, text: &mut Text) {
+        for (account, queue) in self.accounts.iter().zip(&self.queues) {
+            let depth = queue.load(Ordering::Relaxed);
+            self.mt5_session_queue_depth.with_label_values(&[account]).set(depth);
         }
-        self.registries.iter().flat_map(Registry::gather)
+        self.families.iter().for_each(|family| family.render(text));
+    }
+
+    /// The families as the package has them.
+    #[cfg(test)]
+    pub(super) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.families.iter().filter_map(|family| family.gather()).collect()
     }
 
     /// Counts an error of a call.

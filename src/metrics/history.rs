@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Catalog;
-use super::reading::{label, measured, metrics, quantile, sums_where, total, value};
+use super::reading::{label, measured, quantile, sums_where, total, value};
 
 /// From one point of the history to the next.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -139,19 +139,19 @@ impl Kept {
 impl Totals {
     fn read(catalog: &Catalog) -> Totals {
         let mut accounts: BTreeMap<String, AccountTotals> = BTreeMap::new();
-        for metric in metrics(&catalog.mt5_calls_total) {
+        for metric in catalog.mt5_calls_total.metrics() {
             let of = accounts.entry(label(&metric, "account").to_owned()).or_default();
             of.calls += value(&metric);
             if label(&metric, "outcome") != "success" {
                 of.errors += value(&metric);
             }
         }
-        for metric in metrics(&catalog.mt5_session_restarts_total) {
+        for metric in catalog.mt5_session_restarts_total.metrics() {
             let of = accounts.entry(label(&metric, "account").to_owned()).or_default();
             *of.restarts.entry(label(&metric, "reason").to_owned()).or_default() += value(&metric);
         }
         let mut durations: BTreeMap<u64, u64> = BTreeMap::new();
-        for metric in metrics(&catalog.mt5_call_duration_seconds) {
+        for metric in catalog.mt5_call_duration_seconds.metrics() {
             let histogram = metric.get_histogram();
             for bucket in histogram.get_bucket() {
                 *durations.entry(bucket.upper_bound().to_bits()).or_default() +=

@@ -1,6 +1,6 @@
 //! What the gateway tells Prometheus.
 //!
-//! - [`catalog`] declares every family.
+//! - [`catalog`] declares every family, whose [`children`] keep the text of their lines.
 //! - [`collector`], the metrics actor, takes [events](event) about terminals and the machine, and
 //!   renders snapshots on a thread of its own ([`render`]).
 //! - [`requests`] and [`streams`] are atomic handles for what happens too often for a message each.
@@ -10,6 +10,7 @@
 //! This room never waits for a terminal, and never takes a label value from a client.
 
 pub mod catalog;
+pub mod children;
 pub mod collector;
 pub mod event;
 mod history;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::core::Collector;
-use prometheus::proto::{Metric, MetricFamily};
+use prometheus::proto::Metric;
+
+use super::children::{Children, Instrument};
 
 /// A quantile of cumulative buckets, as PromQL's `histogram_quantile` gives it:
 /// linear within a bucket, the last finite bound beyond it.
@@ -20,11 +21,6 @@ pub fn quantile(buckets: &[(f64, u64)], quantile: f64) -> Option<f64> {
     Some(if inside == 0.0 { end } else { start + (end - start) * (rank - below as f64) / inside })
 }
 
-/// The series of a family.
-pub fn metrics(family: &impl Collector) -> Vec<Metric> {
-    family.collect().into_iter().flat_map(|mut family: MetricFamily| family.take_metric()).collect()
-}
-
 /// The value of a label; empty if the series has no such label.
 pub fn label<'a>(metric: &'a Metric, name: &str) -> &'a str {
     let labels = metric.get_label().iter();
@@ -37,30 +33,30 @@ pub fn value(metric: &Metric) -> f64 {
 }
 
 /// A sum, unless there is nothing to sum.
-pub fn measured(family: &impl Collector) -> Option<f64> {
-    let metrics = metrics(family);
-    (!metrics.is_empty()).then(|| metrics.iter().map(value).sum())
+pub fn measured(family: &Children<impl Instrument>) -> Option<f64> {
+    let mut values = family.metrics().map(|metric| value(&metric)).peekable();
+    values.peek().is_some().then(|| values.sum())
 }
 
 /// The sum over all series.
-pub fn total(family: &impl Collector) -> f64 {
-    metrics(family).iter().map(value).sum()
+pub fn total(family: &Children<impl Instrument>) -> f64 {
+    family.metrics().map(|metric| value(&metric)).sum()
 }
 
 /// The sums over the series by the value of a label.
-pub fn sums(family: &impl Collector, by: &str) -> BTreeMap<String, f64> {
+pub fn sums(family: &Children<impl Instrument>, by: &str) -> BTreeMap<String, f64> {
     sums_where(family, by, |_| true)
 }
 
 /// The same over the series that count.
 pub fn sums_where(
-    family: &impl Collector,
+    family: &Children<impl Instrument>,
     by: &str,
     counts: impl Fn(&Metric) -> bool,
 ) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
-    for metric in metrics(family).iter().filter(|metric| counts(metric)) {
-        *sums.entry(label(metric, by).to_owned()).or_default() += value(metric);
+    for metric in family.metrics().filter(counts) {
+        *sums.entry(label(&metric, by).to_owned()).or_default() += value(&metric);
     }
     sums
 }

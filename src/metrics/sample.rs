@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::IntGaugeVec;
-use prometheus::core::{Atomic, Collector, GenericGaugeVec};
-use prometheus::proto::{LabelPair, MetricFamily};
+use prometheus::IntGauge;
+use prometheus::core::{Atomic, GenericGauge};
 
 use super::Catalog;
+use super::children::Children;
 
 /// A measurement. What failed is `None` or missing, and its series are removed.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Sample {
                 let cpu = catalog.process_cpu_seconds_total.with_label_values(NONE);
                 cpu.inc_by((process.cpu_seconds - cpu.get()).max(0.0));
             }
-            None => catalog.process_cpu_seconds_total.reset(),
+            None => catalog.process_cpu_seconds_total.retain(|_| false),
         }
         let resident = process.map(|process| bytes(process.resident_memory));
         show(&catalog.process_resident_memory_bytes, resident);
@@ -125,22 +125,16 @@ fn bytes(value: u64) -> i64 {
 }
 
 /// Sets the one series of a family without labels, or removes it.
-fn show<P: Atomic>(family: &GenericGaugeVec<P>, value: Option<P::T>) {
+fn show<P: Atomic + 'static>(family: &Children<GenericGauge<P>>, value: Option<P::T>) {
     match value {
         Some(value) => family.with_label_values(NONE).set(value),
-        None => family.reset(),
+        None => family.retain(|_| false),
     }
 }
 
 /// Sets the series of a family with one label, and removes those that have no value.
-fn show_each(family: &IntGaugeVec, values: &BTreeMap<&str, i64>) {
-    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
-        let label = metric.get_label().first().map_or("", LabelPair::value);
-        if !values.contains_key(label) {
-            // It is there, because it was listed just now.
-            let _ = family.remove_label_values(&[label]);
-        }
-    }
+fn show_each(family: &Children<IntGauge>, values: &BTreeMap<&str, i64>) {
+    family.retain(|labels| values.contains_key(&*labels[0]));
     for (label, value) in values {
         family.with_label_values(&[label]).set(*value);
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use arrow::csv;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use super::arrow_stream::ArrowStream;
 use super::format::Format;
 use super::table::Table;
 
@@ -41,7 +41,7 @@ enum Writer {
     Json(bool),
     /// Whether the names were written.
     Csv(bool),
-    Arrow(Box<StreamWriter<Vec<u8>>>),
+    Arrow(Box<ArrowStream>),
     Parquet(Box<ArrowWriter<Vec<u8>>>),
 }
 
@@ -67,7 +67,7 @@ impl<T: Table> Encoder<T> {
         let writer = match format {
             Format::Json => Writer::Json(false),
             Format::Csv => Writer::Csv(false),
-            Format::Arrow => Writer::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &schema)?)),
+            Format::Arrow => Writer::Arrow(Box::new(ArrowStream::new(&schema)?)),
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -110,12 +110,7 @@ impl<T: Table> Encoder<T> {
                 builder.build(&mut chunk).write(&batch)?;
                 Ok(chunk)
             }
-            Writer::Arrow(writer) => {
-                writer.write(&table.columns(rows, &self.schema)?)?;
-                // The next chunk will be as long.
-                let room = Vec::with_capacity(writer.get_ref().len());
-                Ok(std::mem::replace(writer.get_mut(), room))
-            }
+            Writer::Arrow(writer) => Ok(writer.write(table, rows, &self.schema)?),
             Writer::Parquet(writer) => {
                 let batch = table.columns(rows, &self.schema)?;
                 // Compressing a row group would block the other tasks of this thread.
@@ -139,10 +134,7 @@ impl<T: Table> Encoder<T> {
                     self.schema.fields().iter().map(|field| field.name().as_str()).collect();
                 Ok(format!("{}\n", names.join(",")).into_bytes())
             }
-            Writer::Arrow(mut writer) => {
-                writer.finish()?;
-                Ok(std::mem::take(writer.get_mut()))
-            }
+            Writer::Arrow(writer) => Ok(writer.finish()?),
             Writer::Parquet(mut writer) => {
                 tokio::task::block_in_place(|| writer.finish())?;
                 Ok(std::mem::take(writer.inner_mut()))

@@ -4,6 +4,7 @@
 //! range by range, and [`answer()`] and [`stream()`] send them.
 
 mod answer;
+mod arrow_stream;
 mod columns;
 mod encode;
 mod format;

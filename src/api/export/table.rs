@@ -24,6 +24,10 @@ pub trait Table: Send + Sync + 'static {
     /// # Errors
     /// If they do not fit the schema.
     fn columns(&self, rows: Range<usize>, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError>;
+    /// Appends the columns as the body of an Arrow batch has them. `false`: only the package knows.
+    fn arrow_body(&self, _rows: Range<usize>, _to: &mut Vec<u8>) -> bool {
+        false
+    }
     /// Adds some rows to the hash that identifies all of them.
     ///
     /// # Errors
