@@ -83,11 +83,10 @@ where
         let admitted = client.and_then(|_| self.admission.check(&head, &headers));
         let admitted = admitted.and_then(|()| choose_coding(head.version, &headers));
 
-        let is_preflight = head.method == Method::OPTIONS;
-        let cors = self.with_cors.as_ref().filter(|_| {
-            // CORS answers a preflight before anything below it could refuse it.
-            !(is_preflight && admitted.is_err()) && !is_for_any_host(head.uri.path())
-        });
+        // CORS answers a preflight before anything below it could refuse it.
+        let is_refused_preflight = head.method == Method::OPTIONS && admitted.is_err();
+        let without_cors = is_refused_preflight || is_for_any_host(head.uri.path());
+        let cors = self.with_cors.as_ref().filter(|_| !without_cors);
         if cors.is_some() || headers.contains(&UPGRADE) {
             head.headers = headers.as_map().clone();
         }
