@@ -1,4 +1,4 @@
-//! Renders the families as Prometheus text, on a thread of its own with a low priority.
+//! Renders the families as Prometheus text, on a thread of its own.
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tracing::{error, info};
+use tracing::error;
 
 use super::Catalog;
 use crate::actor::panic_message;
@@ -46,7 +46,6 @@ impl Renderer {
     pub(super) fn start(render: impl Fn() -> Bytes + Send + 'static) -> std::io::Result<Renderer> {
         let (renderer, jobs) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-            give_way();
             while let Ok(job) = jobs.recv() {
                 let rendered = std::panic::catch_unwind(AssertUnwindSafe(&render));
                 let rendered = rendered.map_err(|panic| {
@@ -84,18 +83,6 @@ impl Drop for Job {
         self.report(Err(RenderError::ThreadEnded));
     }
 }
-
-/// Lowers the thread's priority: a scrape can wait a millisecond, requests go first.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    // On Linux this changes the calling thread alone.
-    if let Err(fault) = rustix::process::setpriority_process(None, 10) {
-        info!(%fault, "rendering keeps its priority");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}
 
 /// Every family as Prometheus text 0.0.4.
 pub fn render(catalog: &Catalog) -> Bytes {
