@@ -112,6 +112,12 @@ impl RequestContext {
         CURRENT.get()
     }
 
+    /// The id of the request that is being served, for the log. `None` outside of
+    /// [`RequestContext::scope`].
+    pub fn current_id() -> Option<Arc<str>> {
+        CURRENT.try_with(|context| context.request_id.clone()).ok()
+    }
+
     /// Takes the body, of which nothing was read yet.
     pub fn take_body(&self) -> Option<Incoming> {
         self.body.lock().take()

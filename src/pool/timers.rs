@@ -7,12 +7,11 @@ use std::task::Poll;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Timers at rest that are kept.
-const MOST_KEPT: usize = 1_024;
+/// Timers at rest that are kept. Until it rings, each keeps the memory of the task that used it last.
+const MOST_KEPT: usize = 64;
 
 /// Timers for calls, nearly all of which end long before their deadline. Arming a timer and disarming
-/// it takes a lock each; putting off one that is armed takes none. So timers stay armed at rest, and
-/// at worst wake a task for nothing.
+/// it takes a lock each; putting off one that is armed takes none. So timers stay armed at rest.
 #[derive(Debug, Default)]
 pub struct Timers(Mutex<Vec<Pin<Box<Sleep>>>>);
 

@@ -186,6 +186,14 @@ impl Visit for JsonFields<'_> {
         });
     }
 
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.field(field, |writer| writer.write_str(itoa::Buffer::new().format(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.field(field, |writer| writer.write_str(if value { "true" } else { "false" }));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.record_str(field, &format!("{value:?}"));
     }
@@ -269,6 +277,8 @@ mod tests {
                     status,
                     duration_ms = f64::from(micros) / 1000.0,
                     bytes,
+                    change = -i64::from(micros),
+                    whole = micros % 2 == 0,
                     account = account.as_deref(),
                     client = %client,
                     "request"

@@ -2,7 +2,7 @@
 //! and answers them in order, or ends.
 //!
 //! A terminal runs on a task or in a process of its own and reports through an
-//! [`EventSink`]. It must never decide what becomes of a call that it did not
+//! [`EventSink`]; what takes no time it may answer at once. It must never decide what becomes of a call that it did not
 //! answer, nor restart itself: that is the pool's business.
 //!
 //! What every terminal does for its callers, so that it holds wherever a call

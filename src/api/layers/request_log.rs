@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
@@ -75,8 +75,7 @@ where
         let (mut head, body) = request.into_parts();
         let headers = std::mem::take(&mut head.headers);
         let sized = check_size(&headers);
-        // Nobody reads the headers of a request that has too many.
-        let headers = RequestHeaders::new(if sized.is_ok() { headers } else { HeaderMap::new() });
+        let headers = RequestHeaders::new(headers);
         let trusted = &self.app.options.trusted_proxies;
         let client = sized.and_then(|()| client_address(self.peer, &headers, trusted));
         let peer = *client.as_ref().unwrap_or(&self.peer);

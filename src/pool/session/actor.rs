@@ -1,7 +1,7 @@
 //! The session actor: carries out what its machine decides.
 //!
-//! It never waits for its terminal: calls go out by [`Terminal::submit`] and come back as messages,
-//! so health, stop and supervision are always answered.
+//! It never waits for its terminal: calls go out by [`Terminal::submit`] and come back as messages, or
+//! with it if they take no time. So health, stop and supervision are always answered.
 
 use std::sync::Arc;
 use std::time::Duration;

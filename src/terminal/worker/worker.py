@@ -482,7 +482,13 @@ class Pipe:
     def messages(self):
         """The messages until the input closes. One read takes all that have arrived."""
         unpacker = msgpack.Unpacker(use_list=False, read_size=2 * READ)
-        unpack, take_bytes = unpacker.unpack, unpacker.read_bytes
+        unpack = unpacker.unpack
+
+        def take_bytes(count):
+            try:
+                return unpacker.read_bytes(count)
+            except msgpack.OutOfData:  # msgpack without its C extension
+                return b""
 
         def read_on():
             data = self.source.read1(READ)

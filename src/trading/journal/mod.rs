@@ -188,8 +188,10 @@ impl Journal {
                 store.flush();
                 Ok(())
             };
-            // The disk may be full for the moment, and the actor may be being restarted.
-            while self.run(flush).await.is_err() || self.waiting() > 0 {
+            // The disk may be full for the moment, and the actor may be being restarted. A file that is
+            // not used takes nothing.
+            while (self.run(flush).await.is_err() || self.waiting() > 0) && self.refusal().is_none()
+            {
                 tokio::time::sleep(LAST_FLUSH_INTERVAL).await;
             }
         };

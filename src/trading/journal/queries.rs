@@ -194,7 +194,8 @@ mod tests {
     use super::*;
     use crate::trading::journal::schema;
 
-    /// No query reads more of a long journal than it is about.
+    /// No query that orders or reconciliation wait for reads more of a long journal than it is about. (Lists by API
+    /// key or by a final state go through the account by time.)
     #[test]
     fn every_query_is_led_by_the_index_that_has_the_fewest_rows_for_it() {
         let directory = tempfile::tempdir().unwrap();

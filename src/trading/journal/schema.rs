@@ -184,27 +184,27 @@ fn connect(file: &Path) -> Result<Connection, String> {
     let version = version(&connection).map_err(text)?;
     let application: i64 =
         connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(text)?;
-    let change = connection.transaction().map_err(text)?;
-    let version = match (application, version) {
-        (0, 0) => {
-            change.execute_batch(TABLE).map_err(text)?;
-            change.execute_batch(SECOND).map_err(text)?;
-            add_indexes(&change).map_err(text)?;
-            change.pragma_update(None, "application_id", APPLICATION_ID).map_err(text)?;
-            VERSION
-        }
-        (APPLICATION_ID, 1 | VERSION) => version,
+    match (application, version) {
+        (0, 0) => create(&mut connection).map_err(text)?,
+        (APPLICATION_ID, 1 | VERSION) => {}
         (APPLICATION_ID, newer) => {
             return Err(format!(
                 "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
             ));
         }
         _ => return Err("it is a database of another program".to_owned()),
-    };
-    // Writing what is there already shows that it can be written.
-    change.pragma_update(None, "user_version", version).map_err(text)?;
-    change.commit().map_err(text)?;
+    }
     Ok(connection)
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    change.execute_batch(TABLE)?;
+    change.execute_batch(SECOND)?;
+    add_indexes(&change)?;
+    change.pragma_update(None, "application_id", APPLICATION_ID)?;
+    change.pragma_update(None, "user_version", VERSION)?;
+    change.commit()
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -212,7 +212,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Makes sure that the file is not damaged, brings its schema up to date, and gives trades the present names of
-/// their accounts. Nothing may be read or written before. Reads the whole file, which takes a second or two for
+/// their accounts. Nothing may be read or written before: a damaged file is evidence. Reads the whole file, which takes a second or two for
 /// a million trades.
 ///
 /// # Errors
@@ -233,8 +233,9 @@ fn migrate(connection: &mut Connection, owners: &[Owner]) -> rusqlite::Result<()
     if version == 1 {
         change.execute_batch(SECOND)?;
         name_servers(&change, owners)?;
-        change.pragma_update(None, "user_version", VERSION)?;
     }
+    // Also where it is there already, which shows that the file can be written.
+    change.pragma_update(None, "user_version", VERSION)?;
     add_indexes(&change)?;
     follow_accounts(&change, owners)?;
     change.commit()

@@ -79,17 +79,64 @@ where
             AdmissionProjection::Admitted { answer } => match ready!(answer.poll(context)) {
                 Ok(Ok(response)) => response,
                 Ok(Err(fault)) => {
-                    let request_id = &*RequestContext::current().request_id;
-                    error!(request_id, %fault, "service failed");
+                    let request_id = RequestContext::current_id();
+                    error!(request_id = request_id.as_deref(), %fault, "service failed");
                     Problem::from(ProblemType::Internal).into_response_of()
                 }
                 Err(_) => {
-                    let request_id = &*RequestContext::current().request_id;
-                    error!(request_id, "handler panicked");
+                    let request_id = RequestContext::current_id();
+                    error!(request_id = request_id.as_deref(), "handler panicked");
                     Problem::from(ProblemType::Internal).into_response_of()
                 }
             },
         };
         Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use http::StatusCode;
+
+    use super::*;
+
+    /// Answers 200, fails, or panics, as the path says.
+    #[derive(Clone)]
+    struct Handler;
+
+    impl Service<Request<()>> for Handler {
+        type Response = Response<()>;
+        type Error = &'static str;
+        type Future = BoxFuture<'static, Result<Response<()>, &'static str>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<()>) -> Self::Future {
+            let path = request.uri().path().to_owned();
+            Box::pin(async move {
+                match path.as_str() {
+                    "/panics" => panic!("as the test wants it"),
+                    "/fails" => Err("as the test wants it"),
+                    _ => Ok(Response::new(())),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_failures_and_panics_are_problems() {
+        let mut service = AdmissionService { inner: Handler };
+        for (path, status) in [("/", 200), ("/fails", 500), ("/panics", 500)] {
+            let request = Request::get(path).body(()).unwrap();
+            let response = service.call(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{path}");
+            assert_eq!(response.extensions().get::<Problem>().is_some(), status != 200);
+        }
+        let mut refused = Request::get("/panics").body(()).unwrap();
+        refused.extensions_mut().insert(Problem::header_too_large());
+        assert_eq!(service.call(refused).await.unwrap().status(), 431);
     }
 }
