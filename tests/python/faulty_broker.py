@@ -18,7 +18,7 @@ FAULTY_BROKER_CONTROL is a JSON file that is read at every call:
     slow           seconds that a method takes, by its name; "*": every one
     hangs          a method that never answers
     hangs_once     the same for the first process that comes to it
-    stalls         seconds between the arrival of order_send at the worker and its being read
+    stalls         seconds between the arrival of order_send at the worker and its being called
     symbol         fields of symbol_info that differ; null: the symbol does not exist
     retcode        the retcode of every trade, which is carried out all the same
 
@@ -33,7 +33,7 @@ import sys
 import time
 from collections import namedtuple
 
-import msgpack
+import __main__
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -88,18 +88,17 @@ def failed(code, message):
 
 
 BOOK = Books()
-_unpack = msgpack.unpackb
+_call = __main__.Worker.call
 
 
-def unpack(data):
-    """What the worker reads its calls with: a process may be stopped right here."""
-    message = _unpack(data)
-    if isinstance(message, list) and len(message) == 4 and message[1] == "order_send":
+def call(worker, name, args, kwargs):
+    """What the worker begins each call with: a process may be stopped right here."""
+    if name == "order_send":
         time.sleep(control().get("stalls", 0))
-    return message
+    return _call(worker, name, args, kwargs)
 
 
-msgpack.unpackb = unpack
+__main__.Worker.call = call
 
 
 def seen(method):
