@@ -36,8 +36,12 @@ impl Delivery {
 
     /// Waits for the execution's answer, until the client's deadline.
     pub(super) async fn wait(&mut self) -> Result<TradeReply, Error> {
-        let Submission { client, deadline, trade_id, .. } = &*self.submission;
-        let unknown = || Error::OutcomeUnknown { trade_id: trade_id.clone() };
+        let Submission { client, deadline, trade_id, origin, .. } = &*self.submission;
+        let executions = &self.ledger.executions;
+        let unknown = || {
+            let has_trade = origin.key.is_none() || executions.is_deciding(trade_id);
+            Error::OutcomeUnknown { trade_id: has_trade.then(|| trade_id.clone()) }
+        };
         let answered = match tokio::time::timeout_at(*deadline, &mut self.answer).await {
             Ok(answered) => answered,
             Err(_) if client.leave() => return Err(unknown()),

@@ -36,8 +36,9 @@ pub enum Error {
     /// The deadline passed while the trade was under way.
     #[error("the deadline passed while the trade was under way")]
     OutcomeUnknown {
-        /// The id under which clients can ask for its state.
-        trade_id: TradeId,
+        /// The id under which clients can ask for its state. `None`: whether the request is the
+        /// repetition of an earlier one had not been found out, and then it makes no trade of its own.
+        trade_id: Option<TradeId>,
     },
     /// An operator's decision contradicts what is known.
     #[error("{0}")]

@@ -103,7 +103,14 @@ impl From<trading::Error> for Problem {
                 Problem::new(ProblemType::TradeUnderWay, detail).retry_after(soon)
             }
             trading::Error::KeyReused => Problem::new(ProblemType::IdempotencyKeyReused, detail),
-            trading::Error::OutcomeUnknown { trade_id } => {
+            trading::Error::OutcomeUnknown { trade_id: None } => {
+                let detail = format!(
+                    "{detail}: send the same request with the same Idempotency-Key; with a new one it \
+                     could trade twice"
+                );
+                Problem::new(ProblemType::OutcomeUnknown, detail)
+            }
+            trading::Error::OutcomeUnknown { trade_id: Some(trade_id) } => {
                 let detail = format!(
                     "{detail}: ask for trade {trade_id}, or send the same request with the same \
                      Idempotency-Key if it had one; without it or with a new one it could trade twice"

@@ -139,6 +139,16 @@ impl Harness {
         key: &str,
         volume: f64,
     ) -> impl Future<Output = (Result<TradeReply, Error>, Delivery)> + use<> {
+        self.order_within(PATIENCE, key, volume)
+    }
+
+    /// Buys, and stops waiting after some time.
+    fn order_within(
+        &self,
+        patience: Duration,
+        key: &str,
+        volume: f64,
+    ) -> impl Future<Output = (Result<TradeReply, Error>, Delivery)> + use<> {
         let order = NewOrder {
             symbol: "EURUSD".to_owned(),
             kind: OrderType::Buy,
@@ -164,7 +174,7 @@ impl Harness {
         };
         let (trading, account) = (self.trading.clone(), self.account.clone());
         async move {
-            let context = CallContext::new("test".into(), Instant::now() + PATIENCE);
+            let context = CallContext::new("test".into(), Instant::now() + patience);
             trading.execute(&account, TradeCommand::Place(order), origin, &context).await
         }
     }
@@ -352,6 +362,28 @@ async fn a_submission_that_the_actor_loses_was_not_sent_and_says_so() {
     harness.wait_until_open().await;
     assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
     assert_eq!(harness.positions().await, 1);
+}
+
+#[tokio::test]
+async fn a_repetition_that_is_given_up_names_no_trade_of_its_own() {
+    let harness = Harness::start().await;
+    assert_eq!(harness.buy("k", 0.1).state().await, (TradeState::Executed, false));
+    let (reply, delivery) = harness.order_within(Duration::ZERO, "k", 0.1).await;
+    delivery.confirm();
+    assert!(!matches!(reply, Err(Error::OutcomeUnknown { trade_id: Some(_) })), "{reply:?}");
+    // One whose trade has begun names it.
+    let (prepared, resume) = harness.stop_at(Moment::Prepared);
+    let order = harness.order_within(Duration::from_millis(200), "l", 0.1);
+    let given_up = tokio::spawn(order);
+    prepared.await.unwrap();
+    let (reply, _delivery) = given_up.await.unwrap();
+    let Err(Error::OutcomeUnknown { trade_id: Some(trade_id) }) = reply else {
+        panic!("{reply:?}");
+    };
+    resume.send(()).unwrap();
+    harness.trading.drain().await;
+    let found = harness.trading.find(&harness.account.name, &trade_id).await.unwrap();
+    assert_eq!(found.map(|trade| trade.state), Some(TradeState::Executed));
 }
 
 #[tokio::test]

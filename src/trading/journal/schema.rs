@@ -222,7 +222,8 @@ pub fn prepare(connection: &mut Connection, owners: &[Owner]) -> Result<(), Stri
     let sound: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(text)?;
     if sound != "ok" {
-        return Err(format!("it is damaged: {sound}"));
+        // SQLite says it in lines.
+        return Err(format!("it is damaged: {}", sound.trim().replace('\n', ", ")));
     }
     migrate(connection, owners).map_err(text)
 }
