@@ -168,7 +168,10 @@ class Gateway(Server):
         "metrics.rate_limit_per_second = 1000000\nmetrics.rate_limit_burst = 1000000\n"
     )
     # As in production: who asks has to show a key.
-    QUIET = f"{OPEN}auth.keys.bench.sha256 = '{hashlib.sha256(KEY.encode()).hexdigest()}'\n"
+    QUIET = (
+        f"{OPEN}auth.keys.bench.sha256 = '{hashlib.sha256(KEY.encode()).hexdigest()}'\n"
+        "auth.keys.bench.scopes = ['trade']\n"
+    )
 
     def __init__(self, settings, head=QUIET, binary=GATEWAY, **options):
         def command(port, directory):
