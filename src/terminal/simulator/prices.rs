@@ -214,14 +214,17 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Reads prices, remembering the day, hour and minute that it read last: the
-/// next question is usually about the same or the following ones.
+/// Reads prices, remembering the day, hour, minute and forming bar that it read
+/// last: the next question is usually about the same or the following ones.
 #[derive(Debug, Clone)]
 pub struct Reader {
     prices: Prices,
     hours: (i64, Vec<Span>),
     minutes: (i64, Vec<Span>),
     ticks: (i64, Vec<(i64, i64)>),
+    /// The start of a bar, the minute that was forming, and the bar until then. Adding its
+    /// pieces up for each question would cost more the longer an hour has lasted.
+    begun: ((i64, i64), Option<Span>),
 }
 
 impl Reader {
@@ -233,6 +236,7 @@ impl Reader {
             hours: (nothing, vec![]),
             minutes: (nothing, vec![]),
             ticks: (nothing, vec![]),
+            begun: ((nothing, nothing), None),
         }
     }
 
@@ -280,18 +284,32 @@ impl Reader {
     /// as far as it had come at `now_msc`. `None` if it had not begun.
     pub fn bar(&mut self, start: i64, end: i64, now_msc: i64) -> Option<Span> {
         let forming = now_msc.div_euclid(MINUTE * 1000) * MINUTE;
+        if end <= forming {
+            return self.whole(start, end);
+        }
+        if start > forming {
+            return None;
+        }
+        if self.begun.0 != (start, forming) {
+            self.begun = ((start, forming), self.whole(start, forming));
+        }
+        let begun = self.begun.1;
+        let last = self.forming(forming / MINUTE, now_msc);
+        Some(begun.map_or(last, |bar| bar.then(last)))
+    }
+
+    /// The bar of the whole minutes from `start` to before `end`, which have all passed.
+    fn whole(&mut self, start: i64, end: i64) -> Option<Span> {
         let mut bar: Option<Span> = None;
         let mut time = start;
-        while time < end && time <= forming {
-            let whole = |length: i64| time % length == 0 && time + length <= end.min(forming);
-            let (span, length) = if whole(DAY) {
+        while time < end {
+            let fits = |length: i64| time % length == 0 && time + length <= end;
+            let (span, length) = if fits(DAY) {
                 (self.prices.day(time / DAY), DAY)
-            } else if whole(HOUR) {
+            } else if fits(HOUR) {
                 (self.hour(time / HOUR), HOUR)
-            } else if time < forming {
-                (self.minute(time / MINUTE), MINUTE)
             } else {
-                (self.forming(time / MINUTE, now_msc), MINUTE)
+                (self.minute(time / MINUTE), MINUTE)
             };
             bar = Some(bar.map_or(span, |bar| bar.then(span)));
             time += length;
@@ -348,6 +366,23 @@ mod tests {
             prop_assert_eq!(bar.close, bid);
             prop_assert!(bar.low <= bid && bid <= bar.high);
             prop_assert!(reader.bar(start + DAY, start + 2 * DAY, now).is_none());
+        }
+
+        #[test]
+        fn a_forming_bar_follows_the_clock(seed: u64, from in 1_000_000_000_000i64..2_000_000_000_000, steps in prop::collection::vec(0i64..3_000_000, 1..8)) {
+            let mut reader = reader(seed);
+            let mut now = from;
+            for step in steps {
+                now += step;
+                for length in [DAY, HOUR] {
+                    let start = now / 1000 / length * length;
+                    let minutes = start / MINUTE..now / 1000 / MINUTE;
+                    let passed: Vec<Span> = minutes.map(|minute| reader.minute(minute)).collect();
+                    let forming = reader.forming(now / 1000 / MINUTE, now);
+                    let sum = passed.into_iter().chain([forming]).reduce(Span::then);
+                    prop_assert_eq!(reader.bar(start, start + length, now), sum);
+                }
+            }
         }
 
         #[test]
