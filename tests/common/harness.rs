@@ -63,8 +63,15 @@ impl Reply {
 pub type Body = BufReader<ureq::BodyReader<'static>>;
 
 /// The gateway's command in a directory of its own, without this machine's settings.
+///
+/// `GATEWAY_COMMAND` is another one than Cargo's, such as the Windows program under Wine; its words are
+/// separated by spaces.
 pub fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mt5-gateway"));
+    let given = std::env::var("GATEWAY_COMMAND");
+    let text = given.unwrap_or_else(|_| env!("CARGO_BIN_EXE_mt5-gateway").to_owned());
+    let mut words = text.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MT5_GATEWAY__") {

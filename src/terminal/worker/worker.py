@@ -40,6 +40,9 @@ SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
 # TRADE_ACTION_DEAL and TRADE_ACTION_PENDING, which need the symbol in Market Watch.
 NEW_ORDERS = (1, 5)
 UNNAMED = (-2, "Unnamed arguments not allowed")
+# The first and the last moment, in unix seconds, that the package passes on as it is: of later ones it
+# makes one in 1901, of the beginning of 1970 whatever its memory holds.
+FIRST_TIME, LAST_TIME = 1, 2**31 - 1
 # Codes from here down say that the terminal was not reached.
 IPC_ERRORS = -10000
 # The packed rows that the gateway reads, as numpy describes them.
@@ -221,7 +224,8 @@ class Worker:
             args = list(args)
             for index in method.times:
                 if index < len(args):
-                    args[index] = datetime.fromtimestamp(args[index], timezone.utc)
+                    seconds = min(max(args[index], FIRST_TIME), LAST_TIME)
+                    args[index] = datetime.fromtimestamp(seconds, timezone.utc)
         index = method.symbol
         if index is None:
             return self.perform(method, args, kwargs)
@@ -355,6 +359,28 @@ class Worker:
     def book(self, symbol):
         return self.take_book("market_book_get", symbol)
 
+    def do_history_deals_get(self, *dates, **selection):
+        """The deals of a period, of a position, or of the order with this ticket.
+
+        The package documents `ticket` as the order's, but it reads one deal from the terminal, however
+        many the order has. So those of its position are asked for."""
+        ticket = selection.get("ticket")
+        if ticket is None:
+            return self.take("history_deals_get", *dates, **selection)
+        position = self.position_of(ticket)
+        if not position:
+            return ()
+        here = self.methods["history_deals_get"].here
+        deals = map(here, self.take("history_deals_get", position=position))
+        return [deal for deal in deals if deal.order == ticket]
+
+    def position_of(self, ticket):
+        """The position that an order opened or changed; 0 if there is none."""
+        for name in "history_orders_get", "orders_get":
+            for order in self.take(name, ticket=ticket):
+                return self.methods[name].here(order).position_id
+        return 0
+
     def do_order_check(self, request):
         return self.trade("order_check", request)
 
@@ -373,6 +399,10 @@ class Worker:
         Some builds take the request as a dict, some as keywords only. The other way
         is tried on the one answer that says that nothing was sent, and on no other."""
         request = {name: value for name, value in request.items() if value or name in SENT_AS_ZERO}
+        if request.get("magic", 0) < 0:
+            # MT5's magic numbers are unsigned, and the package raises an error at others. It shows them
+            # with a sign.
+            request["magic"] += 1 << 64
         if not self.trades_by_keywords:
             in_time(send_by)
             try:

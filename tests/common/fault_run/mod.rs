@@ -2,8 +2,7 @@
 //! The broker keeps its own books; at the end the gateway's word is compared with them: nothing was sent
 //! twice, nothing later than `send_within`, and no final state is contradicted.
 //!
-//! `FAULT_TRADES` (300) is how many, `FAULT_SEED` (1) what goes wrong. The long run:
-//! `FAULT_TRADES=10000 cargo test --release --all-features --test real faults -- --nocapture`
+//! `FAULT_TRADES` is how many, `FAULT_SEED` (1) what goes wrong.
 
 mod client;
 
@@ -15,62 +14,42 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::Gateway;
-use crate::tools::{modules, python, worker_of};
+use super::Gateway;
 use client::{Run, Told};
 
 /// One trade in flight for each.
 const CLIENTS: u64 = 8;
 
-/// How often the gateway is killed.
-const KILLS: u64 = 6;
+/// A run at a broker that keeps its books as `ACCOUNT.books` and `ACCOUNT.sends`, JSON lines of the
+/// requests that were carried out and that were asked for.
+pub struct Plan<'a> {
+    /// The settings, with the accounts `even` and `odd`.
+    pub settings: &'a str,
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Where the books are.
+    pub directory: &'a Path,
+    pub trades: u64,
+    pub seed: u64,
+    /// How often the gateway is killed.
+    pub kills: u64,
+    /// As in the settings.
+    pub send_within: Duration,
+    /// As in the settings.
+    pub send_within_close: Duration,
+    /// How long a trade stays unknown before the operator looks.
+    pub operator: Duration,
+}
 
-const SEND_WITHIN: Duration = Duration::from_millis(250);
-
-const SEND_WITHIN_CLOSE: Duration = Duration::from_secs(1);
-
-/// The longest that the broker module takes from the call of `order_send` until it has noted the moment.
+/// The longest that a broker takes from the call of `order_send` until it has noted the moment.
 const SLACK: Duration = Duration::from_millis(50);
 
-const SETTINGS: &str = "
-[server]
-trade_timeout = '400ms'
-probe_interval = '200ms'
-[restart]
-backoff = '10ms'
-backoff_max = '40ms'
-budget = 1000000
-[trading]
-not_found_after = '400ms'
-send_within = '250ms'
-send_within_close = '1s'
-[log]
-access = false
-filter = 'warn,mt5_gateway::app=info,mt5_gateway::pool=error'
-";
-
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
 /// The account of a trade: two terminals work side by side.
 fn account(trade: u64) -> &'static str {
     if trade.is_multiple_of(2) { "even" } else { "odd" }
-}
-
-/// The settings of an account at the faulty broker, whose books are in a directory.
-fn at_the_broker(account: &str, directory: &Path) -> String {
-    let file = |name: &str| directory.join(format!("{account}.{name}")).display().to_string();
-    std::fs::write(directory.join(format!("{account}.control")), "{}").unwrap();
-    let command = [
-        "env".to_owned(),
-        format!("PYTHONPATH={}", modules().display()),
-        format!("FAULTY_BROKER_BOOKS={}", file("books")),
-        format!("FAULTY_BROKER_SENDS={}", file("sends")),
-        format!("FAULTY_BROKER_CONTROL={}", file("control")),
-        python().display().to_string(),
-    ];
-    worker_of(&command, account, "trade = true", "module = 'faulty_broker'")
 }
 
 fn lines(file: &Path) -> Vec<Value> {
@@ -94,20 +73,14 @@ fn operation(request: &Value) -> &'static str {
     }
 }
 
-#[test]
-fn faults_never_lose_repeat_delay_or_invent_a_trade() {
-    let (trades, seed) = (number("FAULT_TRADES", 300), number("FAULT_SEED", 1));
-    let directory = tempfile::tempdir().unwrap();
-    let mut settings = SETTINGS.to_owned();
-    for account in ["even", "odd"] {
-        settings += &at_the_broker(account, directory.path());
-    }
-    let seed_text = seed.to_string();
-    let environment = [("FAULTY_BROKER_SEED", seed_text.as_str())];
-    let gateway = Gateway::start_with(&settings, &environment);
+/// Carries the plan out and compares.
+pub fn run(plan: &Plan<'_>) {
+    let Plan { environment, directory, trades, seed, kills, .. } = *plan;
+    let gateway = Gateway::start_with(plan.settings, environment);
     let run = Run {
         seed,
-        directory: directory.path().to_owned(),
+        directory: directory.to_owned(),
+        operator: plan.operator,
         gateway: RwLock::new(gateway),
         told: Mutex::default(),
         attempts: Mutex::default(),
@@ -131,11 +104,11 @@ fn faults_never_lose_repeat_delay_or_invent_a_trade() {
             });
         }
         // Killed with SIGKILL whenever another share of the trades has begun.
-        for kill in 1..=KILLS {
-            while next.load(Ordering::Relaxed) < trades * kill / (KILLS + 1) {
+        for kill in 1..=kills {
+            while next.load(Ordering::Relaxed) < trades * kill / (kills + 1) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            run.gateway.write().unwrap().kill_and_start(&environment);
+            run.gateway.write().unwrap().kill_and_start(environment);
         }
     });
     let gateway = run.gateway.into_inner().unwrap();
@@ -146,12 +119,12 @@ fn faults_never_lose_repeat_delay_or_invent_a_trade() {
     let attempts = run.attempts.into_inner().unwrap();
     let (mut sent, mut longest) = (HashSet::new(), Duration::ZERO);
     for account in ["even", "odd"] {
-        for request in lines(&directory.path().join(format!("{account}.sends"))) {
+        for request in lines(&directory.join(format!("{account}.sends"))) {
             let (operation, trade) = (operation(&request), request["magic"].as_u64().unwrap());
             let at = Duration::from_secs_f64(request["at"].as_f64().unwrap());
             let tries = &attempts[&format!("{operation}-{trade}")];
             let arrived = tries.iter().rev().find(|attempt| **attempt <= at).unwrap();
-            let limit = if operation == "close" { SEND_WITHIN_CLOSE } else { SEND_WITHIN };
+            let limit = if operation == "close" { plan.send_within_close } else { plan.send_within };
             // The attempt that was sent may be an earlier one, which is then older still.
             longest = longest.max(at - *arrived);
             let first_possible = tries.iter().find(|attempt| **attempt + limit + SLACK >= at);
@@ -161,7 +134,7 @@ fn faults_never_lose_repeat_delay_or_invent_a_trade() {
     }
     let mut happened = HashSet::new();
     for account in ["even", "odd"] {
-        for request in books(directory.path(), account) {
+        for request in books(directory, account) {
             let (operation, trade) = (operation(&request), request["magic"].as_u64().unwrap());
             assert!(happened.insert((operation, trade)), "carried out twice: {request}");
         }
@@ -192,7 +165,7 @@ fn faults_never_lose_repeat_delay_or_invent_a_trade() {
         happened.len(),
         run.withdrawn.into_inner(),
         run.resolved.into_inner(),
-        KILLS,
+        kills,
         run.hung_up.into_inner(),
         run.retries.into_inner(),
     );

@@ -17,9 +17,6 @@ use crate::common::Gateway;
 /// How long one trade may take to its end, restarts included.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a trade stays unknown before the operator looks.
-const OPERATOR: Duration = Duration::from_secs(2);
-
 /// How a trade ended, as its client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Told {
@@ -35,6 +32,8 @@ pub type Ends = HashMap<(&'static str, u64), Told>;
 pub struct Run {
     pub seed: u64,
     pub directory: PathBuf,
+    /// How long a trade stays unknown before the operator looks.
+    pub operator: Duration,
     pub gateway: RwLock<Gateway>,
     pub told: Mutex<Ends>,
     /// When each key was sent.
@@ -115,7 +114,7 @@ impl Run {
                 }
                 Some("outcome-unknown") => {
                     let since = *unknown_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > OPERATOR {
+                    if since.elapsed() > self.operator {
                         self.resolve(step, &reply.as_ref().unwrap().json()["trade_id"]);
                     }
                     None
