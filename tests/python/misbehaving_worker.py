@@ -29,7 +29,9 @@ def write(message):
 read()
 settings = msgpack.unpackb(read())
 if fault == "silent":
-    time.sleep(3600)
+    # A worker that is killed does not notice that its input closes.
+    source.read()
+    sys.exit("the input closed")
 if fault == "rubbish":
     sink.write(b"Traceback (most recent call last): this is no frame at all\n" * 100)
     sink.flush()

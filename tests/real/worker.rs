@@ -222,12 +222,15 @@ fn a_worker_that_never_says_hello_is_restarted() {
             worker_of(&command, fault, "", "init_timeout = '300ms'")
         })
         .collect();
-    let gateway = start(&workers, &[]);
-    for (account, reason) in [("silent", "hang"), ("rubbish", "protocol")] {
+    let settings = "[restart]\nbackoff = '10ms'\nbackoff_max = '10ms'\nbudget = 1000\n";
+    let gateway = start(&format!("{settings}{workers}"), &[]);
+    for (account, reason, least) in [("silent", "hang", 10.0), ("rubbish", "protocol", 1.0)] {
         let series =
             format!(r#"mt5_session_restarts_total{{account="{account}",reason="{reason}"}}"#);
-        gateway.eventually(account, || (gateway.metric(&series) >= 1.0).then_some(()));
+        gateway.eventually(account, || (gateway.metric(&series) >= least).then_some(()));
     }
+    // What does not answer is killed at once, and not asked to end first.
+    assert!(!gateway.log().contains("the input closed"), "{}", gateway.log());
     assert_eq!(gateway.get("/livez").status, 200);
     // A module that is not there is named where the account is shown.
     let lacking = start(&worker("real", "", "module = 'no_such_module'"), &[]);

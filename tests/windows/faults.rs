@@ -17,7 +17,14 @@ fn buy() -> serde_json::Value {
 fn without_a_terminal_state_metrics_and_log_say_so() {
     let settings = "[restart]\nbackoff = '10ms'\nbackoff_max = '20ms'\nbudget = 2\n";
     let missing = std::path::Path::new("/no/such/terminal64.exe");
-    let gateway = start(&format!("{settings}{}", account("real", missing, "", "")));
+    // Without a path the package looks for an installed terminal.
+    let installed = account("installed", missing, "", "").replace("login = 5001", "login = 5002");
+    let installed: String = installed
+        .lines()
+        .filter(|line| !line.starts_with("path"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let gateway = start(&format!("{settings}{}{installed}", account("real", missing, "", "")));
     gateway.eventually("it is quarantined", || {
         let account = gateway.get(ACCOUNT).text();
         (account.contains("quarantined") && account.contains("ipc_initialize")).then_some(())
@@ -26,7 +33,7 @@ fn without_a_terminal_state_metrics_and_log_say_so() {
     assert!(gateway.metric(errors) >= 2.0);
     assert!(gateway.metric(r#"mt5_logins_total{account="real",outcome="failure"}"#) >= 2.0);
     gateway.logs("IPC initialize failed, MetaTrader 5 x64 not found");
-    gateway.logs("-10003");
+    gateway.logs("MT5 error -10003 (ipc_initialize): IPC initialize failed, Process create failed");
     assert_eq!(gateway.get(&format!("{ACCOUNT}/account")).problem(), (503, "not-ready".into()));
     assert_eq!(gateway.get("/readyz").status, 503);
     assert_eq!(gateway.get("/livez").status, 200);
@@ -36,7 +43,7 @@ fn without_a_terminal_state_metrics_and_log_say_so() {
 #[ignore = "needs Wine: tests/windows/run"]
 fn a_terminal_that_never_answers_is_given_up_after_the_gateways_own_limit() {
     // The package would wait for 100 s and more, whatever its own timeout says.
-    let stage = Stage::set("[restart]\nbackoff = '10ms'\n", "init_timeout = '4s'", |double| {
+    let stage = Stage::set("[restart]\nbackoff = '10ms'\n", "init_timeout = '12s'", |double| {
         double.change(|switches| switches.faults.insert(Method::Initialize, Fault::Never));
     });
     let restarts = r#"mt5_session_restarts_total{account="real",reason="hang"}"#;
@@ -62,7 +69,8 @@ fn a_read_on_which_the_terminal_hangs_or_dies_fails_alone() {
             (stage.get("/symbols/total").status == 200).then_some(())
         });
         if let Some(reason) = reason {
-            let series = format!(r#"mt5_session_restarts_total{{account="real",reason="{reason}"}}"#);
+            let series =
+                format!(r#"mt5_session_restarts_total{{account="real",reason="{reason}"}}"#);
             assert_eq!(stage.gateway.metric(&series), 1.0);
         }
     }
@@ -103,7 +111,8 @@ fn nothing_is_traded_while_auto_trading_is_off() {
     let stage = Stage::ready("");
     stage.double.change(|switches| switches.auto_trading = false);
     let refused = stage.trade("POST", "/orders", buy());
-    assert_eq!(refused.problem(), (403, "auto-trading-disabled".into()), "{}", refused.text());
+    assert_eq!(refused.problem(), (422, "trade-refused".into()), "{}", refused.text());
+    assert_eq!(refused.json()["mt5"]["name"], "client_disables_at");
     stage.double.change(|switches| switches.auto_trading = true);
     stage.gateway.eventually("it trades again", || {
         (stage.trade("POST", "/orders", buy()).status == 201).then_some(())

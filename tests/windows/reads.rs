@@ -1,7 +1,7 @@
 //! Every read route gives what the simulator says, through the package and the pipe.
 
-use mt5_gateway::mt5::{Request, Selection, ServerTime, SymbolName, Ticket, Timeframe, calls};
 use mt5_gateway::mt5::CopyTicks;
+use mt5_gateway::mt5::{Request, Selection, ServerTime, SymbolName, Ticket, Timeframe, calls};
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
@@ -88,7 +88,8 @@ fn every_read_route_gives_what_the_simulator_says() {
     assert_eq!(many.as_array().unwrap().len(), 100_000);
 
     // Something to read: a position, a pending order, and their history.
-    let market = json!({"symbol": "EURUSD", "type": "BUY", "volume": 0.1, "magic": -7, "comment": "Ünï"});
+    let market =
+        json!({"symbol": "EURUSD", "type": "BUY", "volume": 0.1, "magic": -7, "comment": "Ünï"});
     let placed = stage.trade("POST", "/orders", market);
     assert_eq!(placed.status, 201, "{}", placed.text());
     let position = placed.json()["position"].as_u64().unwrap();
@@ -104,11 +105,23 @@ fn every_read_route_gives_what_the_simulator_says() {
     assert_eq!(shown[0]["magic"], -7);
     for (path, request) in [
         ("/positions".to_owned(), Request::PositionsGet { selection: all() }),
-        ("/positions?symbol=EURUSD".into(), Request::PositionsGet { selection: Selection::Symbol("EURUSD".into()) }),
-        ("/positions?group=EUR%2A".into(), Request::PositionsGet { selection: Selection::Group("EUR*".into()) }),
+        (
+            "/positions?symbol=EURUSD".into(),
+            Request::PositionsGet { selection: Selection::Symbol("EURUSD".into()) },
+        ),
+        (
+            "/positions?group=EUR%2A".into(),
+            Request::PositionsGet { selection: Selection::Group("EUR*".into()) },
+        ),
         ("/orders".into(), Request::OrdersGet { selection: all() }),
-        ("/orders?symbol=GBPUSD".into(), Request::OrdersGet { selection: Selection::Symbol("GBPUSD".into()) }),
-        ("/orders?group=GBP%2A".into(), Request::OrdersGet { selection: Selection::Group("GBP*".into()) }),
+        (
+            "/orders?symbol=GBPUSD".into(),
+            Request::OrdersGet { selection: Selection::Symbol("GBPUSD".into()) },
+        ),
+        (
+            "/orders?group=GBP%2A".into(),
+            Request::OrdersGet { selection: Selection::Group("GBP*".into()) },
+        ),
     ] {
         compare_records(&stage, &path, request, 1);
     }
@@ -117,8 +130,16 @@ fn every_read_route_gives_what_the_simulator_says() {
     let (from, to) = (at(1_700_000_000), at(4_000_000_000));
     let span = format!("from={}&to={}", from.seconds(), to.seconds());
     let (date_from, date_to) = (from, to);
-    compare(&stage, &format!("/history/orders/total?{span}"), calls::HistoryOrdersTotal { date_from, date_to });
-    compare(&stage, &format!("/history/deals/total?{span}"), calls::HistoryDealsTotal { date_from, date_to });
+    compare(
+        &stage,
+        &format!("/history/orders/total?{span}"),
+        calls::HistoryOrdersTotal { date_from, date_to },
+    );
+    compare(
+        &stage,
+        &format!("/history/deals/total?{span}"),
+        calls::HistoryDealsTotal { date_from, date_to },
+    );
     for (query, selection) in [
         (span.clone(), all()),
         (format!("ticket={position}"), Selection::Ticket(Ticket::new(position))),
@@ -132,17 +153,28 @@ fn every_read_route_gives_what_the_simulator_says() {
     }
     let (action, volume) = (1, 0.5);
     let query = "action=SELL&symbol=EURUSD&volume=0.5";
-    let margin = stage.double.ask(Request::OrderCalcMargin { action, symbol: symbol(), volume, price: 1.25 });
+    let margin = stage.double.ask(Request::OrderCalcMargin {
+        action,
+        symbol: symbol(),
+        volume,
+        price: 1.25,
+    });
     let margin = serde_json::to_value(margin.unwrap()).unwrap();
     assert_eq!(stage.read(&format!("/calc/margin?{query}&price=1.25"))["margin"], margin);
     let (price_open, price_close) = (1.25, 1.5);
-    let profit = Request::OrderCalcProfit { action, symbol: symbol(), volume, price_open, price_close };
+    let profit =
+        Request::OrderCalcProfit { action, symbol: symbol(), volume, price_open, price_close };
     let profit = serde_json::to_value(stage.double.ask(profit).unwrap()).unwrap();
     let path = format!("/calc/profit?{query}&price_open=1.25&price_close=1.5");
     assert_eq!(stage.read(&path)["profit"], profit);
     let check = json!({"symbol": "EURUSD", "type": "SELL", "volume": 0.1});
     let checked = stage.trade("POST", "/orders/check", check);
-    assert_eq!((checked.status, &checked.json()["retcode"]), (200, &json!(0)), "{}", checked.text());
+    assert_eq!(
+        (checked.status, &checked.json()["retcode"]),
+        (200, &json!(0)),
+        "{}",
+        checked.text()
+    );
     for enable in [false, true] {
         let selected = stage.trade("POST", "/symbols/USDJPY/select", json!({"enable": enable}));
         assert_eq!(selected.status, 200, "{}", selected.text());

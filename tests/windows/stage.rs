@@ -75,7 +75,8 @@ impl Stage {
         double.install(&program_files, &installed("terminal64.exe"));
         change(&double);
         let program = program_files.join("terminal64.exe");
-        let gateway = start(&format!("{settings}{}", account("real", &program, "trade = true", terminal)));
+        let gateway =
+            start(&format!("{settings}{}", account("real", &program, "trade = true", terminal)));
         Stage { gateway, double, _folder: folder }
     }
 

@@ -180,6 +180,9 @@ async fn converse(
     let mut input_open = true;
     loop {
         tokio::select! {
+            // Whoever kills it drops the sender of calls, too, which must not pass for a request to end.
+            biased;
+            () = kill.cancelled() => return Some(Ending::Exit("it was killed".to_owned())),
             ending = &mut reading => return Some(ending),
             result = &mut writing, if input_open => match result {
                 // The input is closed; the worker ends when it has answered.
@@ -187,7 +190,6 @@ async fn converse(
                 // It no longer reads. What it wrote before it ended is still to be read.
                 Err(_) => input_open = false,
             },
-            () = kill.cancelled() => return Some(Ending::Exit("it was killed".to_owned())),
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct State {
     inherited: Option<HashSet<TradeId>>,
     /// When a terminal was there first.
     began: Option<Instant>,
+    /// Why trades could not be looked for, the last time that they were to be.
+    obstacle: Option<String>,
     /// Trades that somebody waits for.
     woken: HashSet<TradeId>,
     next: Option<AbortHandle>,
@@ -84,6 +86,7 @@ impl Actor for Reconciler {
             schedule: Schedule::default(),
             inherited: None,
             began: None,
+            obstacle: None,
             woken: HashSet::new(),
             next: None,
             looked: None,
@@ -147,10 +150,14 @@ impl State {
         if account.primary_since().is_some() {
             self.began.get_or_insert(now);
         }
-        if !due.is_empty()
-            && let Err(error) = self.decide_all(journal, &due).await
-        {
-            info!(account = account.name.as_str(), %error, "trades cannot be looked for yet");
+        if !due.is_empty() {
+            let obstacle =
+                self.decide_all(journal, &due).await.err().map(|error| error.to_string());
+            // Said once: it is tried again many times a second.
+            if let Some(error) = obstacle.as_deref().filter(|_| obstacle != self.obstacle) {
+                info!(account = account.name.as_str(), error, "trades cannot be looked for yet");
+            }
+            self.obstacle = obstacle;
         }
         let gate = ledger.gate(&account.name);
         let mut failed = false;

@@ -124,7 +124,8 @@ pub fn run(plan: &Plan<'_>) {
             let at = Duration::from_secs_f64(request["at"].as_f64().unwrap());
             let tries = &attempts[&format!("{operation}-{trade}")];
             let arrived = tries.iter().rev().find(|attempt| **attempt <= at).unwrap();
-            let limit = if operation == "close" { plan.send_within_close } else { plan.send_within };
+            let limit =
+                if operation == "close" { plan.send_within_close } else { plan.send_within };
             // The attempt that was sent may be an earlier one, which is then older still.
             longest = longest.max(at - *arrived);
             let first_possible = tries.iter().find(|attempt| **attempt + limit + SLACK >= at);

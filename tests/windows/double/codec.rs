@@ -61,7 +61,8 @@ impl Fields<'_> {
     fn utf16(&mut self, units: usize) -> Option<String> {
         let (text, rest) = self.0.split_at_checked(2 * units)?;
         self.0 = rest;
-        let units: Vec<u16> = text.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
+        let units: Vec<u16> =
+            text.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
         let end = units.iter().position(|unit| *unit == 0).unwrap_or(units.len());
         String::from_utf16(&units[..end]).ok()
     }

@@ -115,7 +115,8 @@ impl Double {
         let (events, later) = mpsc::channel();
         let terminal = {
             let _entered = runtime.enter();
-            Launcher::new(options).launch(Arc::default(), Arc::new(move |event| drop(events.send(event))))
+            Launcher::new(options)
+                .launch(Arc::default(), Arc::new(move |event| drop(events.send(event))))
         };
         let switches = Switches {
             login,
@@ -179,8 +180,10 @@ impl Shared {
         let mut folder = String::new();
         while let Some((command, body)) = read_frame(&mut terminal) {
             if command == HELLO {
-                let units: Vec<u16> =
-                    body.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
+                let units: Vec<u16> = body
+                    .chunks_exact(2)
+                    .map(|unit| u16::from_le_bytes([unit[0], unit[1]]))
+                    .collect();
                 let text = String::from_utf16_lossy(&units);
                 folder = text.lines().next().unwrap_or_default().to_owned();
                 continue;
