@@ -273,7 +273,9 @@ def market_book_release(symbol):
 
 
 def _seconds(moment):
-    return int(moment if isinstance(moment, (int, float)) else moment.timestamp())
+    """As the package passes a time on, which has 32 bits for it."""
+    seconds = int(moment if isinstance(moment, (int, float)) else moment.timestamp())
+    return seconds if 0 < seconds < 2**31 else -(2**31)
 
 
 def _rates(symbol, rows):
@@ -349,14 +351,14 @@ def positions_get(symbol=None, group=None, ticket=None):
     return _chosen(POSITIONS, symbol, group, ticket)
 
 
-def _period(records, clock, date_from, date_to, group=None, ticket=None, position=None, of="ticket"):
+def _period(records, clock, date_from, date_to, group=None, ticket=None, position=None):
     if date_from is not None:
         start, end = _seconds(date_from), _seconds(date_to)
         records = [record for record in records if start <= getattr(record, clock) <= end]
     if position is not None:
         records = [record for record in records if record.position_id == position]
     if ticket is not None:
-        records = [record for record in records if getattr(record, of) == ticket]
+        records = [record for record in records if record.ticket == ticket]
     return _chosen(records, group=group)
 
 
@@ -373,7 +375,8 @@ def history_deals_total(date_from, date_to):
 
 
 def history_deals_get(date_from=None, date_to=None, group=None, ticket=None, position=None):
-    return _period(DEALS, "time", date_from, date_to, group, ticket, position, of="order")
+    # The package reads one deal for a ticket, that of the deal.
+    return _period(DEALS, "time", date_from, date_to, group, ticket, position)
 
 
 REQUEST = [
@@ -397,6 +400,9 @@ def _asked(arguments, keywords):
         given = keywords
     else:
         (given,) = arguments
+    # As the package says of what is not unsigned.
+    if given.get("magic", 0) < 0:
+        raise SystemError("<built-in function> returned a result with an exception set")
     return TradeRequest(**{**{field: kind() for field, kind in REQUEST}, **given})
 
 

@@ -58,6 +58,9 @@ print(json.dumps({
     BASE + f"/history/orders?from={T}&to={T + 50}": plain(mt5.HISTORY_ORDERS[:1]),
     BASE + f"/history/orders?from={T}&to={T + 200}&ticket=44": plain(mt5.HISTORY_ORDERS[1:]),
     BASE + f"/history/orders/total?from={T}&to={T + 200}": 2,
+    # From the beginning of time, and until after the last one that the package can name.
+    BASE + f"/history/orders/total?from=0&to={2**31}": 2,
+    BASE + f"/symbols/EURUSD/rates?timeframe=M1&count=-3&from={2**33}": rows(mt5.RATES[-3:]),
     BASE + f"/history/deals?from={T}&to={T + 200}": plain(mt5.DEALS),
     BASE + f"/history/deals?from={T}&to={T + 200}&ticket={mt5.BIG}": plain(mt5.DEALS[:1]),
     BASE + f"/history/deals?from={T}&to={T + 200}&position=10": plain(mt5.DEALS[1:]),

@@ -1,15 +1,13 @@
 //! The OpenAPI document as other programs read it, and the gateway as they then call it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use mt5_gateway::api::openapi_document;
-use mt5_gateway::mt5::Retcode;
-use mt5_gateway::mt5::names::FIELDS;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::common::Gateway;
-use crate::tools::{self, modules, program};
+use crate::tools::{modules, program};
 
 const KEY: &str = "let me in";
 
@@ -111,29 +109,4 @@ fn every_answer_matches_the_openapi_document() {
     let operations: usize = items.map(|item| item.as_object().unwrap().len()).sum();
     // All but the endless one.
     assert!(told.contains(&format!("Tested: {}", operations - 1)), "{told}");
-}
-
-#[test]
-fn enumeration_names_match_the_package() {
-    let fields = FIELDS.iter().flat_map(|(_, _, names)| names.values);
-    let retcodes = Retcode::ALL.iter().filter(|retcode| **retcode != Retcode::Other);
-    let names: Map<String, Value> = fields
-        .map(|(value, name)| ((*name).to_owned(), json!(value)))
-        .chain(retcodes.map(|retcode| {
-            let name = format!("TRADE_RETCODE_{}", retcode.name().to_uppercase());
-            (name, json!(retcode.code()))
-        }))
-        .collect();
-    let mut script = Command::new(tools::python())
-        .arg(modules().join("constants.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    serde_json::to_writer(script.stdin.take().unwrap(), &names).unwrap();
-    let output = script.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let compared: usize = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    // It has none for the bit masks of a symbol.
-    assert!(compared + 20 > names.len(), "{compared} of {}", names.len());
 }

@@ -36,7 +36,8 @@ fn the_package_takes_a_dict_or_keywords_and_is_sent_to_once() {
             });
             assert_eq!(result, expected);
         }
-        gateway.logs("'magic': -7");
+        // MT5's magic numbers are unsigned.
+        gateway.logs("'magic': 18446744073709551609");
         gateway.logs("'type_filling': 1");
         gateway.eventually("both arrived", || {
             (gateway.log().matches("order_send received").count() == 2).then_some(())

@@ -11,3 +11,4 @@ mod faults;
 mod reads;
 mod stage;
 mod trades;
+mod vocabulary;
