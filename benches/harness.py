@@ -20,7 +20,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GATEWAY = os.path.join(ROOT, "target/release/mt5-gateway")
-HELLO = os.path.join(ROOT, "target/release/examples/hello")
+HELLO = os.path.join(ROOT, "target/release/hello")
 REQUIREMENTS = os.path.join(ROOT, "benches/requirements.txt")
 VENV = os.path.join(ROOT, "target/bench/venv")
 PYTHON = os.path.join(VENV, "bin/python")
@@ -51,7 +51,7 @@ def prepare(*binaries):
         shutil.which(program) or sys.exit(f"{program} is missing (Debian: wrk, util-linux)")
     for binary in binaries:
         os.path.exists(binary) or sys.exit(
-            f"{binary} is missing: cargo build --release --bins --example hello"
+            f"{binary} is missing: cargo build --release --bins --features hello"
         )
     install()
 

@@ -13,9 +13,18 @@ use mt5_gateway::{app, telemetry, terminal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("MT5_GATEWAY_REVISION"),
+    ", ",
+    env!("MT5_GATEWAY_TARGET"),
+    ")"
+);
+
 /// A pool of MetaTrader 5 terminals as one REST service, measured at /metrics.
 #[derive(Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(version = VERSION, after_help = AFTER_HELP)]
 struct Arguments {
     /// Settings on top of settings/default.toml and below .env and the environment.
     #[arg(long, global = true, value_name = "FILE")]

@@ -23,6 +23,17 @@ fn help_names_exit_codes_variables_and_examples() {
 }
 
 #[test]
+fn the_version_names_the_commit_and_the_target() {
+    let text = String::from_utf8(run(&["--version"], &[], &[]).stdout).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let rest = text.strip_prefix(&format!("mt5-gateway {version} (commit ")).expect(&text);
+    let (commit, target) = rest.trim_end().strip_suffix(')').unwrap().split_once(", ").unwrap();
+    let digits = commit.chars().all(|digit| digit.is_ascii_hexdigit());
+    assert!(commit == "unknown" || digits && commit.len() >= 12, "{text}");
+    assert!(target.starts_with(std::env::consts::ARCH), "{text}");
+}
+
+#[test]
 fn a_closed_standard_output_is_not_a_failure() {
     for arguments in [&["check-config"][..], &["worker-script"], &["--help"], &["--version"]] {
         let (reader, writer) = std::io::pipe().unwrap();
