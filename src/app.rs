@@ -23,6 +23,7 @@ use crate::metrics::{Catalog, LabelSets, Metrics};
 use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState};
 use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
+use crate::service::{self, Manager};
 use crate::settings::Settings;
 pub use crate::signals::signals;
 use crate::streams::{self, Streams};
@@ -75,13 +76,16 @@ pub enum Error {
     StoppedAtOnce,
 }
 
-/// Runs the service until a signal.
+/// Runs the service until a signal, and tells a service manager how far it is.
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
-pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
-    // From the beginning: a signal ends a process that does not listen to it.
-    let signals = signals();
+pub async fn run(
+    settings: Settings,
+    events: Events,
+    manager: Box<dyn Manager>,
+    signals: impl Stream<Item = &'static str> + Unpin,
+) -> Result<(), Error> {
     raise_file_descriptors();
     let cannot_listen = |error| Error::Listen(settings.listen, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
@@ -94,7 +98,13 @@ pub async fn run(settings: Settings, events: Events) -> Result<(), Error> {
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
-    service.serve(api::connections(listener), signals).await
+    let gateway = service.app.gateway.clone();
+    let answers = async |within| gateway.silent(within).await.is_empty();
+    let reports = service::report(manager, service.stop.clone(), service.shutdown_grace, answers);
+    tokio::select! {
+        ended = service.serve(api::connections(listener), signals) => ended,
+        () = reports => unreachable!("reports never end"),
+    }
 }
 
 /// Everything that runs, but for the connections.

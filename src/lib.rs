@@ -34,6 +34,8 @@
 //! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the filter chain of routes,
 //! problems, exports, the OpenAPI document and the console.
 //!
+//! [`service`] is the service manager that started the process, and what it is told.
+//!
 //! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
 
 #![warn(clippy::unwrap_used)]
@@ -51,6 +53,7 @@ pub mod mt5;
 pub mod pool;
 pub mod root;
 pub mod sampler;
+pub mod service;
 pub mod settings;
 mod signals;
 pub mod streams;

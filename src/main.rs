@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use mt5_gateway::settings::Settings;
-use mt5_gateway::{app, telemetry, terminal};
+use mt5_gateway::{app, service, telemetry, terminal};
 
 /// A request makes some forty allocations, which cost half as much as with the C library's allocator;
 /// a gateway at rest takes 2 MB more. ADR 10 has the figures.
@@ -53,7 +53,7 @@ struct Overrides {
     /// Where to listen (server.listen), such as 127.0.0.1:8080.
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// How log lines look (log.format): text or json.
+    /// How log lines look (log.format): text, json or, on Linux, journald.
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
     /// Which log lines there are (log.filter), such as debug.
@@ -159,7 +159,11 @@ fn serve(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(app::run(settings, events));
+    let result = runtime.block_on(async {
+        // From the beginning: a signal ends a process that does not listen to it.
+        let signals = app::signals();
+        app::run(settings, events, service::manager(), signals).await
+    });
     // What hangs on a blocking thread must not keep the process.
     runtime.shutdown_background();
     match result {

@@ -10,7 +10,7 @@ use super::limits::{DAY, GIB, HOUR, KIB, YEAR, choice, number, positive, refuse_
 use super::reader::Reader;
 use crate::actor::RestartPolicy;
 use crate::metrics::{self, StatusLabels};
-use crate::telemetry::{self, LogFile, LogFormat};
+use crate::telemetry::{self, Destination, LogFile, LogFormat};
 use crate::{pool, streams, trading};
 
 /// The smallest limit of a log file, in bytes. A smaller file would be replaced every few lines.
@@ -117,8 +117,16 @@ pub fn metrics(reader: &mut Reader) -> MetricsSection {
 
 /// Returns the options, and whether requests are logged.
 pub fn log(reader: &mut Reader) -> (telemetry::Options, bool) {
-    let format =
-        choice(reader, "log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let (format, destination) = choice(
+        reader,
+        "log.format",
+        &[
+            ("text", (LogFormat::Text, Destination::StandardError)),
+            ("json", (LogFormat::Json, Destination::StandardError)),
+            #[cfg(target_os = "linux")]
+            ("journald", (LogFormat::Json, Destination::Journald)),
+        ],
+    );
     let filter = reader.value("log.filter", "info,ractor=warn".to_owned());
     if let Err(error) = telemetry::check_filter(&filter) {
         reader.fault(
@@ -137,7 +145,7 @@ pub fn log(reader: &mut Reader) -> (telemetry::Options, bool) {
     }
     let access = reader.value("log.access", true);
     let file = log_file(reader);
-    (telemetry::Options { format, filter, file }, access)
+    (telemetry::Options { format, destination, filter, file }, access)
 }
 
 /// Whether a part of a log filter is a word that names neither a level nor a module of ours.

@@ -1,9 +1,11 @@
-//! Logs: one line per event, as text or JSON, to standard error and to a file if one is configured;
-//! and the latest events of each actor, for the console.
+//! Logs: one line per event, as text or JSON, to standard error (or to journald) and to a file if one is
+//! configured; and the latest events of each actor, for the console.
 
 mod access_lines;
 mod events;
 mod file;
+#[cfg(target_os = "linux")]
+mod journald;
 
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
@@ -33,9 +35,11 @@ const WRITTEN_AT_ONCE: usize = 64 << 10;
 pub struct Options {
     /// How a line looks.
     pub format: LogFormat,
+    /// Where lines go, beside the file.
+    pub destination: Destination,
     /// Which events are logged, in the syntax of `tracing`'s `EnvFilter`.
     pub filter: String,
-    /// A file to write lines to, beside standard error.
+    /// A file to write lines to.
     pub file: Option<LogFile>,
 }
 
@@ -59,6 +63,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where lines go, beside a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard error.
+    StandardError,
+    /// The journal of systemd. It needs lines in JSON.
+    #[cfg(target_os = "linux")]
+    Journald,
+}
+
 /// Checks a filter.
 ///
 /// # Errors
@@ -76,7 +90,11 @@ pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError
     // Its thread flushes when no line waits, so those that came together go in one write. The file has
     // no such buffer: it would hide which line could not be written.
     let errors = BufWriter::with_capacity(WRITTEN_AT_ONCE, std::io::stderr());
-    let (errors, guard) = queue("log", errors);
+    let (errors, guard) = match options.destination {
+        Destination::StandardError => queue("log", errors),
+        #[cfg(target_os = "linux")]
+        Destination::Journald => queue("log", journald::Journald::new(errors)),
+    };
     let mut guards = vec![guard];
     let writer = match &options.file {
         None => BoxMakeWriter::new(errors),

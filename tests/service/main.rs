@@ -19,5 +19,6 @@ mod reads;
 mod sampler;
 mod settings;
 mod streams;
+mod systemd;
 mod trading;
 mod utc;

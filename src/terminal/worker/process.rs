@@ -22,6 +22,9 @@ const BOOTSTRAP: &str = "import sys; sys.version_info >= (3, 9) or sys.exit('the
 /// What the gateway's own settings begin with; they may hold passwords.
 const SETTINGS_PREFIX: &str = "MT5_GATEWAY__";
 
+/// By these systemd expects to hear from the gateway, and from nothing that it starts.
+const OF_SYSTEMD: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// A worker's process. Dropping it kills it.
 pub struct Process {
     child: Box<dyn ChildWrapper>,
@@ -43,6 +46,9 @@ impl Process {
                 if name.to_string_lossy().to_ascii_uppercase().starts_with(SETTINGS_PREFIX) {
                     command.env_remove(name);
                 }
+            }
+            for name in OF_SYSTEMD {
+                command.env_remove(name);
             }
             end_with_parent(command);
         });
