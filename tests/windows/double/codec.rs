@@ -276,3 +276,98 @@ pub fn encode(layouts: &Layouts, answer: &Answer) -> Vec<u8> {
         Answer::LastError(_) => panic!("the package answers last_error itself"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect()
+    }
+
+    const EURUSD: &str = "06000000450055005200550053004400";
+
+    #[test]
+    fn what_the_package_was_seen_to_write_is_understood() {
+        let symbol = || SymbolName::parse("EURUSD").unwrap();
+        let (date_from, date_to) =
+            (ServerTime::from_seconds(1_700_000_000), ServerTime::from_seconds(1_700_003_600));
+        let seconds = "00f153650000000010ff536500000000";
+        for (command, body, expected) in [
+            (
+                106,
+                format!("{EURUSD}0140000000f153650000000007000000"),
+                Request::CopyRatesFrom {
+                    symbol: symbol(),
+                    timeframe: Timeframe::H1,
+                    date_from,
+                    count: 7,
+                },
+            ),
+            (
+                108,
+                format!("{EURUSD}050000000300000009000000"),
+                Request::CopyRatesFromPos {
+                    symbol: symbol(),
+                    timeframe: Timeframe::M5,
+                    start_pos: 3,
+                    count: 9,
+                },
+            ),
+            (
+                104,
+                format!("{EURUSD}0068e5cf8b0100000b000000ffffffff"),
+                Request::CopyTicksFrom {
+                    symbol: symbol(),
+                    date_from,
+                    count: 11,
+                    flags: CopyTicks::All,
+                },
+            ),
+            (140, seconds.to_owned(), Request::HistoryOrdersTotal { date_from, date_to }),
+            (
+                133,
+                "4d00000000000000".to_owned(),
+                Request::OrdersGet { selection: Selection::Ticket(Ticket::new(77)) },
+            ),
+            (171, format!("{EURUSD}01"), Request::SymbolSelect { symbol: symbol(), enable: true }),
+            (
+                162,
+                format!("01000000{EURUSD}000000000000e03f000000000000f43f"),
+                Request::OrderCalcMargin { action: 1, symbol: symbol(), volume: 0.5, price: 1.25 },
+            ),
+        ] {
+            assert_eq!(decode(command, &bytes(&body)), Some(Asked::Call(expected)), "{command}");
+        }
+        let login = "000000008913000000000000060000007300650063007200650074000600000053002d007200650061006c00";
+        let (password, server) = ("secret".to_owned(), "S-real".to_owned());
+        assert_eq!(decode(5, &bytes(login)), Some(Asked::Login { login: 5001, password, server }));
+        assert_eq!(
+            decode(4, &bytes("030000000600000050007900740068006f006e00")),
+            Some(Asked::Hello)
+        );
+        assert_eq!(decode(109, &[]), Some(Asked::Progress));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_guessed() {
+        for (command, body) in [(2, ""), (171, "0600"), (180, "00"), (133, "4d00000000000000ff")] {
+            assert_eq!(decode(command, &bytes(body)), None, "{command} {body}");
+        }
+    }
+
+    #[test]
+    fn records_have_the_lengths_that_the_package_accepts() {
+        let layouts = Layouts::load();
+        let of = |answer: Answer| encode(&layouts, &answer).len();
+        assert_eq!(of(Answer::TerminalInfo(Box::default())), 3162);
+        assert_eq!(of(Answer::AccountInfo(Box::default())), 851);
+        assert_eq!(of(Answer::SymbolInfo(Box::default())), 2993);
+        assert_eq!(of(Answer::OrderCheck(Box::default())), 252);
+        assert_eq!(of(Answer::OrderSend(Box::default())), 260);
+        assert_eq!(of(Answer::Orders(vec![Default::default(); 2])), 4 + 2 * 340);
+        assert_eq!(of(Answer::Positions(vec![Default::default(); 2])), 4 + 2 * 320);
+        assert_eq!(of(Answer::Deals(vec![])), 4);
+    }
+}
