@@ -164,6 +164,7 @@ fn times_with_parts_of_seconds_have_three_digits() {
 }
 
 /// The most memory that the gateway has had, in bytes.
+#[cfg(target_os = "linux")]
 fn peak(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

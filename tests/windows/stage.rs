@@ -48,7 +48,9 @@ pub fn account(name: &str, terminal: &Path, account: &str, more: &str) -> String
 /// What every Windows program of a test needs.
 pub fn environment() -> Vec<(&'static str, String)> {
     let prefix = installed("prefix").display().to_string();
-    vec![("WINEPREFIX", prefix), ("WINEDEBUG", "-all".to_owned()), ("DISPLAY", String::new())]
+    let more = [("WINEDEBUG", "-all"), ("WINEDLLOVERRIDES", "pdh=n,b"), ("DISPLAY", "")];
+    let more = more.map(|(name, value)| (name, value.to_owned()));
+    [("WINEPREFIX", prefix)].into_iter().chain(more).collect()
 }
 
 pub fn start(settings: &str) -> Gateway {

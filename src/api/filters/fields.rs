@@ -270,4 +270,14 @@ mod tests {
         assert_eq!(Filling::read(&json!(1.0)), Some(Filling::Ioc));
         assert_eq!(Filling::read(&json!(1.5)), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_price_is_read_as_it_was_written(bits: u64) {
+            let price = f64::from_bits(bits);
+            proptest::prop_assume!(price.is_finite());
+            let read: serde_json::Value = serde_json::from_str(&json!(price).to_string()).unwrap();
+            proptest::prop_assert_eq!(f64::read(&read).map(f64::to_bits), Some(bits));
+        }
+    }
 }

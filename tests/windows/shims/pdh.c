@@ -2,10 +2,10 @@
 // there are no such counters, so that a processor's use reads 0.
 #include <windows.h>
 
-#define NO_DATA ((LONG)0x800007D5)
+#define NO_COUNTER ((LONG)0x800007D5)
 
 #define ABSENT(name) \
-    __declspec(dllexport) LONG WINAPI name(void) { return NO_DATA; }
+    __declspec(dllexport) LONG WINAPI name(void) { return NO_COUNTER; }
 
 ABSENT(PdhAddEnglishCounterW)
 ABSENT(PdhCloseQuery)
