@@ -105,11 +105,15 @@ if ODD:
     )
 HISTORY_ORDERS = (
     _make("TradeOrder", ticket=BIG, symbol="EURUSD", time_done=TIME, position_id=9),
-    _make("TradeOrder", ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10),
+    # Closes one position by another.
+    _make("TradeOrder", ticket=44, symbol="GBPUSD", time_done=TIME + 100, position_id=10, position_by_id=11),
 )
 DEALS = (
     _make("TradeDeal", ticket=1, order=BIG, symbol="EURUSD", time=TIME, position_id=9, profit=-INF),
     _make("TradeDeal", ticket=2, order=44, symbol="GBPUSD", time=TIME + 100, position_id=10),
+    _make("TradeDeal", ticket=3, order=44, symbol="GBPUSD", time=TIME + 100, position_id=11),
+    # Another order changed the same position.
+    _make("TradeDeal", ticket=4, order=45, symbol="GBPUSD", time=TIME + 90, position_id=10),
 )
 
 _error = (1, "Success")

@@ -63,8 +63,10 @@ print(json.dumps({
     BASE + f"/symbols/EURUSD/rates?timeframe=M1&count=-3&from={2**33}": rows(mt5.RATES[-3:]),
     BASE + f"/history/deals?from={T}&to={T + 200}": plain(mt5.DEALS),
     BASE + f"/history/deals?from={T}&to={T + 200}&ticket={mt5.BIG}": plain(mt5.DEALS[:1]),
-    BASE + f"/history/deals?from={T}&to={T + 200}&position=10": plain(mt5.DEALS[1:]),
-    BASE + "/history/deals?position=10": plain(mt5.DEALS[1:]),
+    BASE + f"/history/deals?from={T}&to={T + 200}&position=10": plain(mt5.DEALS[1:4:2]),
+    BASE + "/history/deals?position=10": plain(mt5.DEALS[1:4:2]),
+    # Both deals of an order, and no other order's.
+    BASE + "/history/deals?ticket=44": plain(mt5.DEALS[1:3]),
     BASE + "/history/orders?ticket=44": plain(mt5.HISTORY_ORDERS[1:]),
     BASE + f"/history/deals/total?from={T}&to={T + 50}": 1,
 }))

@@ -223,7 +223,8 @@ def history_orders_get(date_from=None, date_to=None, group=None, ticket=None, po
 
 
 def history_deals_get(date_from=None, date_to=None, group=None, ticket=None, position=None):
-    rows = past("history_deals_get", BOOK.deals, "time", "order", date_from, date_to, ticket, position)
+    # The package reads one deal for a ticket, that of the deal.
+    rows = past("history_deals_get", BOOK.deals, "time", "ticket", date_from, date_to, ticket, position)
     return chosen("TradeDeal", rows)
 
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mt5_gateway::mt5::{Method, TradeRequest, calls};
+use mt5_gateway::mt5::{Method, Request, Selection, Ticket, TradeRequest, calls};
 use serde_json::{Value, json};
 
 use crate::common::fault_run::{Plan, number, run};
@@ -32,6 +32,9 @@ fn orders_are_placed_changed_closed_and_cancelled() {
     let both = json!({"symbol": "EURUSD", "position": result["position"], "position_by": opposite["position"]});
     let closed = stage.trade("POST", "/orders", both);
     assert!(matches!(closed.status, 200 | 201), "{}", closed.text());
+    // Both positions' deals, although the package reads one for a ticket.
+    let deals = stage.read(&format!("/history/deals?ticket={}", closed.json()["order"]));
+    assert_eq!(deals.as_array().unwrap().len(), 2, "{deals}");
     assert_eq!(stage.read("/positions"), json!([]));
 
     let limit = json!({"symbol": "EURUSD", "type": "BUY_LIMIT", "volume": 0.1, "price": 0.9});
@@ -43,9 +46,35 @@ fn orders_are_placed_changed_closed_and_cancelled() {
     assert_eq!(stage.trade("DELETE", &path, Value::Null).status, 200);
     assert_eq!(stage.read("/orders"), json!([]));
 
+    // Every field of a request, and an expiration that has more than 32 bits.
+    for expiration in [2_000_000_000_i64, 5_000_000_000] {
+        let order = json!({
+            "symbol": "EURUSD", "type": "BUY_STOP_LIMIT", "volume": 0.1, "price": 1.5, "stoplimit": 1.4,
+            "sl": 1.3, "tp": 1.6, "type_time": "SPECIFIED", "expiration": expiration, "magic": -7,
+        });
+        let placed = stage.trade("POST", "/orders", order);
+        assert_eq!(placed.status, 201, "{}", placed.text());
+        let path = format!("/orders/{}", placed.json()["order"]);
+        let order = stage.read(&path);
+        let ticket = Selection::Ticket(Ticket::new(order["ticket"].as_u64().unwrap()));
+        let known = stage.double.ask(Request::OrdersGet { selection: ticket }).unwrap();
+        let known = &serde_json::to_value(known).unwrap()[0];
+        for field in
+            ["price_open", "price_stoplimit", "sl", "tp", "type_time", "type_filling", "magic"]
+        {
+            assert_eq!(order[field], known[field], "{field}");
+        }
+        assert_eq!(
+            (&order["time_expiration"], &known["time_expiration"]),
+            (&json!(expiration), &json!(expiration))
+        );
+        assert_eq!((&order["price_stoplimit"], &order["magic"]), (&json!(1.4), &json!(-7)));
+        assert_eq!(stage.trade("DELETE", &path, Value::Null).status, 200);
+    }
+
     let states = stage.read("/trades");
     let states = states.as_array().unwrap();
-    assert_eq!(states.len(), 8);
+    assert_eq!(states.len(), 12);
     assert!(states.iter().all(|trade| trade["state"] == "executed"), "{states:#?}");
     let refused =
         stage.trade("POST", "/orders", json!({"symbol": "EURUSD", "type": "BUY", "volume": 400.0}));

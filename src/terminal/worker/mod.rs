@@ -182,7 +182,11 @@ async fn converse(
         tokio::select! {
             // Whoever kills it drops the sender of calls, too, which must not pass for a request to end.
             biased;
-            () = kill.cancelled() => return Some(Ending::Exit("it was killed".to_owned())),
+            () = kill.cancelled() => {
+                // Before its pipes close, to which it could still react.
+                process.kill();
+                return Some(Ending::Exit("it was killed".to_owned()));
+            }
             ending = &mut reading => return Some(ending),
             result = &mut writing, if input_open => match result {
                 // The input is closed; the worker ends when it has answered.

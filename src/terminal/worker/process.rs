@@ -79,6 +79,13 @@ impl Process {
         self.child.stderr().take().expect("it is piped and taken once")
     }
 
+    /// Kills it without waiting until it is gone.
+    pub fn kill(&mut self) {
+        if let Err(error) = self.child.start_kill() {
+            warn!(%error, "worker process cannot be killed");
+        }
+    }
+
     /// Waits until the process is gone, giving it `patience` to end by itself,
     /// and says how it ended.
     pub async fn end(mut self, patience: Option<Duration>) -> String {
@@ -87,9 +94,7 @@ impl Process {
         {
             return status.to_string();
         }
-        if let Err(error) = self.child.start_kill() {
-            warn!(%error, "worker process cannot be killed");
-        }
+        self.kill();
         match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),

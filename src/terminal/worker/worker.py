@@ -40,8 +40,8 @@ SENT_AS_ZERO = {"action", "type", "type_filling", "type_time"}
 # TRADE_ACTION_DEAL and TRADE_ACTION_PENDING, which need the symbol in Market Watch.
 NEW_ORDERS = (1, 5)
 UNNAMED = (-2, "Unnamed arguments not allowed")
-# The first and the last moment, in unix seconds, that the package passes on as it is: of later ones it
-# makes one in 1901, of the beginning of 1970 whatever its memory holds.
+# The first and the last moment, in unix seconds, that the package passes on unchanged. It turns a later
+# one into one in 1901, and the beginning of 1970 into a random one.
 FIRST_TIME, LAST_TIME = 1, 2**31 - 1
 # Codes from here down say that the terminal was not reached.
 IPC_ERRORS = -10000
@@ -363,23 +363,26 @@ class Worker:
         """The deals of a period, of a position, or of the order with this ticket.
 
         The package documents `ticket` as the order's, but it reads one deal from the terminal, however
-        many the order has. So those of its position are asked for."""
+        many the order has. So the deals of the order's positions are asked for."""
         ticket = selection.get("ticket")
         if ticket is None:
             return self.take("history_deals_get", *dates, **selection)
-        position = self.position_of(ticket)
-        if not position:
-            return ()
         here = self.methods["history_deals_get"].here
-        deals = map(here, self.take("history_deals_get", position=position))
-        return [deal for deal in deals if deal.order == ticket]
+        found = {}
+        for position in self.positions_of(ticket):
+            for deal in map(here, self.take("history_deals_get", position=position)):
+                if deal.order == ticket:
+                    found[deal.ticket] = deal
+        return [found[number] for number in sorted(found)]
 
-    def position_of(self, ticket):
-        """The position that an order opened or changed; 0 if there is none."""
-        for name in "history_orders_get", "orders_get":
+    def positions_of(self, ticket):
+        """The positions that an order opened, changed or closed: two, if it closed one by the other."""
+        # An order moves from the first list to the second, and so does the question.
+        for name in "orders_get", "history_orders_get":
             for order in self.take(name, ticket=ticket):
-                return self.methods[name].here(order).position_id
-        return 0
+                order = self.methods[name].here(order)
+                return {order.position_id, order.position_by_id} - {0}
+        return ()
 
     def do_order_check(self, request):
         return self.trade("order_check", request)

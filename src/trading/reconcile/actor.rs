@@ -58,7 +58,7 @@ pub struct State {
     inherited: Option<HashSet<TradeId>>,
     /// When a terminal was there first.
     began: Option<Instant>,
-    /// Why trades could not be looked for, the last time that they were to be.
+    /// The reason, already logged, why the open trades cannot be looked for.
     obstacle: Option<String>,
     /// Trades that somebody waits for.
     woken: HashSet<TradeId>,
@@ -145,6 +145,9 @@ impl State {
         let Some(open) = self.open_trades(journal).await else {
             return SOON;
         };
+        if open.is_empty() {
+            self.obstacle = None;
+        }
         let now = Instant::now();
         let due = self.schedule.take_due(open, &std::mem::take(&mut self.woken), now);
         if account.primary_since().is_some() {
@@ -153,7 +156,7 @@ impl State {
         if !due.is_empty() {
             let obstacle =
                 self.decide_all(journal, &due).await.err().map(|error| error.to_string());
-            // Said once: it is tried again many times a second.
+            // Logged once, because it is tried again many times a second.
             if let Some(error) = obstacle.as_deref().filter(|_| obstacle != self.obstacle) {
                 info!(account = account.name.as_str(), error, "trades cannot be looked for yet");
             }

@@ -1,5 +1,5 @@
 //! The far side of `terminal64.exe`: what a terminal knows and decides. It is the project's own simulator,
-//! and goes wrong on demand.
+//! with faults on demand.
 
 mod codec;
 mod layouts;
@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,8 +36,9 @@ const BUILD: u32 = 6_231;
 /// What a reply's code says when the call worked; negative ones become `last_error`.
 const SUCCESS: i32 = 1;
 
+/// `TRADE_RETCODE_PLACED`, `_DONE` and `_DONE_PARTIAL`: something happened.
+const EXECUTED: RangeInclusive<i64> = 10_008..=10_010;
 /// `TRADE_RETCODE_*`
-const INVALID: i64 = 10_013;
 const CLIENT_DISABLES_AT: i64 = 10_027;
 const CONNECTION: i64 = 10_031;
 
@@ -84,9 +88,13 @@ struct Shared {
     simulator: Mutex<Simulator>,
     layouts: Layouts,
     runtime: tokio::runtime::Runtime,
+    /// Whether the double was dropped.
+    is_over: AtomicBool,
+    /// What went wrong in here. A test that expects faults must not take it for one of its own.
+    panicked: AtomicBool,
 }
 
-/// A broker with its terminals' minds. Dropping it ends every `terminal64.exe` that belongs to it.
+/// A broker and what its terminals decide. Dropping it ends every `terminal64.exe` that belongs to it.
 pub struct Double {
     shared: Arc<Shared>,
     port: u16,
@@ -133,6 +141,8 @@ impl Double {
             simulator: Mutex::new(Simulator { terminal, later, calls: 0 }),
             layouts: Layouts::load(),
             runtime,
+            is_over: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -140,10 +150,18 @@ impl Double {
         let (serving, all) = (shared.clone(), connections.clone());
         std::thread::spawn(move || {
             for terminal in listener.incoming().map_while(Result::ok) {
+                if serving.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
                 let _ = terminal.set_nodelay(true);
                 all.lock().unwrap().push(terminal.try_clone().unwrap());
                 let shared = serving.clone();
-                std::thread::spawn(move || shared.serve(terminal));
+                std::thread::spawn(move || {
+                    let serve = AssertUnwindSafe(|| shared.serve(terminal));
+                    if catch_unwind(serve).is_err() {
+                        shared.panicked.store(true, Ordering::SeqCst);
+                    }
+                });
             }
         });
         Double { shared, port, connections }
@@ -168,9 +186,14 @@ impl Double {
 
 impl Drop for Double {
     fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then ends: a terminal that starts later finds nobody.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
         for connection in self.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
+        let panicked = self.shared.panicked.load(Ordering::SeqCst);
+        assert!(!panicked || std::thread::panicking(), "the double panicked, as written above");
     }
 }
 
@@ -307,7 +330,7 @@ impl Shared {
                 };
             }
             (Request::OrderSend { request }, Answer::OrderSend(result))
-                if result.retcode < INVALID && result.retcode != 10_006 =>
+                if EXECUTED.contains(&result.retcode) =>
             {
                 let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
                 note(&switches, "books", || json!({"time": time, "request": request}));
