@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::debug;
 use windows_sys::Win32::Foundation::{HWND, LPARAM, LRESULT, WPARAM};
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
@@ -16,6 +16,9 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
     RegisterClassW, WM_ENDSESSION, WM_QUERYENDSESSION, WNDCLASSW, WS_OVERLAPPED,
 };
 use windows_sys::w;
+
+/// The class of the window.
+const CLASS: *const u16 = w!("mt5-gateway session end");
 
 /// Windows calls the window without an argument of ours.
 static ENDS: OnceLock<mpsc::UnboundedSender<&'static str>> = OnceLock::new();
@@ -26,7 +29,7 @@ pub fn listen() -> mpsc::UnboundedReceiver<&'static str> {
     if ENDS.set(sender).is_ok() {
         let thread = std::thread::Builder::new().name("session-end".to_owned());
         if let Err(fault) = thread.spawn(wait) {
-            warn!(%fault, "logoff and shutdown cannot be noticed");
+            debug!(%fault, "logoff and shutdown cannot be noticed");
         }
     }
     ends
@@ -34,7 +37,8 @@ pub fn listen() -> mpsc::UnboundedReceiver<&'static str> {
 
 fn wait() {
     if let Err(fault) = create_window() {
-        return warn!(%fault, "logoff and shutdown cannot be noticed");
+        // As in a container: without a desktop there is no session that ends.
+        return debug!(%fault, "logoff and shutdown cannot be noticed");
     }
     // SAFETY: for the plain structure zero is a value.
     let mut message: MSG = unsafe { std::mem::zeroed() };
@@ -47,7 +51,6 @@ fn wait() {
 
 /// A window of the top level, because others are not told; it is never shown.
 fn create_window() -> io::Result<()> {
-    const CLASS: *const u16 = w!("mt5-gateway session end");
     // SAFETY: null stands for this program.
     let program = unsafe { GetModuleHandleW(ptr::null()) };
     // SAFETY: for the plain structure zero is a value, which means none.
@@ -94,5 +97,41 @@ extern "system" fn window(window: HWND, message: u32, wide: WPARAM, long: LPARAM
         }
         // SAFETY: these are the arguments of the call.
         _ => unsafe { DefWindowProcW(window, message, wide, long) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use windows_sys::Win32::UI::WindowsAndMessaging::{FindWindowW, PostMessageW, SendMessageW};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a desktop; Wine has one with HKCU\\Software\\Wine\\Drivers, Graphics = null"]
+    fn a_logoff_is_let_through_and_noticed() {
+        let mut ends = listen();
+        let until = Instant::now() + Duration::from_secs(30);
+        let window = loop {
+            // SAFETY: the name ends with a zero.
+            let window = unsafe { FindWindowW(CLASS, ptr::null()) };
+            if !window.is_null() {
+                break window;
+            }
+            assert!(Instant::now() < until, "there is no window");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        // SAFETY: the window is there as long as the process.
+        assert_eq!(unsafe { SendMessageW(window, WM_QUERYENDSESSION, 0, 0) }, 1);
+        // Not sent, because that would wait for the end of the process. A session that does not end after
+        // all is no end.
+        for ends in [0, 1] {
+            let logoff = ENDSESSION_LOGOFF as LPARAM;
+            // SAFETY: as above.
+            assert_ne!(unsafe { PostMessageW(window, WM_ENDSESSION, ends, logoff) }, 0);
+        }
+        assert_eq!(ends.blocking_recv(), Some("logoff"));
+        assert!(ends.try_recv().is_err());
     }
 }
