@@ -2,7 +2,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The longest path, in UTF-16 units, that every function of Windows takes, less the longest ending
+/// that SQLite adds to it.
+#[cfg(any(windows, test))]
+const LONGEST_PLAIN_PATH: usize = 259 - "-journal".len();
 
 /// Opens a file with these options, and creates it with mode 0600 if it is missing. On Windows a
 /// new file inherits the access list of its directory.
@@ -39,4 +44,50 @@ pub fn exposed_mode(path: &Path) -> Option<u32> {
 #[cfg(not(unix))]
 pub fn exposed_mode(_path: &Path) -> Option<u32> {
     None
+}
+
+/// A path by which libraries in C open the file. Rust's own functions take paths of any length; on
+/// Windows those of C take long ones in another notation only.
+///
+/// # Errors
+/// If the working directory is not known.
+pub fn path_for_c(path: &Path) -> io::Result<PathBuf> {
+    #[cfg(windows)]
+    if let Some(text) = std::path::absolute(path)?.to_str() {
+        return Ok(verbatim_if_long(text).into());
+    }
+    Ok(path.to_owned())
+}
+
+/// An absolute Windows path, in the notation for long ones if it is long.
+#[cfg(any(windows, test))]
+fn verbatim_if_long(path: &str) -> String {
+    if path.starts_with(r"\\?\") || path.encode_utf16().count() <= LONGEST_PLAIN_PATH {
+        return path.to_owned();
+    }
+    match path.strip_prefix(r"\\") {
+        Some(share) => format!(r"\\?\UNC\{share}"),
+        None => format!(r"\\?\{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_of_windows_is_written_so_that_c_opens_it() {
+        let long = "ü".repeat(LONGEST_PLAIN_PATH);
+        let cases = [
+            (r"C:\data\journal".to_owned(), r"C:\data\journal".to_owned()),
+            (format!(r"C:\{}", &long[..2 * (LONGEST_PLAIN_PATH - 3)]), String::new()),
+            (format!(r"C:\{long}"), format!(r"\\?\C:\{long}")),
+            (format!(r"\\server\share\{long}"), format!(r"\\?\UNC\server\share\{long}")),
+            (format!(r"\\?\C:\{long}"), format!(r"\\?\C:\{long}")),
+        ];
+        for (path, expected) in cases {
+            let expected = if expected.is_empty() { path.clone() } else { expected };
+            assert_eq!(verbatim_if_long(&path), expected);
+        }
+    }
 }

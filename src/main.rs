@@ -5,8 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use mt5_gateway::settings::Settings;
+use futures_util::Stream;
+use mt5_gateway::service::Manager;
+use mt5_gateway::service::command::ServiceCommand;
+use mt5_gateway::settings::{SettingFault, Settings};
 use mt5_gateway::{app, service, telemetry, terminal};
+
+#[cfg(windows)]
+mod service_command;
 
 /// A request makes some forty allocations, which cost half as much as with the C library's allocator;
 /// a gateway at rest takes 2 MB more. ADR 10 has the figures.
@@ -35,7 +41,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Subcommand, Clone, Copy)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the service (default).
     Serve,
@@ -43,11 +49,14 @@ enum Command {
     CheckConfig,
     /// Print the Python worker, for a host that starts it by hand.
     WorkerScript,
+    /// Install and control the gateway as a Windows service.
+    #[command(subcommand)]
+    Service(ServiceCommand),
 }
 
 /// Settings on top of all others. None of them may be a secret: everybody on the machine can read a
 /// command line.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Settings on top of all others")]
 struct Overrides {
     /// Where to listen (server.listen), such as 127.0.0.1:8080.
@@ -69,6 +78,17 @@ impl Overrides {
             [("server.listen", listen), ("log.format", log_format), ("log.filter", log_filter)];
         all.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()
     }
+
+    /// The options that were given, as they are written.
+    #[cfg(windows)]
+    fn options(self) -> Vec<(&'static str, String)> {
+        let option = |key| match key {
+            "server.listen" => "--listen",
+            "log.format" => "--log-format",
+            _ => "--log-filter",
+        };
+        self.settings().into_iter().map(|(key, text)| (option(key), text)).collect()
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -82,6 +102,8 @@ Exit codes:
   0  A clean stop
   1  Failed while running
   2  Wrong usage or settings
+  3  service status: installed, and not running
+  4  service …: not installed
 
 Examples:
   mt5-gateway --listen 127.0.0.1:9000
@@ -89,30 +111,34 @@ Examples:
   mt5-gateway --config main.toml check-config
       Check the settings of main.toml and show where each comes from.";
 
+/// A clean end.
+const SUCCEEDED: u8 = 0;
+
+/// Failed while running.
+const FAILED: u8 = 1;
+
 /// Wrong usage or settings.
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let Arguments { config, overrides, command } = Arguments::parse();
-    let command = command.unwrap_or(Command::Serve);
-    if let Command::WorkerScript = command {
-        return print(terminal::worker::SCRIPT);
-    }
-    let settings = Settings::load(
-        Path::new(""),
-        config.as_deref(),
-        Settings::environment(),
-        &overrides.settings(),
-    );
-    let settings = match settings {
+    ExitCode::from(run(Arguments::parse()))
+}
+
+/// Runs a command and returns its exit code.
+fn run(arguments: Arguments) -> u8 {
+    let Arguments { config, overrides, command } = arguments;
+    let command = match command.unwrap_or(Command::Serve) {
+        Command::WorkerScript => return print(terminal::worker::SCRIPT),
+        Command::Service(command) => return control_service(command, config, overrides),
+        needs_settings => needs_settings,
+    };
+    let environment = Settings::environment();
+    let overrides = overrides.settings();
+    let settings = match Settings::load(Path::new(""), config.as_deref(), environment, &overrides) {
         Ok(settings) => settings,
         Err(faults) => {
-            let plural = if faults.len() == 1 { "" } else { "s" };
-            tell(&format!("the settings have {} fault{plural}:", faults.len()));
-            for fault in faults {
-                tell(&format!("  {fault}"));
-            }
-            return ExitCode::from(MISUSED);
+            tell(&describe(&faults));
+            return MISUSED;
         }
     };
     if let Command::CheckConfig = command {
@@ -121,18 +147,37 @@ fn main() -> ExitCode {
         }
         return print(&settings.describe());
     }
-    serve(settings)
+    serve(settings, service::manager(), app::signals)
+}
+
+#[cfg(windows)]
+use service_command::run as control_service;
+
+#[cfg(not(windows))]
+fn control_service(_: ServiceCommand, _: Option<PathBuf>, _: Overrides) -> u8 {
+    tell("`service` is for Windows; here use systemd with docs/operations/mt5-gateway.service");
+    MISUSED
+}
+
+/// The faults of the settings, one per line.
+fn describe(faults: &[SettingFault]) -> String {
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    let mut text = format!("the settings have {} fault{plural}:", faults.len());
+    for fault in faults {
+        text.push_str(&format!("\n  {fault}"));
+    }
+    text
 }
 
 /// Prints a result. A reader that has seen enough, such as `head -1`, is no failure.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> u8 {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             tell(&format!("the result cannot be written: {error}"));
-            ExitCode::FAILURE
+            FAILED
         }
-        _ => ExitCode::SUCCESS,
+        _ => SUCCEEDED,
     }
 }
 
@@ -141,12 +186,16 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn serve(settings: Settings) -> ExitCode {
+/// Runs the gateway until `signals`, which are listened to within the runtime.
+fn serve<S>(settings: Settings, manager: Box<dyn Manager>, signals: impl FnOnce() -> S) -> u8
+where
+    S: Stream<Item = &'static str> + Unpin,
+{
     let (_log, events) = match telemetry::start(&settings.log) {
         Ok(started) => started,
         Err(error) => {
             tell(&format!("log.filter: {error}"));
-            return ExitCode::from(MISUSED);
+            return MISUSED;
         }
     };
     for warning in &settings.warnings {
@@ -156,21 +205,21 @@ fn serve(settings: Settings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "runtime cannot be started");
-            return ExitCode::FAILURE;
+            return FAILED;
         }
     };
     let result = runtime.block_on(async {
         // From the beginning: a signal ends a process that does not listen to it.
-        let signals = app::signals();
-        app::run(settings, events, service::manager(), signals).await
+        let signals = signals();
+        app::run(settings, events, manager, signals).await
     });
     // What hangs on a blocking thread must not keep the process.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCEEDED,
         Err(error) => {
             tracing::error!(%error, "failed");
-            ExitCode::FAILURE
+            FAILED
         }
     }
 }

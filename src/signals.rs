@@ -1,5 +1,8 @@
 //! The signals that ask the process to end.
 
+#[cfg(windows)]
+mod session_end;
+
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 #[cfg(unix)]
@@ -26,6 +29,11 @@ struct Signals {
     logoff: Option<tokio::signal::windows::CtrlLogoff>,
     #[cfg(windows)]
     shutdown: Option<tokio::signal::windows::CtrlShutdown>,
+    #[cfg(windows)]
+    session_end: Option<tokio::sync::mpsc::UnboundedReceiver<&'static str>>,
+    /// Whether the end of the session was noticed.
+    #[cfg(windows)]
+    session_ends: bool,
 }
 
 /// Waits for a signal, for ever if it cannot be listened to.
@@ -59,6 +67,10 @@ impl Signals {
             logoff: tokio::signal::windows::ctrl_logoff().ok(),
             #[cfg(windows)]
             shutdown: tokio::signal::windows::ctrl_shutdown().ok(),
+            #[cfg(windows)]
+            session_end: Some(session_end::listen()),
+            #[cfg(windows)]
+            session_ends: false,
         }
     }
 
@@ -79,11 +91,18 @@ impl Signals {
     /// Waits for one of them.
     #[cfg(windows)]
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = received!(self.close) => "CTRL_CLOSE",
-            _ = received!(self.logoff) => "CTRL_LOGOFF",
-            _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
-            _ = received!(self.interrupt) => "interrupt",
+        loop {
+            let end = tokio::select! {
+                _ = received!(self.close) => return "CTRL_CLOSE",
+                _ = received!(self.interrupt) => return "interrupt",
+                _ = received!(self.logoff) => "CTRL_LOGOFF",
+                _ = received!(self.shutdown) => "CTRL_SHUTDOWN",
+                Some(end) = received!(self.session_end) => end,
+            };
+            // Windows may tell it in two ways, and a second signal would cut what is under way.
+            if !std::mem::replace(&mut self.session_ends, true) {
+                return end;
+            }
         }
     }
 }

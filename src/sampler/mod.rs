@@ -9,6 +9,8 @@
 mod mounts;
 mod sampling;
 mod sensor;
+#[cfg(windows)]
+mod toolhelp;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -187,7 +187,7 @@ fn process(system: &mut System) -> Result<ProcessSample, String> {
     let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().with_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own_pid()]), true, kind);
     let process = system.process(own_pid()).ok_or("the own process is not visible")?;
-    let threads = process.tasks().map(|tasks| tasks.len() as u64);
+    let threads = threads(process)?;
     let open_fds = process.open_files().map(|count| count as u64);
     // Linux tells both unless it cannot, which is so when no file can be opened any more.
     if cfg!(target_os = "linux") && (threads.is_none_or(|count| count == 0) || open_fds.is_none()) {
@@ -199,6 +199,19 @@ fn process(system: &mut System) -> Result<ProcessSample, String> {
         start_time: process.start_time() as f64,
         threads,
         open_fds,
-        max_fds: process.open_files_limit().map(|count| count as u64),
+        // On Windows it is the limit of the C library's descriptors, which does not limit handles.
+        max_fds: process.open_files_limit().filter(|_| cfg!(unix)).map(|count| count as u64),
     })
+}
+
+/// The number of the own threads, where the system tells it.
+#[cfg(not(windows))]
+fn threads(process: &sysinfo::Process) -> Result<Option<u64>, String> {
+    Ok(process.tasks().map(|tasks| tasks.len() as u64))
+}
+
+#[cfg(windows)]
+fn threads(process: &sysinfo::Process) -> Result<Option<u64>, String> {
+    let threads = super::toolhelp::threads(process.pid().as_u32());
+    threads.map(Some).map_err(|fault| format!("the own threads cannot be counted: {fault}"))
 }

@@ -3,8 +3,11 @@
 //! A manager waits until the gateway listens, wants to know that it is alive, and kills it if its end
 //! takes too long. Nobody is told anything when the gateway was started by hand.
 
+pub mod command;
 #[cfg(target_os = "linux")]
 mod systemd;
+#[cfg(windows)]
+pub mod windows;
 
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(target_os = "linux")]
 pub use self::systemd::Systemd;
+
+/// What the end may take beyond the grace: the actors that remain are stopped, and the log is written.
+const BEYOND_THE_GRACE: Duration = Duration::from_secs(15);
 
 /// How far the process is. It was started, and has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

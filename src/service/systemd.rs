@@ -5,10 +5,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::warn;
 
-use super::{Manager, Phase};
-
-/// What the end may take beyond the grace: the actors that remain are stopped, and the log is written.
-const BEYOND_THE_GRACE: Duration = Duration::from_secs(15);
+use super::{BEYOND_THE_GRACE, Manager, Phase};
 
 /// The systemd that started this process.
 pub struct Systemd {

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use self::accounts::read_password_file;
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
 use self::sources::Layers;

@@ -2,6 +2,8 @@
 //! configured; and the latest events of each actor, for the console.
 
 mod access_lines;
+#[cfg(any(windows, test))]
+mod event_log;
 mod events;
 mod file;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 pub use self::access_lines::ACCESS;
 use self::access_lines::AccessLines;
+#[cfg(windows)]
+pub use self::event_log::EventLog;
 pub use self::events::{Events, LoggedEvent};
 use self::file::RotatingFile;
 
@@ -71,6 +75,10 @@ pub enum Destination {
     /// The journal of systemd. It needs lines in JSON.
     #[cfg(target_os = "linux")]
     Journald,
+    /// The Application log of Windows, for this source. It gets warnings, errors, and the start and
+    /// stop; the file gets everything.
+    #[cfg(windows)]
+    EventLog(&'static str),
 }
 
 /// Checks a filter.
@@ -90,20 +98,25 @@ pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError
     // Its thread flushes when no line waits, so those that came together go in one write. The file has
     // no such buffer: it would hide which line could not be written.
     let errors = BufWriter::with_capacity(WRITTEN_AT_ONCE, std::io::stderr());
-    let (errors, guard) = match options.destination {
-        Destination::StandardError => queue("log", errors),
+    let errors = match options.destination {
+        Destination::StandardError => Some(queue("log", errors)),
         #[cfg(target_os = "linux")]
-        Destination::Journald => queue("log", journald::Journald::new(errors)),
+        Destination::Journald => Some(queue("log", journald::Journald::new(errors))),
+        // A service has no standard error.
+        #[cfg(windows)]
+        Destination::EventLog(_) => None,
     };
-    let mut guards = vec![guard];
-    let writer = match &options.file {
-        None => BoxMakeWriter::new(errors),
-        // Each has a queue of its own, so that neither waits for the other.
-        Some(file) => {
-            let (file, guard) = queue("log-file", RotatingFile::new(file.clone()));
-            guards.push(guard);
-            BoxMakeWriter::new(errors.and(file))
-        }
+    // Each has a queue of its own, so that neither waits for the other.
+    let file = options.file.clone().map(|file| queue("log-file", RotatingFile::new(file)));
+    let (mut writers, mut guards) = (vec![], vec![]);
+    for (writer, guard) in errors.into_iter().chain(file) {
+        writers.push(writer);
+        guards.push(guard);
+    }
+    let writer = match (writers.pop(), writers.pop()) {
+        (Some(file), Some(errors)) => BoxMakeWriter::new(errors.and(file)),
+        (Some(only), None) => BoxMakeWriter::new(only),
+        (None, _) => BoxMakeWriter::new(std::io::sink),
     };
     // A line is formatted once for both, and a file must not have colours.
     let ansi = options.file.is_none() && std::io::stderr().is_terminal();
@@ -121,7 +134,17 @@ pub fn start(options: &Options) -> Result<(Vec<WorkerGuard>, Events), ParseError
         }
     };
     let events = Events::default();
-    tracing_subscriber::registry().with(lines).with(events.layer()).init();
+    let registry = tracing_subscriber::registry().with(lines).with(events.layer());
+    #[cfg(windows)]
+    if let Destination::EventLog(source) = options.destination {
+        let (writer, guard) = queue("event-log", EventLog::new(source));
+        guards.push(guard);
+        let lines = tracing_subscriber::fmt::layer().without_time().with_ansi(false);
+        let wanted = tracing_subscriber::filter::filter_fn(event_log::is_for_the_machine);
+        registry.with(lines.with_writer(writer).with_filter(wanted)).init();
+        return Ok((guards, events));
+    }
+    registry.init();
     Ok((guards, events))
 }
 

@@ -15,6 +15,7 @@ fn help_names_exit_codes_variables_and_examples() {
         "  0  A clean stop",
         "  1  Failed while running",
         "  2  Wrong usage or settings",
+        "  3  service status: installed, and not running",
         "mt5-gateway --config main.toml check-config",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
@@ -81,4 +82,18 @@ fn the_worker_is_printed_whole() {
     let output = run(&["worker-script"], &[], &[]);
     let source = include_str!("../../src/terminal/worker/worker.py");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), source);
+}
+
+#[cfg(not(windows))]
+#[test]
+fn a_windows_service_is_for_windows() {
+    for command in ["install", "uninstall", "start", "stop", "status"] {
+        let output = run(&["service", command, "--name", "gw-2"], &[], &[]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("systemd") && errors.lines().count() == 1, "{errors}");
+    }
+    let output = run(&["service", "status", "--name", "a b"], &[], &[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("expected up to 80 letters"), "{errors}");
 }

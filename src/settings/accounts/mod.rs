@@ -9,6 +9,7 @@ mod worker;
 use std::sync::Arc;
 
 use self::conflicts::{ParsedAccount, TerminalIdentity, refuse_conflicts};
+pub use self::password::read_password_file;
 use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
 use super::sections::SendLimits;

@@ -1,5 +1,7 @@
 //! The password of an account, given as it is or in a file.
 
+use std::path::Path;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::files;
@@ -21,27 +23,38 @@ pub fn take(reader: &mut Reader, section: &str) -> Option<SecretString> {
         return Some(password);
     }
     let file = file?;
-    let text = match text_file::read(&file) {
-        Ok(text) => text,
-        Err(fault) => {
-            reader.fault(&file_key, format!("{} {fault}", file.display()));
-            return None;
+    match read_password_file(&file) {
+        Ok(password) => {
+            if let Some(mode) = files::exposed_mode(&file) {
+                let file = file.display();
+                let message =
+                    format!("others can read {file}, which has mode {mode:04o}: `chmod 600` it");
+                reader.warn(&file_key, message);
+            }
+            Some(password.into())
         }
-    };
-    if let Some(mode) = files::exposed_mode(&file) {
-        let file = file.display();
-        let message = format!("others can read {file}, which has mode {mode:04o}: `chmod 600` it");
-        reader.warn(&file_key, message);
+        Err(fault) => {
+            reader.fault(&file_key, fault);
+            None
+        }
     }
+}
+
+/// Reads a password that stands alone in a file. A line break at its end does not belong to it.
+///
+/// # Errors
+/// What is wrong with the file, with its name and without its content.
+pub fn read_password_file(file: &Path) -> Result<String, String> {
+    let name = file.display();
+    let text = text_file::read(file).map_err(|fault| format!("{name} {fault}"))?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        reader.fault(&file_key, format!("{} is empty", file.display()));
+        Err(format!("{name} is empty"))
     } else if has_control(password) {
-        let message = format!(
-            "{} has more than one line or a control character: expected the password alone",
-            file.display()
-        );
-        reader.fault(&file_key, message);
+        Err(format!(
+            "{name} has more than one line or a control character: expected the password alone"
+        ))
+    } else {
+        Ok(password.to_owned())
     }
-    Some(password.into())
 }

@@ -5,6 +5,8 @@
 //! This module owns the process: its start, its pipes, its log lines and its
 //! end, also when the gateway is killed. [`protocol`] owns the frames.
 
+#[cfg(windows)]
+mod job;
 mod process;
 pub mod protocol;
 

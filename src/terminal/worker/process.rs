@@ -7,6 +7,8 @@ use std::time::Duration;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tracing::warn;
+#[cfg(windows)]
+use windows::Win32::System::Threading::CREATE_NO_WINDOW;
 
 /// The Python worker, whole.
 pub const SCRIPT: &str = include_str!("worker.py");
@@ -57,8 +59,15 @@ impl Process {
         // the worker while the gateway still lets it finish its calls.
         #[cfg(unix)]
         command.wrap(process_wrap::tokio::ProcessGroup::leader());
+        // A console of its own, which nobody sees: Ctrl-C and the end of the gateway's must not reach it.
+        #[cfg(windows)]
+        command.wrap(process_wrap::tokio::CreationFlags(CREATE_NO_WINDOW));
+        // With KillOnDrop it is a job that ends with its only handle, so with the gateway too. Terminals
+        // that the package starts are in it as well.
         #[cfg(windows)]
         command.wrap(process_wrap::tokio::JobObject);
+        #[cfg(windows)]
+        super::job::contain();
         Ok(Process { child: command.spawn()? })
     }
 

@@ -172,6 +172,7 @@ fn resolved(file: &Path) -> io::Result<PathBuf> {
 
 fn connect(file: &Path) -> Result<Connection, String> {
     let text = |error: rusqlite::Error| error.to_string();
+    let file = files::path_for_c(file).map_err(|error| error.to_string())?;
     let mut connection = Connection::open(file).map_err(text)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(text)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(text)?;

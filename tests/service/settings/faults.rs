@@ -23,7 +23,10 @@ fn every_fault_is_reported_at_once_with_key_source_and_expectation() {
         "servr.x: there is no such setting (from mine.toml)",
         "metrics.duration_buckets: expected upper bounds",
         "restart.budget: expected a whole number from 0 up (from .env)",
+        #[cfg(target_os = "linux")]
         "log.format: expected one of text, json, journald (from environment)",
+        #[cfg(not(target_os = "linux"))]
+        "log.format: expected one of text, json (from environment)",
         "auth.keys.g.sha256: expected the SHA-256 of the key",
         "accounts.Bad: expected a name of lower-case letters",
         "accounts.Bad.login: expected a whole number",
