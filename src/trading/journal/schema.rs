@@ -550,6 +550,17 @@ mod tests {
         assert_eq!(mode(file.parent().unwrap().parent().unwrap()), 0o700);
     }
 
+    #[cfg(windows)]
+    #[test]
+    fn nobody_can_delete_a_journal_that_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.sqlite");
+        let _opened = open(&file).unwrap();
+        assert!(std::fs::remove_file(&file).is_err());
+        assert!(std::fs::rename(&file, directory.path().join("other")).is_err());
+    }
+
+    #[cfg(unix)]
     #[test]
     fn a_file_that_is_deleted_or_replaced_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
