@@ -19,7 +19,10 @@ pub use self::systemd::Systemd;
 /// What the end may take beyond the grace: the actors that remain are stopped, and the log is written.
 const BEYOND_THE_GRACE: Duration = Duration::from_secs(15);
 
-/// How far the process is. It was started, and has not ended.
+/// How soon a gateway that did not answer is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a running process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// It accepts connections.
@@ -88,10 +91,14 @@ async fn prove(manager: &mut dyn Manager, phase: Phase, answers: impl AsyncFn(Du
         return std::future::pending().await;
     };
     loop {
-        if answers(interval).await {
+        let pause = if answers(interval).await {
             manager.alive();
-        }
-        tokio::time::sleep(interval).await;
+            interval
+        } else {
+            // It may work again any moment, and the manager's patience is not over yet.
+            RETRY
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

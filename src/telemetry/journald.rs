@@ -20,6 +20,9 @@ const PREFIX: &str = "MT5_";
 /// The longest message of an entry that is too long for a datagram, in bytes.
 const LONGEST_CUT_MESSAGE: usize = 32 << 10;
 
+/// The longest field that such an entry keeps, in bytes.
+const LONGEST_KEPT_FIELD: usize = 1 << 10;
+
 /// Sends each line, one JSON object, to journald. What journald does not take is written to another
 /// writer as it is.
 pub struct Journald<W> {
@@ -72,11 +75,12 @@ fn entry(fields: &Map<String, Value>) -> Vec<u8> {
     for (name, value) in fields {
         let value = text(value);
         match name.as_str() {
-            "level" | "timestamp" => {}
+            "level" => {}
             "message" => message.insert_str(0, &value),
             name => {
-                if name != "target" {
-                    message.push_str(&format!(" {name}={value}"));
+                // The time is of the event, which may have waited for journald.
+                if !["target", "timestamp"].contains(&name) {
+                    message.push_str(&format!(" {name}={}", quoted(&value)));
                 }
                 add(&mut entry, &field_name(name), &value);
             }
@@ -86,10 +90,16 @@ fn entry(fields: &Map<String, Value>) -> Vec<u8> {
     entry
 }
 
-/// The beginning of an entry that is too long.
+/// The beginning of an entry that is too long, with its short fields.
 fn cut_entry(fields: &Map<String, Value>) -> Vec<u8> {
     let message = fields.get("message").map(text).unwrap_or_default();
     let mut entry = begin(fields);
+    for (name, value) in fields {
+        let value = text(value);
+        if !["level", "message"].contains(&name.as_str()) && value.len() <= LONGEST_KEPT_FIELD {
+            add(&mut entry, &field_name(name), &value);
+        }
+    }
     let end = message.floor_char_boundary(LONGEST_CUT_MESSAGE);
     add(&mut entry, "MESSAGE", &format!("{}… (cut)", &message[..end]));
     entry
@@ -118,6 +128,17 @@ fn field_name(name: &str) -> String {
         _ => '_',
     };
     PREFIX.chars().chain(name.chars().map(allowed)).take(64).collect()
+}
+
+/// A value as a part of the message. What is not one word is a JSON string, so that no value from
+/// outside looks like another field or line.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/{}+%".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(Value::from(value).to_string())
+    }
 }
 
 fn text(value: &Value) -> Cow<'_, str> {
@@ -167,8 +188,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(receive(&socket)).unwrap(),
             "SYSLOG_IDENTIFIER=mt5-gateway\nPRIORITY=4\nMT5_ACCOUNT=demo\nMT5_REQUEST_ID=a=b\n\
-             MT5_SESSION=0\nMT5_TARGET=mt5_gateway::pool\n\
-             MESSAGE=session ready account=demo request-id=a=b session=0\n"
+             MT5_SESSION=0\nMT5_TARGET=mt5_gateway::pool\nMT5_TIMESTAMP=2025-01-01T00:00:00Z\n\
+             MESSAGE=session ready account=demo request-id=\"a=b\" session=0\n"
         );
         assert!(journald.otherwise.is_empty());
     }
@@ -182,8 +203,8 @@ mod tests {
         let mut expected = b"SYSLOG_IDENTIFIER=mt5-gateway\nPRIORITY=6\nMT5_LINE\n".to_vec();
         expected.extend(8_u64.to_le_bytes());
         expected.extend(b"a\n_UID=0\nMESSAGE\n");
-        expected.extend(26_u64.to_le_bytes());
-        expected.extend(b"m\nPRIORITY=0 line=a\n_UID=0\n");
+        expected.extend(29_u64.to_le_bytes());
+        expected.extend(b"m\nPRIORITY=0 line=\"a\\n_UID=0\"\n");
         assert_eq!(String::from_utf8_lossy(&receive(&socket)), String::from_utf8_lossy(&expected));
     }
 
@@ -192,10 +213,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (socket, mut journald) = connected(&directory);
         let long = "ü".repeat(4 << 20);
-        let line = format!(r#"{{"level":"ERROR","detail":"{long}","message":"{long}"}}"#);
+        let line =
+            format!(r#"{{"level":"ERROR","account":"demo","detail":"{long}","message":"{long}"}}"#);
         journald.write_all(line.as_bytes()).unwrap();
         let entry = String::from_utf8(receive(&socket)).unwrap();
-        assert!(entry.contains("PRIORITY=3\n") && entry.ends_with("ü… (cut)\n"), "{}", entry.len());
+        assert!(entry.contains("PRIORITY=3\nMT5_ACCOUNT=demo\nMESSAGE="), "{}", entry.len());
+        assert!(entry.ends_with("ü… (cut)\n"), "{}", entry.len());
         assert!(journald.otherwise.is_empty());
     }
 
