@@ -11,7 +11,7 @@ use crate::mt5::ReplyFields;
 /// Characters of a tag.
 pub const LENGTH: usize = 9;
 
-/// Characters that a comment may have and still be tagged.
+/// UTF-16 units that a comment may have and still be tagged.
 pub const LONGEST_COMMENT: usize = 20;
 
 /// Digits and letters without those that look alike (Crockford's base 32).

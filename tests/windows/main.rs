@@ -8,6 +8,7 @@ mod common;
 
 mod double;
 mod faults;
+mod processes;
 mod reads;
 mod stage;
 mod trades;

@@ -10,7 +10,7 @@ use crate::double::Double;
 pub const ACCOUNT: &str = "/api/v1/accounts/real";
 pub const LOGIN: u64 = 5001;
 pub const SERVER: &str = "S-real";
-const WINE: &str = "/usr/lib/wine/wine64";
+pub const WINE: &str = "/usr/lib/wine/wine64";
 
 /// What `tests/windows/run` installed.
 pub fn installed(path: &str) -> PathBuf {
@@ -25,7 +25,7 @@ pub fn windows_path(path: &Path) -> String {
 }
 
 /// Whether the gateway is the Windows program.
-fn is_windows_gateway() -> bool {
+pub fn is_windows_gateway() -> bool {
     std::env::var("GATEWAY_COMMAND").is_ok_and(|command| command.ends_with(".exe"))
 }
 
@@ -87,6 +87,12 @@ impl Stage {
         stage.gateway.wait_ready();
         stage.gateway.logs("account accepts trades");
         stage
+    }
+
+    /// Ends the gateway as a crash would.
+    pub fn kill_gateway(self) -> Double {
+        drop(self.gateway);
+        self.double
     }
 
     pub fn get(&self, path: &str) -> Reply {

@@ -189,7 +189,7 @@ impl Field for i64 {
 fn whole(value: &Value) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = value.as_f64().filter(|_| value.is_f64())?;
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+    (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i64)
 }
 
 impl Field for String {
@@ -262,6 +262,8 @@ mod tests {
             (json!(-1.0), None, Some(-1)),
             (json!(20.5), None, None),
             (json!(1e300), None, None),
+            // It may have been the next number, which has no fraction of its own.
+            (json!(9_007_199_254_740_992.0), None, None),
             (json!(u64::MAX), Some(u64::MAX), None),
             (json!("20"), None, None),
         ] {

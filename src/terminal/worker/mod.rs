@@ -84,8 +84,6 @@ impl Launch for Launcher {
     fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
         let kill = CancellationToken::new();
-        // Not on the blocking pool: a parent-death signal fires when the thread
-        // that spawned ends, and the runtime's workers live as long as it does.
         tokio::spawn(run(self.0.clone(), lease, events, queue, kill.clone()));
         Box::new(Handle { calls, kill: Some(kill) })
     }
@@ -138,7 +136,7 @@ async fn run(
         lease = lease.lock_owned() => lease,
         () = kill.cancelled() => return,
     };
-    let mut process = match Process::spawn(&options.python) {
+    let mut process = match Process::spawn(options.python.clone()).await {
         Ok(process) => process,
         Err(error) => {
             let command = options.python.join(" ");

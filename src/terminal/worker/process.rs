@@ -2,10 +2,14 @@
 
 use std::io;
 use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tracing::warn;
 #[cfg(windows)]
 use windows::Win32::System::Threading::CREATE_NO_WINDOW;
@@ -27,6 +31,19 @@ const SETTINGS_PREFIX: &str = "MT5_GATEWAY__";
 /// By these systemd expects to hear from the gateway, and from nothing that it starts.
 const OF_SYSTEMD: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that lasts as long as the gateway. On Linux a worker dies with the thread that started it, and
+/// the runtime's own threads may end: one that blocks in place hands its work over and is let go.
+static STARTER: LazyLock<Sender<Job>> = LazyLock::new(|| {
+    let (sender, jobs) = channel::<Job>();
+    std::thread::Builder::new()
+        .name("worker-starter".to_owned())
+        .spawn(move || jobs.into_iter().for_each(|job| job()))
+        .expect("the system has a thread more");
+    sender
+});
+
 /// A worker's process. Dropping it kills it.
 pub struct Process {
     child: Box<dyn ChildWrapper>,
@@ -37,7 +54,20 @@ impl Process {
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub fn spawn(command: &[String]) -> io::Result<Process> {
+    pub async fn spawn(command: Vec<String>) -> io::Result<Process> {
+        let runtime = Handle::current();
+        let (told, process) = oneshot::channel();
+        let job = Box::new(move || {
+            let _entered = runtime.enter();
+            // Whoever gave up waiting drops the process, which kills it.
+            let _ = told.send(Process::start(&command));
+        });
+        let gone = || io::Error::other("the thread that starts workers is gone");
+        STARTER.send(job).map_err(|_| gone())?;
+        process.await.map_err(|_| gone())?
+    }
+
+    fn start(command: &[String]) -> io::Result<Process> {
         let (program, arguments) = command
             .split_first()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is empty"))?;
@@ -135,3 +165,22 @@ fn end_with_parent(command: &mut tokio::process::Command) {
 /// Elsewhere the job object (Windows) or the closed input ends the child.
 #[cfg(not(target_os = "linux"))]
 fn end_with_parent(_command: &mut tokio::process::Command) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_outlives_the_thread_that_asked_for_it() {
+        let command = ["sh", "-c", "read line; exit 7", "worker"].map(str::to_owned).to_vec();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let asked = std::thread::spawn(move || handle.block_on(Process::spawn(command)));
+        let mut process = asked.join().unwrap().unwrap();
+        let status = runtime.block_on(async {
+            drop(process.pipes());
+            process.end(Some(Duration::from_secs(10))).await
+        });
+        assert_eq!(status, "exit status: 7");
+    }
+}

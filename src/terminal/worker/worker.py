@@ -367,6 +367,8 @@ class Worker:
         ticket = selection.get("ticket")
         if ticket is None:
             return self.take("history_deals_get", *dates, **selection)
+        # All of what follows has to be of one account, whose last part is compared after it.
+        self.check_account()
         here = self.methods["history_deals_get"].here
         found = {}
         for position in self.positions_of(ticket):
@@ -377,12 +379,15 @@ class Worker:
 
     def positions_of(self, ticket):
         """The positions that an order opened, changed or closed: two, if it closed one by the other."""
+        # A position has the ticket of the order that opened it, which an order that is filled in part
+        # may not name yet.
+        positions = {ticket}
         # An order moves from the first list to the second, and so does the question.
         for name in "orders_get", "history_orders_get":
             for order in self.take(name, ticket=ticket):
                 order = self.methods[name].here(order)
-                return {order.position_id, order.position_by_id} - {0}
-        return ()
+                positions |= {order.position_id, order.position_by_id}
+        return sorted(positions - {0})
 
     def do_order_check(self, request):
         return self.trade("order_check", request)

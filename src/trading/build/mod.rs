@@ -123,7 +123,7 @@ fn makes_an_order(operation: Operation) -> bool {
 
 fn put_tag(prepared: &mut Prepared) {
     let comment = &mut prepared.request.comment;
-    if comment.chars().count() <= tag::LONGEST_COMMENT {
+    if rules::length(comment) <= tag::LONGEST_COMMENT {
         let tag = tag::random();
         comment.push_str(&tag);
         prepared.tag = Some(tag);

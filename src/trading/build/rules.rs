@@ -61,15 +61,21 @@ pub fn missing(field: &str, why: &str) -> Refused {
     Refused::Invalid(format!("field `{field}` is missing: {why}"))
 }
 
+/// A text's length as the package counts it, in UTF-16 units.
+pub fn length(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
 /// Checks a comment's length.
 pub fn comment(comment: &str) -> Ready<()> {
-    let length = comment.chars().count();
+    let length = length(comment);
     if length < TOO_LONG {
         return Ok(());
     }
     let longest = TOO_LONG - 1;
     Err(Refused::Invalid(format!(
-        "field `comment`: MT5 takes at most {longest} characters, got {length}"
+        "field `comment`: MT5 takes at most {longest} characters, got {length}, where an \
+         emoji counts as two"
     )))
 }
 

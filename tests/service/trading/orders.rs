@@ -155,6 +155,8 @@ fn invalid_orders_are_refused_with_the_rule_and_not_recorded() {
         (with("type_filling", json!("ALL")), "`type_filling`"),
         (with("type_time", json!("SPECIFIED")), "`expiration` is missing"),
         (with("comment", json!("x".repeat(30))), "29 characters"),
+        // Which the package counts as two each.
+        (with("comment", json!("😀".repeat(15))), "29 characters, got 30"),
         (with("position_by", json!(7)), "`position` is missing"),
         (with("deviation", json!(-1)), "`deviation`"),
         (with("symbol", Value::Null), "`symbol` is missing"),

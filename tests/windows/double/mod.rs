@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -88,6 +88,8 @@ struct Shared {
     simulator: Mutex<Simulator>,
     layouts: Layouts,
     runtime: tokio::runtime::Runtime,
+    /// Open connections of terminals: one for each process, and one for each of its pipe's clients.
+    open: AtomicUsize,
     /// Whether the double was dropped.
     is_over: AtomicBool,
     /// What went wrong in here. A test that expects faults must not take it for one of its own.
@@ -141,6 +143,7 @@ impl Double {
             simulator: Mutex::new(Simulator { terminal, later, calls: 0 }),
             layouts: Layouts::load(),
             runtime,
+            open: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
@@ -156,11 +159,13 @@ impl Double {
                 let _ = terminal.set_nodelay(true);
                 all.lock().unwrap().push(terminal.try_clone().unwrap());
                 let shared = serving.clone();
+                shared.open.fetch_add(1, Ordering::SeqCst);
                 std::thread::spawn(move || {
                     let serve = AssertUnwindSafe(|| shared.serve(terminal));
                     if catch_unwind(serve).is_err() {
                         shared.panicked.store(true, Ordering::SeqCst);
                     }
+                    shared.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -176,6 +181,11 @@ impl Double {
 
     pub fn change<T>(&self, change: impl FnOnce(&mut Switches) -> T) -> T {
         change(&mut self.shared.switches.lock().unwrap())
+    }
+
+    /// Open connections: one for each terminal's process, and one for each client of its pipe.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
     }
 
     /// What the simulator says to a call, past the package.
