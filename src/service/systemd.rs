@@ -15,6 +15,11 @@ use tracing::warn;
 
 use super::{BEYOND_THE_GRACE, Manager, Phase};
 
+/// How long a manager whose queue is full is waited for: with what is told once, and with a sign of life,
+/// which is followed by others.
+const TELLING: Duration = Duration::from_millis(500);
+const PROVING: Duration = Duration::from_millis(1);
+
 /// The systemd that started this process.
 pub struct Systemd {
     /// Its socket, as the environment names it.
@@ -34,8 +39,8 @@ impl Systemd {
         Some(Systemd { address, watchdog: limit.map(Duration::from_micros) })
     }
 
-    fn send(&self, message: &str) {
-        if let Err(fault) = send(self.address.as_bytes(), message.as_bytes()) {
+    fn send(&self, message: &str, patience: Duration) {
+        if let Err(fault) = send(self.address.as_bytes(), message.as_bytes(), patience) {
             let address = self.address.to_string_lossy();
             warn!(%fault, %address, "service manager cannot be told about the gateway");
         }
@@ -45,13 +50,14 @@ impl Systemd {
 impl Manager for Systemd {
     fn tell(&mut self, phase: Phase) {
         match phase {
-            Phase::Listening => self.send("READY=1\nSTATUS=listening"),
+            Phase::Listening => self.send("READY=1\nSTATUS=listening", TELLING),
             Phase::Stopping(grace) => {
                 // A grace that is longer than the unit's TimeoutStopSec must not be cut by it.
                 let limit = (grace + BEYOND_THE_GRACE).as_micros();
-                self.send(&format!(
+                let message = format!(
                     "STOPPING=1\nEXTEND_TIMEOUT_USEC={limit}\nSTATUS=stopping: finishes what is under way"
-                ));
+                );
+                self.send(&message, TELLING);
             }
         }
     }
@@ -62,18 +68,18 @@ impl Manager for Systemd {
     }
 
     fn alive(&mut self) {
-        self.send("WATCHDOG=1");
+        self.send("WATCHDOG=1", PROVING);
     }
 }
 
-fn send(address: &[u8], message: &[u8]) -> io::Result<()> {
+fn send(address: &[u8], message: &[u8], patience: Duration) -> io::Result<()> {
     let address = match address {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
     let socket = UnixDatagram::unbound()?;
     // A manager that reads nothing must not stop the gateway.
-    socket.set_nonblocking(true)?;
+    socket.set_write_timeout(Some(patience))?;
     socket.send_to_addr(message, &address)?;
     Ok(())
 }

@@ -54,6 +54,30 @@ fn systemd_hears_when_the_gateway_listens_lives_and_stops() {
 }
 
 #[test]
+fn a_manager_that_reads_nothing_does_not_stop_the_gateway() {
+    let manager = Manager::new();
+    let mut gateway = manager.start("", &[("WATCHDOG_USEC", "30000")]);
+    // Its queue is full, after some ten signs of life.
+    gateway.logs("service manager cannot be told about the gateway");
+    assert_eq!(gateway.get("/livez").status, 200);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn an_abstract_socket_is_one_too() {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("mt5-gateway-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _gateway = Gateway::start_with("", &[("NOTIFY_SOCKET", &format!("@{name}"))]);
+    let mut datagram = [0; 4096];
+    let length = socket.recv(&mut datagram).unwrap();
+    assert!(datagram[..length].starts_with(b"READY=1"));
+}
+
+#[test]
 fn a_gateway_that_is_suspended_sends_no_sign_of_life() {
     let manager = Manager::new();
     let gateway = manager.start("", &[("WATCHDOG_USEC", "300000")]);
