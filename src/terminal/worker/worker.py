@@ -367,7 +367,7 @@ class Worker:
         ticket = selection.get("ticket")
         if ticket is None:
             return self.take("history_deals_get", *dates, **selection)
-        # All of what follows has to be of one account, whose last part is compared after it.
+        # The account is compared before the first of several calls here, and after the last by `perform`.
         self.check_account()
         here = self.methods["history_deals_get"].here
         found = {}
@@ -382,7 +382,7 @@ class Worker:
         # A position has the ticket of the order that opened it, which an order that is filled in part
         # may not name yet.
         positions = {ticket}
-        # An order moves from the first list to the second, and so does the question.
+        # Open orders first: an order that is filled meanwhile moves to the history, which is asked next.
         for name in "orders_get", "history_orders_get":
             for order in self.take(name, ticket=ticket):
                 order = self.methods[name].here(order)

@@ -1,5 +1,5 @@
-//! The far side of `terminal64.exe`: what a terminal knows and decides. It is the project's own simulator,
-//! with faults on demand.
+//! The broker behind `terminal64.exe`, which also decides what the terminal answers. It is the project's own
+//! simulator, with faults on demand.
 
 mod codec;
 mod layouts;
