@@ -37,9 +37,10 @@ pub struct Unsettled {
     pub kept: bool,
     /// Whether settling it has panicked before.
     pub panicked: bool,
-    reply: oneshot::Sender<Settlement>,
     begun: Instant,
+    // Before the reply, so that whoever waits does not find a report counted that was dropped.
     counted: Counted,
+    reply: oneshot::Sender<Settlement>,
 }
 
 impl Unsettled {
@@ -72,9 +73,9 @@ impl Inbox {
             report,
             kept: false,
             panicked: false,
-            reply,
             begun: Instant::now(),
             counted: Counted::new(&self.unsettled),
+            reply,
         };
         self.reports.lock().push_back(unsettled);
     }
