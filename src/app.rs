@@ -20,7 +20,7 @@ use crate::api::{self, App, ScrapeLimit};
 use crate::metrics::requests::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, LabelSets, Metrics};
-use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState};
+use crate::pool::{Accounts, Pool, Rejection, RestartReason, SessionState, TradeBlock};
 use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
 use crate::service::{self, Manager};
@@ -45,6 +45,7 @@ pub const LABEL_SETS: LabelSets = LabelSets {
     session_states: <SessionState as VariantNames>::VARIANTS,
     restart_reasons: RestartReason::VARIANTS,
     rejections: Rejection::VARIANTS,
+    trade_blocks: TradeBlock::VARIANTS,
     trade_outcomes: trading::TradeState::OUTCOMES,
     stream_events: streams::EventKind::NAMES,
     sampler_groups: sampler::Group::NAMES,

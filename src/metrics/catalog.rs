@@ -23,6 +23,9 @@ const SIZE_BUCKETS: &[f64] = &[128.0, 1024.0, 16384.0, 262_144.0, 4_194_304.0, 6
 /// What the gateway does for its own sake, seconds.
 const OWN_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
 
+/// `action` of `mt5_account_trade_allowed`.
+const TRADE_ACTIONS: [&str; 2] = ["open", "close"];
+
 /// A family as it is declared.
 #[derive(Debug, Clone, Copy)]
 pub struct Family {
@@ -44,6 +47,8 @@ pub struct LabelSets {
     pub session_states: &'static [&'static str],
     /// `reason` of `mt5_session_restarts_total`.
     pub restart_reasons: &'static [&'static str],
+    /// `reason` of `mt5_account_trade_blocked`.
+    pub trade_blocks: &'static [&'static str],
     /// `reason` of `mt5_calls_rejected_total`.
     pub rejections: &'static [&'static str],
     /// `outcome` of `mt5_trades_total`.
@@ -82,11 +87,16 @@ macro_rules! catalog {
             families: Vec<Arc<dyn Render>>,
             queues: Vec<Arc<AtomicI64>>,
             accounts: Vec<String>,
+            labels: LabelSets,
             $(#[doc = $help] pub $name: Arc<Children<catalog!(@type $kind)>>,)*
         }
 
         impl Catalog {
-            fn register($options: &Options, accounts: Vec<String>) -> prometheus::Result<Catalog> {
+            fn register(
+                $options: &Options,
+                accounts: Vec<String>,
+                labels: LabelSets,
+            ) -> prometheus::Result<Catalog> {
                 let mut families: BTreeMap<_, Arc<dyn Render>> = BTreeMap::new();
                 $(
                     let $name = Arc::new(Children::new(
@@ -98,7 +108,7 @@ macro_rules! catalog {
                 )*
                 let queues = accounts.iter().map(|_| Arc::default()).collect();
                 let families = families.into_values().collect();
-                Ok(Catalog { families, queues, accounts, $($name),* })
+                Ok(Catalog { families, queues, accounts, labels, $($name),* })
             }
         }
     };
@@ -150,6 +160,10 @@ catalog! { options;
         "Trades whose final state was contradicted by what was found later.";
     gauge mt5_terminal_connected [account]
         "Terminals of the account that are connected to their broker.";
+    gauge mt5_account_trade_allowed [account, action]
+        "Whether orders that open or close can be sent now: 1 or 0.";
+    gauge mt5_account_trade_blocked [account, reason]
+        "Whether this reason keeps the account from trading: 1 or 0.";
     counter mt5_session_restarts_total [account, reason]
         "Terminals replaced, by reason.";
     gauge mt5_session_queue_depth [account]
@@ -225,7 +239,7 @@ impl Catalog {
         labels: &LabelSets,
     ) -> prometheus::Result<Catalog> {
         let names = accounts.iter().map(|(name, _)| name.clone()).collect();
-        let catalog = Catalog::register(options, names)?;
+        let catalog = Catalog::register(options, names, *labels)?;
         for (account, sessions) in accounts {
             let size = i64::try_from(*sessions).unwrap_or(i64::MAX);
             catalog.mt5_pool_size.with_label_values(&[account]).set(size);
@@ -251,6 +265,12 @@ impl Catalog {
             }
             for state in labels.session_states {
                 catalog.mt5_pool_sessions.with_label_values(&[account.as_str(), state]);
+            }
+            for action in TRADE_ACTIONS {
+                catalog.mt5_account_trade_allowed.with_label_values(&[account.as_str(), action]);
+            }
+            for reason in labels.trade_blocks {
+                catalog.mt5_account_trade_blocked.with_label_values(&[account.as_str(), reason]);
             }
             for reason in labels.restart_reasons {
                 catalog.mt5_session_restarts_total.with_label_values(&[account.as_str(), reason]);
@@ -317,6 +337,20 @@ impl Catalog {
     #[cfg(test)]
     pub(super) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.families.iter().filter_map(|family| family.gather()).collect()
+    }
+
+    /// Shows which of these reasons against trading stand, and whether any does.
+    pub fn show_trade_blocks(&self, account: AccountId, blocked: &[(&'static str, bool)]) {
+        let account = self.account(account);
+        let child = |reason| self.mt5_account_trade_blocked.with_label_values(&[account, reason]);
+        for (reason, stands) in blocked {
+            child(reason).set((*stands).into());
+        }
+        let allowed = self.labels.trade_blocks.iter().all(|reason| child(reason).get() == 0);
+        for action in TRADE_ACTIONS {
+            let labels = [account, action];
+            self.mt5_account_trade_allowed.with_label_values(&labels).set(allowed.into());
+        }
     }
 
     /// Counts an error of a call.

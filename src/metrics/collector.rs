@@ -268,6 +268,9 @@ impl State {
                 }
                 catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
             }
+            Event::TradeBlocked { account, blocked } => {
+                catalog.show_trade_blocks(account, &blocked);
+            }
             Event::Restarted { account, reason } => {
                 let labels = [catalog.account(account), reason];
                 catalog.mt5_session_restarts_total.with_label_values(&labels).inc();

@@ -40,6 +40,9 @@ pub enum Event {
     Error { account: AccountId, method: Method, error: &'static str },
     /// How many sessions are in each state, and how many terminals are connected to their broker.
     Sessions { account: AccountId, states: Vec<(&'static str, i64)>, connected: i64 },
+    /// Which of these reasons against trading an account stand now. Whoever finds a reason reports it;
+    /// nobody else does.
+    TradeBlocked { account: AccountId, blocked: Vec<(&'static str, bool)> },
     /// A terminal was replaced.
     Restarted { account: AccountId, reason: &'static str },
     /// A call was not admitted.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::account_status::{AccountStatus, ErrorReport, LoginReport};
 use super::bar_cache::BarCache;
@@ -20,6 +21,7 @@ use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
 use super::tickets::HighestTickets;
 use super::timers::Timers;
+use super::trade_permission::{TradeBlock, TradeFlags};
 use super::{AccountOptions, Availability, Savings};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
@@ -30,6 +32,17 @@ use crate::terminal::{Launch, Mode};
 /// The part of `send_within` after which trades do not wait any longer for a primary session that
 /// is on one call, while another one is idle.
 const HAND_OVER_PART: u32 = 5;
+
+/// The reasons against trading that this room finds.
+const POOL_BLOCKS: [TradeBlock; 7] = [
+    TradeBlock::AccountSetting,
+    TradeBlock::AutotradingOff,
+    TradeBlock::ApiTradingOff,
+    TradeBlock::InvestorLogin,
+    TradeBlock::AccountTradeDisabled,
+    TradeBlock::ExpertsDisabled,
+    TradeBlock::NotConnected,
+];
 
 /// `ACCOUNT_MARGIN_MODE_RETAIL_HEDGING`.
 const MARGIN_MODE_HEDGING: i64 = 2;
@@ -206,6 +219,19 @@ impl Account {
         self.hedging.load(Ordering::Relaxed)
     }
 
+    /// Why nothing can be traded, as far as settings and the primary session's terminal tell.
+    pub fn trade_blocks(&self) -> Vec<TradeBlock> {
+        let mut blocks = vec![];
+        if !self.trade {
+            blocks.push(TradeBlock::AccountSetting);
+        }
+        match self.primary_since() {
+            Some((primary, _)) => blocks.extend(self.slots[primary].status().trade_flags.blocks()),
+            None => blocks.push(TradeBlock::NotConnected),
+        }
+        blocks
+    }
+
     /// Whether an identity is this account's, as far as login and server tell. Rows from before servers
     /// were recorded have none.
     pub fn is_of(&self, identity: &Identity) -> bool {
@@ -229,6 +255,9 @@ impl Account {
         let ready = usize::try_from(states[SessionState::Ready as usize].1).unwrap_or_default();
         *availability = availability.after(ready, self.slots.len(), Timestamp::now());
         self.metrics.record(Event::Sessions { account: self.id, states, connected });
+        let blocks = self.trade_blocks();
+        let blocked = POOL_BLOCKS.iter().map(|block| (block.name(), blocks.contains(block)));
+        self.metrics.record(Event::TradeBlocked { account: self.id, blocked: blocked.collect() });
     }
 }
 
@@ -264,6 +293,9 @@ impl Account {
             return false;
         };
         *primary = Some(to);
+        drop(primary);
+        // Its terminal may have other switches.
+        self.announce();
         true
     }
 
@@ -304,15 +336,35 @@ impl Account {
     /// Notes a session's new state and keeps the primary right.
     pub(super) fn set_state(&self, index: usize, to: SessionState, retry_at: Option<Instant>) {
         self.slots[index].set_state(to, retry_at);
-        self.announce();
         let mut primary = self.primary.lock();
         *primary = routing::elect(*primary, self.slots.iter().map(SessionSlot::is_ready));
+        drop(primary);
+        self.announce();
     }
 
     /// Notes whether a session's terminal is connected to its broker.
     pub(super) fn set_connected(&self, index: usize, connected: bool) {
         self.slots[index].status().connected = connected;
         self.announce();
+    }
+
+    /// Notes whether a session's terminal lets the account trade.
+    pub(super) fn set_trade_flags(&self, index: usize, flags: TradeFlags) {
+        let before = std::mem::replace(&mut self.slots[index].status().trade_flags, flags);
+        self.announce();
+        let (before, now) = (before.blocks(), flags.blocks());
+        if !self.trade || before == now {
+            return;
+        }
+        let (account, session) = (self.name.as_str(), index);
+        if now.is_empty() {
+            info!(account, session, "terminal may trade");
+        } else {
+            let reasons: Vec<&str> = now.iter().map(|block| block.name()).collect();
+            let remedy: Vec<&str> = now.iter().map(|block| block.remedy()).collect();
+            let (reasons, remedy) = (reasons.join(", "), remedy.join("; "));
+            warn!(account, session, reasons, remedy, "terminal may not trade");
+        }
     }
 
     pub(super) fn note_restart(&self, index: usize) {

@@ -22,6 +22,7 @@ mod session_slot;
 pub mod supervisor;
 mod tickets;
 mod timers;
+mod trade_permission;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
 pub use self::supervisor::Pool;
+pub use self::trade_permission::{TradeBlock, TradeFlags};
 
 /// How sessions treat their terminals.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ use super::call::QueuePermit;
 use super::labels::SessionState;
 use super::routing::SessionLoad;
 use super::session;
+use super::trade_permission::TradeFlags;
 use crate::actor::Address;
 use crate::terminal::Lease;
 
@@ -42,6 +43,7 @@ pub struct Status {
     /// When its next start is due.
     pub retry_at: Option<Instant>,
     pub connected: bool,
+    pub trade_flags: TradeFlags,
     pub restarts: u64,
     pub last_login: Option<LoginReport>,
     pub last_error: Option<ErrorReport>,
@@ -66,6 +68,7 @@ impl SessionSlot {
                 since: Timestamp::now(),
                 retry_at: None,
                 connected: false,
+                trade_flags: TradeFlags::default(),
                 restarts: 0,
                 last_login: None,
                 last_error: None,

@@ -14,6 +14,7 @@ use super::execution::{ClientWait, Origin, Submission};
 use super::identifiers::TradeId;
 use super::journal::{Journal, TradeFilter};
 use super::ledger::{Ledger, NoJournal};
+use super::permission::TradePermission;
 use super::reconcile;
 use super::reply::{Error, TradeReply};
 use super::trade::{Trade, TradeState};
@@ -51,6 +52,11 @@ impl Trading {
     /// Whether the actor answers.
     pub async fn ping(&self) -> bool {
         self.address.ping().await
+    }
+
+    /// Whether an account may trade now.
+    pub fn permission(&self, account: &Account) -> TradePermission {
+        TradePermission::of(&self.ledger, account)
     }
 
     /// Carries a command through and gives what its client is to be told. Waits until the context's deadline,

@@ -90,6 +90,11 @@ impl Ledger {
         }
     }
 
+    /// Whether the journal's file is not the one that was opened, as when it was deleted.
+    pub fn journal_is_lost(&self) -> bool {
+        self.journal.as_ref().is_ok_and(Journal::is_lost)
+    }
+
     /// Whether no account ever traded, so that there is nothing to know.
     pub fn was_never_needed(&self) -> bool {
         matches!(self.journal, Err(NoJournal::NotNeeded))

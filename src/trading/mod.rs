@@ -7,7 +7,7 @@
 //! In the order of a trade: the API hands a [`command`] to the [`handle`], the [`actor`] admits it and
 //! keeps track of its [`executions`], an [`execution`] carries it through, and a [`delivery`] brings its client the answer. [`build`] makes a request of the
 //! command and checks it against the symbol, with a [`tag`] by which the trade is recognised later. The
-//! [`journal`] keeps what was decided and the [`audit`] records it, the [`ledger`] tells everybody concerned, and [`reconcile`] searches
+//! [`journal`] keeps what was decided and the [`audit`] records it, the [`ledger`] tells everybody concerned, the [`permission`] says whether an account may trade now, and [`reconcile`] searches
 //! for trades whose answer was lost.
 //!
 //! This room must never send a trade a second time, never send one late, and never say that a trade did not
@@ -26,6 +26,7 @@ mod handle;
 mod identifiers;
 mod journal;
 mod ledger;
+mod permission;
 mod reconcile;
 mod reply;
 pub mod tag;
@@ -43,6 +44,7 @@ pub use self::handle::{Left, Resolution, Trading};
 pub use self::identifiers::{IdempotencyKey, TradeId};
 pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
 pub use self::ledger::NoJournal;
+pub use self::permission::{ActionPermission, TradePermission};
 pub use self::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
 pub use self::trade::{Operation, Trade, TradeResult, TradeState};
 

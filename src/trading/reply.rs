@@ -6,8 +6,7 @@ use super::build::Refused;
 use super::identifiers::TradeId;
 use super::journal::JournalError;
 use super::trade::Trade;
-use crate::account_name::AccountName;
-use crate::pool::CallError;
+use crate::pool::{CallError, TradeBlock};
 
 /// Why a trade has no state to show.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -18,9 +17,9 @@ pub enum Error {
     /// It was withdrawn before it was sent.
     #[error("{0}")]
     NotSent(Box<NotSent>),
-    /// The account may not trade.
-    #[error("the account may not trade: set `accounts.{0}.trade = true` to allow it")]
-    Disabled(AccountName),
+    /// The account may not trade, for these reasons.
+    #[error("the account may not trade: {}", remedies(.0))]
+    NotAllowed(Vec<TradeBlock>),
     /// The journal cannot be used, so nothing is sent.
     #[error("nothing is traded without a journal: {0}")]
     NoJournal(String),
@@ -43,6 +42,12 @@ pub enum Error {
     /// An operator's decision contradicts what is known.
     #[error("{0}")]
     NotResolvable(String),
+}
+
+/// What is wrong, and what to do about it.
+fn remedies(blocks: &[TradeBlock]) -> String {
+    let remedies: Vec<&str> = blocks.iter().map(|block| block.remedy()).collect();
+    remedies.join("; ")
 }
 
 impl From<JournalError> for Error {

@@ -61,6 +61,9 @@ DEFAULTS = {
     }
     for record, types in RECORDS.items()
 }
+# The account may trade.
+DEFAULTS["TerminalInfo"].update(trade_allowed=True, tradeapi_disabled=False)
+DEFAULTS["AccountInfo"].update(trade_allowed=True, trade_expert=True)
 
 
 def _make(record, /, **given):

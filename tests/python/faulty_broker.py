@@ -14,6 +14,7 @@ FAULTY_BROKER_CONTROL is a JSON file that is read at every call:
     offset         what the server's clock is ahead of UTC, seconds
     quiet          how old the last tick is, seconds; "never": there is none
     login, server, trade_mode, connected        what the terminal shows
+    account, terminal        fields of account_info and terminal_info that differ
     hides          how many of the newest deals and orders the history lacks
     slow           seconds that a method takes, by its name; "*": every one
     hangs          a method that never answers
@@ -146,13 +147,14 @@ def account_info():
     return done(record(
         "AccountInfo", login=settings.get("login", _settings["login"]),
         server=settings.get("server", _settings["server"]),
-        trade_mode=settings.get("trade_mode", 0), margin_mode=2, trade_allowed=True))
+        trade_mode=settings.get("trade_mode", 0), margin_mode=2,
+        **{"trade_allowed": True, "trade_expert": True, **settings.get("account", {})}))
 
 
 def terminal_info():
     settings = seen("terminal_info")
-    return done(record("TerminalInfo", connected=settings.get("connected", True), trade_allowed=True,
-                       maxbars=100000))
+    return done(record("TerminalInfo", connected=settings.get("connected", True), maxbars=100000,
+                       **{"trade_allowed": True, **settings.get("terminal", {})}))
 
 
 def symbol_info(symbol):

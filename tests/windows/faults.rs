@@ -108,15 +108,22 @@ fn a_terminal_that_lost_its_broker_is_not_ready_until_it_is_back() {
 #[test]
 #[ignore = "needs Wine: tests/windows/run"]
 fn nothing_is_traded_while_auto_trading_is_off() {
-    let stage = Stage::ready("");
+    // The terminal refuses what comes before the gateway has noticed.
+    let stage = Stage::ready("[server]\nprobe_interval = '2s'\n");
     stage.double.change(|switches| switches.auto_trading = false);
     let refused = stage.trade("POST", "/orders", buy());
-    assert_eq!(refused.problem(), (422, "trade-refused".into()), "{}", refused.text());
-    assert_eq!(refused.json()["mt5"]["name"], "client_disables_at");
-    stage.double.change(|switches| switches.auto_trading = true);
-    stage.gateway.eventually("it trades again", || {
-        (stage.trade("POST", "/orders", buy()).status == 201).then_some(())
+    if refused.status == 422 {
+        assert_eq!(refused.json()["mt5"]["name"], "client_disables_at");
+    }
+    stage.gateway.eventually("it is noticed", || {
+        let trading = stage.gateway.get(ACCOUNT).json()["trading"].clone();
+        (trading["open"]["reasons"] == json!(["autotrading_off"])).then_some(())
     });
+    let refused = stage.trade("POST", "/orders", buy());
+    assert_eq!(refused.problem(), (403, "trading-not-allowed".into()), "{}", refused.text());
+    // It is asked once more before the next refusal.
+    stage.double.change(|switches| switches.auto_trading = true);
+    assert_eq!(stage.trade("POST", "/orders", buy()).status, 201);
 }
 
 #[test]

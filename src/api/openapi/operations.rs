@@ -128,8 +128,7 @@ impl Traits<'_> {
         }
         if self.is_trade {
             kinds.extend([
-                ProblemType::AutoTradingDisabled,
-                ProblemType::TradingDisabled,
+                ProblemType::TradingNotAllowed,
                 ProblemType::TradeUnderWay,
                 ProblemType::TradeNotFound,
                 ProblemType::TradeRefused,
@@ -145,7 +144,7 @@ impl Traits<'_> {
         }
         kinds.extend(match self.id {
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
-            "check_order" => vec![ProblemType::AutoTradingDisabled, ProblemType::NoQuote],
+            "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
             "trades" | "trade" => vec![ProblemType::JournalUnavailable],
             "resolve_trade" => {
                 vec![ProblemType::TradeNotResolvable, ProblemType::JournalUnavailable]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Problem, ProblemType};
 use crate::mt5::{self, ErrorType};
-use crate::pool::CallError;
+use crate::pool::{CallError, TradeBlock};
 use crate::terminal::Failure;
 use crate::trading::{self, NotSent, NotSentCause, Refused};
 
@@ -19,17 +19,19 @@ impl From<mt5::Error> for Problem {
             ErrorType::NotFound => ProblemType::NotFound,
             ErrorType::AuthFailed => ProblemType::AuthFailed,
             ErrorType::Unsupported => ProblemType::Unsupported,
-            ErrorType::AutoTradingDisabled => ProblemType::AutoTradingDisabled,
+            ErrorType::AutoTradingDisabled => ProblemType::TradingNotAllowed,
             ErrorType::IpcTimeout => ProblemType::TerminalTimeout,
             _ => ProblemType::TerminalError,
         };
         let name = error.error_type().name();
         let mt5 = json!({ "code": error.code, "name": name, "message": error.message });
         let problem = Problem::new(kind, error.to_string()).with("mt5", mt5);
-        if kind == ProblemType::AuthFailed {
-            problem.retry_after(Duration::from_secs(60))
-        } else {
-            problem
+        match kind {
+            ProblemType::AuthFailed => problem.retry_after(Duration::from_secs(60)),
+            ProblemType::TradingNotAllowed => {
+                problem.with("reasons", json!([TradeBlock::AutotradingOff]))
+            }
+            _ => problem,
         }
     }
 }
@@ -92,7 +94,9 @@ impl From<trading::Error> for Problem {
             trading::Error::NotResolvable(_) => {
                 Problem::new(ProblemType::TradeNotResolvable, detail)
             }
-            trading::Error::Disabled(_) => Problem::new(ProblemType::TradingDisabled, detail),
+            trading::Error::NotAllowed(blocks) => {
+                Problem::new(ProblemType::TradingNotAllowed, detail).with("reasons", json!(blocks))
+            }
             trading::Error::NoJournal(_) => {
                 Problem::new(ProblemType::JournalUnavailable, detail).retry_after(soon)
             }

@@ -13,8 +13,7 @@ pub enum ProblemType {
     Unauthorized,
     Forbidden,
     OriginNotAllowed,
-    AutoTradingDisabled,
-    TradingDisabled,
+    TradingNotAllowed,
     NotFound,
     MethodNotAllowed,
     NotAcceptable,
@@ -67,8 +66,7 @@ impl ProblemType {
             ProblemType::Unauthorized => "A key is needed",
             ProblemType::Forbidden => "The key does not allow this",
             ProblemType::OriginNotAllowed => "Pages of this origin may not do this",
-            ProblemType::AutoTradingDisabled => "Auto-trading is disabled",
-            ProblemType::TradingDisabled => "The account may not trade",
+            ProblemType::TradingNotAllowed => "The account may not trade",
             ProblemType::NotFound => "There is no such thing",
             ProblemType::MethodNotAllowed => "The method is not allowed here",
             ProblemType::NotAcceptable => "No acceptable representation",
@@ -112,8 +110,7 @@ impl ProblemType {
             ProblemType::Unauthorized => StatusCode::UNAUTHORIZED,
             ProblemType::Forbidden
             | ProblemType::OriginNotAllowed
-            | ProblemType::AutoTradingDisabled
-            | ProblemType::TradingDisabled => StatusCode::FORBIDDEN,
+            | ProblemType::TradingNotAllowed => StatusCode::FORBIDDEN,
             ProblemType::NotFound => StatusCode::NOT_FOUND,
             ProblemType::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,

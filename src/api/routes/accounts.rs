@@ -1,5 +1,6 @@
 //! `/api/v1/accounts`: the configured accounts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,7 +17,9 @@ use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
-use crate::pool::AccountStatus;
+use crate::api::state::App;
+use crate::pool::{Account, AccountStatus};
+use crate::trading::TradePermission;
 
 /// `/api/v1/accounts`
 pub fn collection(routes: &mut Routes) -> impl Answers + use<> {
@@ -29,25 +32,43 @@ pub fn area(routes: &mut Routes) -> impl Answers + use<> {
     end().and(resource!(routes: get Read one)).or(restart).unify()
 }
 
+/// An account, and whether it may trade.
+#[derive(Serialize, ToSchema)]
+pub struct AccountReport {
+    #[serde(flatten)]
+    status: AccountStatus,
+    /// Whether orders can be sent now, as far as settings, the last probe of the primary session's
+    /// terminal, and the journal tell.
+    trading: TradePermission,
+}
+
+impl AccountReport {
+    /// How an account is now.
+    pub fn of(app: &App, account: &Account) -> AccountReport {
+        AccountReport { status: account.status(), trading: app.trading.permission(account) }
+    }
+}
+
 /// Every configured account with the state of its sessions.
 #[utoipa::path(
     get, path = "/api/v1/accounts", tag = "accounts",
-    responses((status = 200, description = "The accounts, by name", body = [AccountStatus]))
+    responses((status = 200, description = "The accounts, by name", body = [AccountReport]))
 )]
 pub async fn list(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
-    let accounts: Vec<AccountStatus> = request.accounts().map(|account| account.status()).collect();
+    let report = |account: &Arc<Account>| AccountReport::of(request.app(), account);
+    let accounts: Vec<AccountReport> = request.accounts().map(report).collect();
     json(&request, &accounts)
 }
 
 /// One account with the state of its sessions.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{account}", tag = "accounts",
-    responses((status = 200, description = "The account", body = AccountStatus))
+    responses((status = 200, description = "The account", body = AccountReport))
 )]
 pub async fn one(request: AccountRequest) -> Outcome {
     request.no_parameters()?;
-    json(&request, &request.account.status())
+    json(&request, &AccountReport::of(request.app(), &request.account))
 }
 
 /// What a restart has begun.

@@ -24,6 +24,7 @@ use crate::api::reply::large_json;
 use crate::metrics::{Overview, Unknown};
 use crate::pool::{AccountStatus, Availability, Ready, SessionState, SessionStatus};
 use crate::telemetry::LoggedEvent;
+use crate::trading::TradePermission;
 
 /// The page may load nothing but itself, and talk to nobody but its gateway.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -125,6 +126,8 @@ pub struct Console {
 struct ConsoleAccount {
     #[serde(flatten)]
     status: AccountStatus,
+    /// Whether orders can be sent now.
+    trading: TradePermission,
     /// How it is.
     health: AccountHealth,
     /// `mt5_trades_unknown`. `null`: not measured.
@@ -260,6 +263,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
             health: AccountHealth::of(&status.sessions, account.availability(), unknown),
             trades_unknown: measured.then_some(unknown.count),
             trades_unknown_since: oldest(unknown),
+            trading: app.trading.permission(account),
             status,
         }
     });

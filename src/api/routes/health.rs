@@ -15,11 +15,14 @@ use warp::reply::Response;
 use crate::account_name::AccountName;
 use crate::actor::Role;
 use crate::api::authorized::AuthorizedRequest;
+use crate::api::context::shorten;
 use crate::api::filters::path::last;
+use crate::api::filters::query::Parameter;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
 use crate::metrics::Rendered;
+use crate::pool::Account;
 
 /// How long the root actor and its children may take to answer that they live.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -50,7 +53,7 @@ pub struct Health {
     status: &'static str,
 }
 
-/// That at least one account has a ready session.
+/// That an account serves what was asked about.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
     #[serde(flatten)]
@@ -84,31 +87,81 @@ pub async fn livez(request: AuthorizedRequest) -> Outcome {
     Err(Problem::new(ProblemType::NotReady, detail).retry_after(PING_TIMEOUT))
 }
 
-/// Whether at least one account has a ready session.
+/// What an account has to be ready for.
+enum Purpose {
+    /// A session is ready.
+    Read,
+    /// Orders that open can be sent.
+    Trade,
+}
+
+impl Parameter for Purpose {
+    const EXPECTED: &'static str = "read or trade";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "read" => Some(Purpose::Read),
+            "trade" => Some(Purpose::Trade),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an account serves reads, or trades.
+///
+/// One account at least has to, or the one that is named. For load balancers.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
-    responses((status = 200, description = "It has; how many are ready of each account", body = Readiness))
+    params(
+        ("account" = Option<String>, Query, description = "The account that has to be ready; any one unless given"),
+        ("for" = Option<String>, Query, description = "`read` (a session is ready, the default) or `trade` (orders that open can be sent, too)"),
+    ),
+    responses((status = 200, description = "One does; how many sessions are ready of each account", body = Readiness))
 )]
 pub async fn readyz(request: AuthorizedRequest) -> Outcome {
-    let accounts: BTreeMap<AccountName, ReadySessions> = request
-        .app()
-        .accounts
+    let mut parameters = request.parameters()?;
+    let named: Option<String> = parameters.optional("account")?;
+    let purpose = parameters.optional("for")?.unwrap_or(Purpose::Read);
+    parameters.finish()?;
+    let app = request.app();
+    let asked = |account: &Account| named.as_deref().is_none_or(|name| *account.name == *name);
+    let asked: Vec<_> = app.accounts.iter().filter(|account| asked(account)).collect();
+    if let (Some(name), []) = (&named, asked.as_slice()) {
+        return Err(Problem::not_found(format!("there is no account {:?}", shorten(name))));
+    }
+    let permissions = asked.iter().map(|account| (&account.name, app.trading.permission(account)));
+    let reasons: BTreeMap<_, _> =
+        permissions.map(|(name, permission)| (name, permission.open.reasons)).collect();
+    let (ready, unready) = match purpose {
+        Purpose::Read => {
+            let ready = asked.iter().any(|account| account.is_ready());
+            (ready, "no account has a ready session".to_owned())
+        }
+        Purpose::Trade => {
+            let why = reasons.iter().map(|(name, reasons)| {
+                let reasons: Vec<&str> = reasons.iter().map(|reason| reason.name()).collect();
+                format!("{} ({})", **name, reasons.join(", "))
+            });
+            let why: Vec<String> = why.collect();
+            let ready = reasons.values().any(Vec::is_empty);
+            (ready, format!("no account may trade: {}", why.join("; ")))
+        }
+    };
+    let accounts: BTreeMap<AccountName, ReadySessions> = asked
         .iter()
         .map(|account| (account.name.clone(), ready_sessions(&account.status())))
         .collect();
-    let ready = request.app().accounts.iter().any(|account| account.is_ready());
-    let measuring =
-        request.app().first_sample.is_awaited(Instant::now()) && request.app().metrics.enabled();
+    let measuring = app.first_sample.is_awaited(Instant::now()) && app.metrics.enabled();
     if ready && !measuring {
         return json(&request, &Readiness { health: Health { status: STATUS_OK }, accounts });
     }
-    let detail = if ready {
-        "the machine is still being measured"
-    } else {
-        "no account has a ready session"
-    };
+    let detail = if ready { "the machine is still being measured".to_owned() } else { unready };
     let problem =
         Problem::new(ProblemType::NotReady, detail).with("accounts", serde_json::json!(accounts));
+    let problem = match purpose {
+        Purpose::Trade if !ready => problem.with("reasons", serde_json::json!(reasons)),
+        _ => problem,
+    };
     Err(problem.retry_after(Duration::from_secs(1)))
 }
 

@@ -190,6 +190,7 @@ impl State {
             Effect::Stop => myself.stop(None),
             Effect::SetState(to, retry_at) => account.set_state(*index, to, retry_at),
             Effect::SetConnected(connected) => account.set_connected(*index, connected),
+            Effect::SetTradeFlags(flags) => account.set_trade_flags(*index, flags),
             Effect::SetBusy { since, internal } => {
                 self.place.slot().set_busy_since(since, internal);
             }

@@ -184,6 +184,9 @@ impl Machine {
                 return self.heard_account(&info, now, around);
             }
             (Method::TerminalInfo, Ok(Answer::TerminalInfo(info))) => {
+                let mut flags = self.trade_flags;
+                flags.see_terminal(&info);
+                self.set_trade_flags(flags);
                 return self.heard_connection(info.connected, now);
             }
             (Method::Initialize | Method::AccountInfo, Err(failure))
@@ -211,11 +214,21 @@ impl Machine {
         if let Err(detail) = around.check_identity(info) {
             return self.fail(RestartReason::Login, detail, now);
         }
+        self.see_account(info);
         self.login.verify();
         self.report_login(Ok(()), now);
         // While the broker is lost, the login continues at the next probe.
         if !self.login.lost {
             self.advance(now);
+        }
+    }
+
+    /// Notes whether the account may trade, as a terminal shows it that hears its broker.
+    fn see_account(&mut self, info: &AccountInfo) {
+        if !self.login.lost {
+            let mut flags = self.trade_flags;
+            flags.see_account(info);
+            self.set_trade_flags(flags);
         }
     }
 

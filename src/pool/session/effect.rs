@@ -12,6 +12,7 @@ use crate::metrics::{EndedCall, Event};
 use crate::mt5::{AccountInfo, Answer, Request};
 use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeOutcome};
 use crate::pool::labels::{RestartReason, SessionState};
+use crate::pool::trade_permission::TradeFlags;
 
 /// The present moment, on the clock of calls and on the one of trades.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +99,8 @@ pub enum Effect {
     SetState(SessionState, Option<Instant>),
     /// Show whether the terminal is connected to its broker.
     SetConnected(bool),
+    /// Show whether the terminal lets its account trade.
+    SetTradeFlags(TradeFlags),
     /// Show since when the terminal has been on a call, and whether that is the gateway's own search.
     SetBusy { since: Option<Instant>, internal: bool },
     /// Count a call that ended.

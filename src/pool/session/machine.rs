@@ -27,6 +27,7 @@ use crate::mt5::{Method, Request};
 use crate::pool::Options;
 use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
 use crate::pool::labels::SessionState;
+use crate::pool::trade_permission::TradeFlags;
 
 /// When a probe that came upon a trade is tried again.
 const PROBE_AFTER_TRADE: Duration = Duration::from_millis(100);
@@ -51,6 +52,8 @@ pub struct Machine {
     pub(super) running: bool,
     launched: Instant,
     pub(super) login: Login,
+    /// What the terminal showed last.
+    pub(super) trade_flags: TradeFlags,
     /// Written to the terminal, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     /// Not written yet. While a trade waits or is under way nothing else is written.
@@ -127,6 +130,7 @@ impl Machine {
             running: false,
             launched: now,
             login: Login::default(),
+            trade_flags: TradeFlags::default(),
             in_flight: VecDeque::new(),
             queue: Queue::default(),
             next_id: 0,
@@ -265,6 +269,13 @@ impl Machine {
         self.emit(Effect::SetState(to, retry_at));
     }
 
+    pub(super) fn set_trade_flags(&mut self, flags: TradeFlags) {
+        if flags != self.trade_flags {
+            self.trade_flags = flags;
+            self.emit(Effect::SetTradeFlags(flags));
+        }
+    }
+
     /// Whether what the terminal says is about the configured account, and up to date.
     pub(super) fn is_trusted(&self) -> bool {
         self.running && self.login.is_complete()
@@ -286,6 +297,7 @@ impl Machine {
         self.running = true;
         self.launched = now.at;
         self.login = Login::default();
+        self.set_trade_flags(TradeFlags::default());
         self.set_state(SessionState::Starting, None);
         self.emit(Effect::Launch(self.generation));
         self.arm_limit(now);

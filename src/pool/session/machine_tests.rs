@@ -405,7 +405,10 @@ impl World {
                 Report::Failed { reason, .. } => reason.name(),
                 Report::Replaced => "replaced",
             }),
-            Effect::SetConnected(_) | Effect::CountCall(_) | Effect::Count(_) => {}
+            Effect::SetTradeFlags(_)
+            | Effect::SetConnected(_)
+            | Effect::CountCall(_)
+            | Effect::Count(_) => {}
         }
     }
 

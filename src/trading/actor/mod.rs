@@ -15,6 +15,7 @@ use super::execution::{self, Submission};
 use super::executions::{End, Reply};
 use super::journal::JournalActor;
 use super::ledger::Ledger;
+use super::permission;
 use super::reconcile::{Reconciler, ReconcilerArgs};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Children, Ended, Envelope, Ping, RestartPolicy, Role};
@@ -77,8 +78,11 @@ impl Actor for TradingActor {
         address.started(myself.clone());
         let children = Children::new(RestartPolicy::UNLIMITED);
         let mut state = State { address, ledger, children };
-        if state.ledger.journal().is_ok() {
-            let ledger = state.ledger.clone();
+        let ledger = state.ledger.clone();
+        for (account, _) in ledger.reconcilers() {
+            permission::announce(&ledger, account);
+        }
+        if ledger.journal().is_ok() {
             let accounts = ledger.reconcilers().map(|(account, _)| account.name.clone());
             for child in
                 [TradingChild::Journal].into_iter().chain(accounts.map(TradingChild::Reconciler))

@@ -24,8 +24,8 @@ use super::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
 use super::trade::{Operation, Trade, TradeState};
 use crate::clock::BootInstant;
 use crate::metrics::Event;
-use crate::mt5::{Retcode, TradeRequest};
-use crate::pool::{CallContext, CallError, TradeError, TradeOutcome};
+use crate::mt5::{Retcode, TradeRequest, calls};
+use crate::pool::{CallContext, CallError, TradeBlock, TradeError, TradeFlags, TradeOutcome};
 
 pub use self::submission::{ClientWait, Origin, Submission};
 
@@ -61,7 +61,7 @@ pub fn settle_panicked(ledger: &Ledger, submission: &Submission) {
 /// unknown, or nothing.
 pub fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
     match error {
-        Error::Refused(_) | Error::Reconciling | Error::Disabled(_) | Error::NoJournal(_) => {
+        Error::Refused(_) | Error::Reconciling | Error::NotAllowed(_) | Error::NoJournal(_) => {
             finish_unsent(ledger, submission, format!("it was not sent: {error}"));
         }
         // Of these the journal has the trade itself, or another one with its key.
@@ -88,7 +88,7 @@ impl Execution<'_> {
     async fn run(mut self) -> Result<TradeReply, Error> {
         let Submission { account, origin, request_id, .. } = self.submission;
         let (ledger, send_by) = (self.ledger, self.submission.send_by());
-        let disabled = || Error::Disabled(account.name.clone());
+        let disabled = || Error::NotAllowed(vec![TradeBlock::AccountSetting]);
         let journal =
             ledger.journal().map_err(|error| if account.trade { error } else { disabled() })?;
         if let Some(key) = &origin.key
@@ -238,10 +238,26 @@ impl Execution<'_> {
         context: &CallContext,
     ) -> Result<Prepared, Error> {
         let Submission { account, command, .. } = self.submission;
+        self.ensure_allowed(context).await?;
         let gate = self.ledger.gate(&account.name);
         gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
         let tag = self.ledger.options.tag;
         Ok(build::prepare(account, command, context, tag).await?)
+    }
+
+    /// Refuses a trade that the terminal would refuse, if the terminal still shows what the last probe
+    /// showed: somebody may have switched trading on since.
+    async fn ensure_allowed(&self, context: &CallContext) -> Result<(), Error> {
+        let account = &self.submission.account;
+        if account.trade_blocks().iter().all(|block| *block == TradeBlock::NotConnected) {
+            return Ok(());
+        }
+        let terminal = account.call_raw(calls::TerminalInfo {}, context);
+        let terminal = terminal.await.map_err(Refused::from)?;
+        let info = account.call_raw(calls::AccountInfo {}, context);
+        let info = info.await.map_err(Refused::from)?;
+        let blocks = TradeFlags::of(&terminal, &info).blocks();
+        if blocks.is_empty() { Ok(()) } else { Err(Error::NotAllowed(blocks)) }
     }
 
     /// Withdraws a trade whose last moment has come.

@@ -17,6 +17,7 @@ mod store;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -99,6 +100,11 @@ impl Journal {
     /// Why the file is not used: the actor has found that it is damaged, or cannot bring it up to date.
     pub fn refusal(&self) -> Option<&JournalError> {
         self.retained.refusal.get()
+    }
+
+    /// Whether the file is not the one that was opened, as when it was deleted. Found out every second.
+    pub fn is_lost(&self) -> bool {
+        self.retained.lost.load(Ordering::Relaxed)
     }
 
     /// Writes a trade's intent; it is on disk when this returns.

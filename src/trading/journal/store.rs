@@ -8,13 +8,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tracing::error;
+use tracing::{error, info};
 
 use super::JournalError;
 use super::outbox::Outbox;
@@ -50,6 +50,8 @@ pub struct Retained {
     pub inbox: Inbox,
     /// Why the file is not used, once the thread has found that out.
     pub refusal: OnceLock<JournalError>,
+    /// Whether the file is not the one that was opened.
+    pub lost: Arc<AtomicBool>,
     /// How many states wait in the outbox.
     waiting_states: Arc<AtomicUsize>,
     #[cfg(test)]
@@ -62,11 +64,12 @@ pub struct Retained {
 impl Retained {
     pub fn new(opened: Opened, owners: &[Owner], metrics: Metrics) -> Retained {
         let Opened { connection, identity } = opened;
-        let waiting_states = Arc::<AtomicUsize>::default();
+        let (waiting_states, lost) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let store = Store {
             connection,
             unprepared: Some(owners.to_vec()),
             identity,
+            lost: lost.clone(),
             outbox: Outbox::new(waiting_states.clone()),
             kept: VecDeque::new(),
             metrics,
@@ -78,6 +81,7 @@ impl Retained {
             last_thread: Mutex::default(),
             inbox: Inbox::default(),
             refusal: OnceLock::new(),
+            lost,
             waiting_states,
             #[cfg(test)]
             fail_thread: false.into(),
@@ -146,6 +150,7 @@ pub struct Store {
     /// Whose trades the file has, until it is prepared.
     unprepared: Option<Vec<Owner>>,
     identity: FileIdentity,
+    lost: Arc<AtomicBool>,
     pub outbox: Outbox,
     /// Reports that cannot be settled yet, in the order in which they came. What they report is not known to
     /// be news, so reads that it could change fail meanwhile.
@@ -313,14 +318,31 @@ impl Store {
         }
     }
 
-    /// Settles what is kept, and writes what waits, in order, until something cannot be written.
+    /// Settles what is kept, and writes what waits, in order, until something cannot be written. Looks
+    /// whether the file is still there, too.
     pub fn flush(&mut self) {
+        self.note_whether_lost();
         self.settle_kept();
         while let Some(trade) = self.outbox.first().cloned() {
             if rows::put(&self.connection, &trade).is_err() {
                 break;
             }
             self.outbox.remove(&trade.trade_id);
+        }
+    }
+
+    /// Notes whether the file is still the one that was opened, and logs when that changes.
+    fn note_whether_lost(&self) {
+        match (self.identity.check(), self.lost.load(Ordering::Relaxed)) {
+            (Err(error), false) => {
+                self.lost.store(true, Ordering::Relaxed);
+                error!(%error, "journal is lost, nothing is traded");
+            }
+            (Ok(()), true) => {
+                self.lost.store(false, Ordering::Relaxed);
+                info!("journal is there again");
+            }
+            _ => {}
         }
     }
 

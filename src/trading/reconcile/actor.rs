@@ -17,12 +17,13 @@ use super::snapshot::{self, Evidence};
 use super::{LOOK_TIMEOUT, Msg, REQUEST_ID, matching};
 use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
-use crate::pool::{Account, CallContext, CallError};
+use crate::pool::{Account, CallContext, CallError, TradeBlock};
 use crate::terminal::Mode;
 use crate::trading::identifiers::TradeId;
 use crate::trading::journal::Journal;
 use crate::trading::ledger::Ledger;
 use crate::trading::now_msc;
+use crate::trading::permission;
 use crate::trading::trade::{Trade, TradeState};
 
 /// How long a trade that was not found is watched for a late fill, milliseconds.
@@ -64,6 +65,8 @@ pub struct State {
     woken: HashSet<TradeId>,
     next: Option<AbortHandle>,
     looked: Option<Instant>,
+    /// What was told last to keep the account from trading.
+    announced: Option<Option<TradeBlock>>,
     /// Whether it was said that trades belong to another account at the broker.
     warned: bool,
 }
@@ -90,6 +93,7 @@ impl Actor for Reconciler {
             woken: HashSet::new(),
             next: None,
             looked: None,
+            announced: None,
             warned: false,
         })
     }
@@ -113,6 +117,7 @@ impl Actor for Reconciler {
             Msg::Fail => return Err("on purpose".into()),
         }
         let wait = state.look().await;
+        state.announce_blocks();
         state.looked = Some(Instant::now());
         state.look_after(wait.max(PAUSE));
         Ok(())
@@ -133,6 +138,15 @@ impl State {
         let next = self.args.address.send_after(wait, Msg::Look);
         if let Some(earlier) = self.next.replace(next) {
             earlier.abort();
+        }
+    }
+
+    /// Tells the metrics what keeps the account from trading, when that has changed.
+    fn announce_blocks(&mut self) {
+        let (ledger, account) = (&self.args.ledger, &self.args.account);
+        let blocks = permission::blocks(ledger, account);
+        if self.announced.replace(blocks) != Some(blocks) {
+            permission::announce(ledger, account);
         }
     }
 

@@ -4,6 +4,7 @@
 mod closing;
 mod deadlines;
 mod outcomes;
+mod permission;
 mod searches;
 
 use std::path::PathBuf;

@@ -52,6 +52,7 @@ const STORY: &[(&str, &str, Course)] = {
         ("mt5_pool_sessions", r#"account="a",state="ready""#, Is(4.0, 1.0)),
         ("mt5_pool_sessions", r#"account="a",state="backing_off""#, Is(0.0, 3.0)),
         ("mt5_terminal_connected", r#"account="a""#, Is(4.0, 1.0)),
+        ("mt5_account_trade_blocked", r#"account="a",reason="autotrading_off""#, Is(0.0, 1.0)),
         ("mt5_logins_total", r#"account="a",outcome="success""#, Counts(1.0, 1.0)),
         ("mt5_logins_total", r#"account="a",outcome="failure""#, Counts(0.0, 5.0)),
         ("mt5_login_duration_seconds", "", Takes(QUICK, SLOW)),

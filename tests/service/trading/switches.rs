@@ -29,7 +29,7 @@ fn trading_needs_the_switch_and_the_scope() {
         .eventually("the account trades", || (order("demo", "trader").status == 201).then_some(()));
     assert_eq!(order("demo", "reader").problem(), (403, "forbidden".into()));
     assert_eq!(order("demo", "nobody").status, 401);
-    assert_eq!(order("off", "trader").problem(), (403, "trading-disabled".into()));
+    assert_eq!(order("off", "trader").problem(), (403, "trading-not-allowed".into()));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn without_trading_accounts_no_journal_is_created() {
     );
     assert_eq!(
         gateway.trade("POST", "/orders", buy(0.1)).problem(),
-        (403, "trading-disabled".into())
+        (403, "trading-not-allowed".into())
     );
     assert_eq!(gateway.read("/trades"), json!([]));
     assert_eq!(gateway.get(&format!("{ACCOUNT}/trades/x")).status, 404);
