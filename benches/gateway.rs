@@ -204,6 +204,7 @@ fn write(format: Format, rows: &Rows<Rate>) -> usize {
 fn metrics(criterion: &mut Criterion) {
     let options = metrics::Options {
         enabled: true,
+        account_values: false,
         status_labels: StatusLabels::Exact,
         duration_buckets: vec![0.001, 0.01, 0.1, 1.0],
         call_buckets: vec![0.001, 0.01, 0.1, 1.0],

@@ -392,7 +392,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::metrics::{self, StatusLabels};
+    use crate::metrics;
     use crate::root::RootChild;
 
     const LONG: Duration = Duration::from_secs(30);
@@ -673,12 +673,7 @@ mod tests {
 
     #[test]
     fn every_child_of_a_closed_set_of_labels_is_there_from_the_start() {
-        let options = metrics::Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
+        let options = metrics::Options::of_tests();
         let catalog = Catalog::new(&options, &[("demo".to_owned(), 1)], &LABEL_SETS).unwrap();
         let text = String::from_utf8(metrics::render::render(&catalog).to_vec()).unwrap();
         let labelled = text.lines().filter(|line| {

@@ -316,7 +316,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::metrics::{self, StatusLabels};
+    use crate::metrics;
     use crate::pool::{Accounts, Savings};
     use crate::trading::{self, NoJournal};
 
@@ -332,12 +332,7 @@ mod tests {
     impl Harness {
         async fn start() -> Harness {
             let depths = Depths::default();
-            let measured = metrics::Options {
-                enabled: true,
-                status_labels: StatusLabels::Exact,
-                duration_buckets: vec![1.0],
-                call_buckets: vec![1.0],
-            };
+            let measured = metrics::Options::of_tests();
             let catalog =
                 Arc::new(Catalog::new(&measured, &[], &metrics::LabelSets::default()).unwrap());
             let metrics = Metrics::new(&depths, true);
@@ -374,6 +369,7 @@ mod tests {
                     call_timeout: SOON,
                     trade_timeout: SOON,
                     probe_interval: SOON,
+                    count_holdings: true,
                     restart: RESTARTS,
                     quarantine_retry: SOON,
                 }),

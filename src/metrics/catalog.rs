@@ -88,6 +88,8 @@ macro_rules! catalog {
             queues: Vec<Arc<AtomicI64>>,
             accounts: Vec<String>,
             labels: LabelSets,
+            /// Whether the money of accounts is shown.
+            pub account_values: bool,
             $(#[doc = $help] pub $name: Arc<Children<catalog!(@type $kind)>>,)*
         }
 
@@ -108,7 +110,14 @@ macro_rules! catalog {
                 )*
                 let queues = accounts.iter().map(|_| Arc::default()).collect();
                 let families = families.into_values().collect();
-                Ok(Catalog { families, queues, accounts, labels, $($name),* })
+                Ok(Catalog {
+                    families,
+                    queues,
+                    accounts,
+                    labels,
+                    account_values: $options.account_values,
+                    $($name),*
+                })
             }
         }
     };
@@ -160,6 +169,24 @@ catalog! { options;
         "Trades whose final state was contradicted by what was found later.";
     gauge mt5_terminal_connected [account]
         "Terminals of the account that are connected to their broker.";
+    ratio mt5_account_balance [account]
+        "Money of the account without the result of open positions, in its currency.";
+    ratio mt5_account_equity [account]
+        "Money of the account with the result of open positions, in its currency.";
+    ratio mt5_account_margin [account]
+        "Money that open positions tie up, in the account's currency.";
+    ratio mt5_account_margin_free [account]
+        "Money for further positions, in the account's currency.";
+    ratio mt5_account_margin_level_ratio [account]
+        "Equity by margin; absent while nothing ties up money.";
+    ratio mt5_account_profit [account]
+        "Result of open positions, in the account's currency.";
+    gauge mt5_account_positions [account]
+        "Open positions of the account.";
+    gauge mt5_account_orders [account]
+        "Pending orders of the account.";
+    gauge mt5_account_info [account, currency, leverage, margin_mode, trade_mode]
+        "Always 1; the labels tell what the account is.";
     gauge mt5_account_trade_allowed [account, action]
         "Whether orders that open or close can be sent now: 1 or 0.";
     gauge mt5_account_trade_blocked [account, reason]

@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use super::history::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
-use super::{AccountId, Catalog, EndedCall, Event, Overview, Sample};
+use super::{AccountFigures, AccountId, Catalog, EndedCall, Event, Overview, Sample};
 use crate::actor::{Address, Depths, Envelope, Ping, Role};
 use crate::mt5::Method;
 
@@ -268,6 +268,11 @@ impl State {
                 }
                 catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
             }
+            Event::AccountFigures { account, figures } => {
+                if catalog.account_values {
+                    AccountFigures::show(figures.as_deref(), &catalog, catalog.account(account));
+                }
+            }
             Event::TradeBlocked { account, blocked } => {
                 catalog.show_trade_blocks(account, &blocked);
             }
@@ -406,7 +411,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::metrics::{LabelSets, Options, StatusLabels};
+    use crate::metrics::{LabelSets, Options};
 
     /// A metrics actor whose `n`th rendering, from 0, does this.
     async fn start(render: impl Fn(u64) -> Bytes + Send + Sync + 'static) -> Metrics {
@@ -417,12 +422,7 @@ mod tests {
     async fn spawn(
         render: impl Fn(u64) -> Bytes + Send + Sync + 'static,
     ) -> (Metrics, Args, JoinHandle<()>) {
-        let options = Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
+        let options = Options::of_tests();
         let catalog = Arc::new(Catalog::new(&options, &[], &LabelSets::default()).unwrap());
         let depths = Depths::default();
         let metrics = Metrics::new(&depths, true);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Sample;
 use crate::actor::Role;
-use crate::mt5::{Method, Retcode};
+use crate::mt5::{AccountValues, Method, Retcode};
 
 /// A configured account, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,17 @@ pub struct EndedCall {
     pub queued: Duration,
 }
 
+/// What an account has.
+#[derive(Debug, Clone, Default)]
+pub struct AccountFigures {
+    /// Its money.
+    pub values: AccountValues,
+    /// How many positions are open; `None`: not counted.
+    pub positions: Option<u64>,
+    /// How many orders are pending; `None`: not counted.
+    pub orders: Option<u64>,
+}
+
 /// What happened. Durations are wall time.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are the labels and values of the families they move")]
@@ -40,6 +51,8 @@ pub enum Event {
     Error { account: AccountId, method: Method, error: &'static str },
     /// How many sessions are in each state, and how many terminals are connected to their broker.
     Sessions { account: AccountId, states: Vec<(&'static str, i64)>, connected: i64 },
+    /// What an account has. `None`: that is not known now.
+    AccountFigures { account: AccountId, figures: Option<Box<AccountFigures>> },
     /// Which of these reasons against trading an account stand now. Whoever finds a reason reports it;
     /// nobody else does.
     TradeBlocked { account: AccountId, blocked: Vec<(&'static str, bool)> },

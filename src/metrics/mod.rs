@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod children;
 pub mod collector;
 pub mod event;
+mod figures;
 mod history;
 mod overview;
 mod reading;
@@ -23,7 +24,7 @@ pub mod streams;
 
 pub use catalog::{Catalog, LabelSets};
 pub use collector::{Collector, Metrics};
-pub use event::{AccountId, EndedCall, Event};
+pub use event::{AccountFigures, AccountId, EndedCall, Event};
 pub use history::{Point, Restarts};
 pub use overview::{Overview, Unknown};
 pub use render::{RenderError, Rendered};
@@ -34,6 +35,8 @@ pub use sample::{Disk, Memory, ProcessSample, Sample};
 pub struct Options {
     /// `false`: nothing is measured.
     pub enabled: bool,
+    /// Whether the money of accounts is exported. `/metrics` asks for no key.
+    pub account_values: bool,
     /// How a response's status is labelled.
     pub status_labels: StatusLabels,
     /// Upper bounds of request durations, seconds.
@@ -49,4 +52,18 @@ pub enum StatusLabels {
     Exact,
     /// `4xx`
     Class,
+}
+
+#[cfg(test)]
+impl Options {
+    /// What tests measure: everything, in one bucket.
+    pub fn of_tests() -> Options {
+        Options {
+            enabled: true,
+            account_values: true,
+            status_labels: StatusLabels::Exact,
+            duration_buckets: vec![1.0],
+            call_buckets: vec![1.0],
+        }
+    }
 }

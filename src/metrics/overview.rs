@@ -110,6 +110,7 @@ mod tests {
     fn an_overview_holds_the_accounts_that_were_asked_for_and_what_belongs_to_none() {
         let options = crate::metrics::Options {
             enabled: true,
+            account_values: false,
             status_labels: crate::metrics::StatusLabels::Exact,
             duration_buckets: vec![0.1],
             call_buckets: vec![0.1],

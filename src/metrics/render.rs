@@ -148,6 +148,7 @@ mod tests {
     fn a_rendering_reads_as_the_package_writes_the_families() {
         let options = Options {
             enabled: true,
+            account_values: false,
             status_labels: StatusLabels::Exact,
             duration_buckets: vec![0.1, 1.0],
             call_buckets: vec![0.1, 1.0],

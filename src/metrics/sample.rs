@@ -144,16 +144,11 @@ fn show_each(family: &Children<IntGauge>, values: &BTreeMap<&str, i64>) {
 mod tests {
     use super::*;
     use crate::metrics::render::render;
-    use crate::metrics::{LabelSets, Options, StatusLabels};
+    use crate::metrics::{LabelSets, Options};
 
     #[test]
     fn without_a_sampler_the_machine_has_no_series() {
-        let options = Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
+        let options = Options::of_tests();
         let catalog = Catalog::new(&options, &[], &LabelSets::default()).unwrap();
         let disk = Disk { mountpoint: "/".to_owned(), free: 1, size: 2 };
         let sample = Sample { cpu_usage_ratio: Some(0.5), disks: vec![disk], ..Sample::default() };

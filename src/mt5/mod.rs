@@ -4,6 +4,7 @@
 //! This room is data and arithmetic only. It must never do I/O, and it knows
 //! nothing of terminals, pools or HTTP.
 
+mod account_values;
 mod answer;
 mod clock;
 mod error;
@@ -21,6 +22,7 @@ mod time;
 mod timeframe;
 mod trade;
 
+pub use account_values::AccountValues;
 pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, ShownTickets, Version};
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::labels::SessionState;
 use crate::account_name::AccountName;
+use crate::mt5::AccountValues;
 use crate::terminal::Mode;
 
 /// How the last login of a session ended.
@@ -48,6 +49,19 @@ pub struct SessionStatus {
     pub last_login: Option<LoginReport>,
     /// What went wrong last.
     pub last_error: Option<ErrorReport>,
+}
+
+/// An account's money, as the last probe showed it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AccountMoney {
+    /// When the terminal showed it, RFC 3339.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The figures.
+    #[serde(flatten)]
+    pub values: AccountValues,
+    /// Equity of the last quarter of an hour, oldest first: unix seconds and money.
+    pub history: Vec<(f64, f64)>,
 }
 
 /// An account as `/api/v1/accounts` shows it.

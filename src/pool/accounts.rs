@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::account_status::{AccountStatus, ErrorReport, LoginReport};
+use super::account_status::{AccountMoney, AccountStatus, ErrorReport, LoginReport};
 use super::bar_cache::BarCache;
 use super::coalescing::Coalescer;
+use super::equity_history::EquityHistory;
 use super::labels::SessionState;
 use super::routing::{self, SessionLoad};
 use super::server_time::ServerTimeFloor;
@@ -25,8 +26,8 @@ use super::trade_permission::{TradeBlock, TradeFlags};
 use super::{AccountOptions, Availability, Savings};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
-use crate::metrics::{AccountId, Catalog, Event, Metrics};
-use crate::mt5::{AccountInfo, Identity, ServerClock};
+use crate::metrics::{AccountFigures, AccountId, Catalog, Event, Metrics};
+use crate::mt5::{AccountInfo, AccountValues, Identity, Method, ServerClock};
 use crate::terminal::{Launch, Mode};
 
 /// The part of `send_within` after which trades do not wait any longer for a primary session that
@@ -90,6 +91,7 @@ impl Accounts {
                 slots,
                 primary: Mutex::new(None),
                 availability: Mutex::new(Availability::new(Timestamp::now())),
+                equity: Mutex::default(),
                 metrics: metrics.clone(),
             };
             (account.name.clone(), Arc::new(account))
@@ -148,6 +150,7 @@ pub struct Account {
     /// The session that trades. It changes when it stops being ready, or when it hangs and an idle one takes over.
     primary: Mutex<Option<usize>>,
     availability: Mutex<Availability>,
+    equity: Mutex<EquityHistory>,
     pub(super) metrics: Metrics,
 }
 
@@ -258,6 +261,27 @@ impl Account {
         let blocks = self.trade_blocks();
         let blocked = POOL_BLOCKS.iter().map(|block| (block.name(), blocks.contains(block)));
         self.metrics.record(Event::TradeBlocked { account: self.id, blocked: blocked.collect() });
+        self.announce_figures();
+    }
+
+    /// The account's money, as the primary session's terminal showed it last. `None`: no terminal is
+    /// ready.
+    pub fn money(&self) -> Option<AccountMoney> {
+        let (primary, _) = self.primary_since()?;
+        let (at, values) = self.slots[primary].status().values.clone()?;
+        Some(AccountMoney { at, values, history: self.equity.lock().points() })
+    }
+
+    /// Reports what the account has, or that it is not known, and remembers its equity.
+    fn announce_figures(&self) {
+        let figures = self.primary_since().and_then(|(primary, _)| {
+            let status = self.slots[primary].status();
+            let (at, values) = status.values.clone()?;
+            self.equity.lock().add(at, values.equity);
+            let (positions, orders) = (status.positions, status.orders);
+            Some(Box::new(AccountFigures { values, positions, orders }))
+        });
+        self.metrics.record(Event::AccountFigures { account: self.id, figures });
     }
 }
 
@@ -364,6 +388,27 @@ impl Account {
             let remedy: Vec<&str> = now.iter().map(|block| block.remedy()).collect();
             let (reasons, remedy) = (reasons.join(", "), remedy.join("; "));
             warn!(account, session, reasons, remedy, "terminal may not trade");
+        }
+    }
+
+    /// Notes the account's money as a session's terminal shows it.
+    pub(super) fn show_values(&self, index: usize, values: AccountValues) {
+        self.slots[index].status().values = Some((Timestamp::now(), values));
+        if self.is_primary(index) {
+            self.announce_figures();
+        }
+    }
+
+    /// Notes how many positions or orders a session's terminal shows.
+    pub(super) fn show_total(&self, index: usize, method: Method, total: u64) {
+        let mut status = self.slots[index].status();
+        match method {
+            Method::PositionsTotal => status.positions = Some(total),
+            _ => status.orders = Some(total),
+        }
+        drop(status);
+        if self.is_primary(index) {
+            self.announce_figures();
         }
     }
 

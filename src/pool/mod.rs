@@ -13,6 +13,7 @@ mod bar_cache;
 mod call;
 mod coalescing;
 mod dispatch;
+mod equity_history;
 pub mod history;
 mod labels;
 mod routing;
@@ -32,7 +33,7 @@ use crate::actor::RestartPolicy;
 use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
-pub use self::account_status::{AccountStatus, ErrorReport, SessionStatus};
+pub use self::account_status::{AccountMoney, AccountStatus, ErrorReport, SessionStatus};
 pub use self::accounts::{Account, Accounts};
 pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
@@ -50,6 +51,8 @@ pub struct Options {
     pub trade_timeout: Duration,
     /// How often a terminal is asked whether it is connected.
     pub probe_interval: Duration,
+    /// Whether positions and orders are counted at each probe, for the metrics of accounts.
+    pub count_holdings: bool,
     /// When a terminal or session actor that failed is started again.
     pub restart: RestartPolicy,
     /// How long a session is quarantined whose restart budget is spent.

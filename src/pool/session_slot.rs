@@ -16,6 +16,7 @@ use super::routing::SessionLoad;
 use super::session;
 use super::trade_permission::TradeFlags;
 use crate::actor::Address;
+use crate::mt5::AccountValues;
 use crate::terminal::Lease;
 
 /// The place of one session.
@@ -44,6 +45,12 @@ pub struct Status {
     pub retry_at: Option<Instant>,
     pub connected: bool,
     pub trade_flags: TradeFlags,
+    /// The account's money, and when the terminal showed it.
+    pub values: Option<(Timestamp, AccountValues)>,
+    /// How many positions are open.
+    pub positions: Option<u64>,
+    /// How many orders are pending.
+    pub orders: Option<u64>,
     pub restarts: u64,
     pub last_login: Option<LoginReport>,
     pub last_error: Option<ErrorReport>,
@@ -69,6 +76,9 @@ impl SessionSlot {
                 retry_at: None,
                 connected: false,
                 trade_flags: TradeFlags::default(),
+                values: None,
+                positions: None,
+                orders: None,
                 restarts: 0,
                 last_login: None,
                 last_error: None,

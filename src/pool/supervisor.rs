@@ -347,7 +347,7 @@ mod tests {
     use crate::account_name::AccountName;
     use crate::actor::RestartPolicy;
     use crate::clock::BootInstant;
-    use crate::metrics::{self, Catalog, Collector, LabelSets, StatusLabels, collector};
+    use crate::metrics::{self, Catalog, Collector, LabelSets, collector};
     use crate::mt5::{ServerClock, TradeRequest, calls};
     use crate::pool::{AccountOptions, CallContext, CallError, Savings, TradeError};
     use crate::terminal::simulator::{self, MarginMode};
@@ -396,12 +396,7 @@ mod tests {
         }
 
         async fn with_latency(panics: usize, options: Options, latency: Duration) -> Harness {
-            let measured = metrics::Options {
-                enabled: true,
-                status_labels: StatusLabels::Exact,
-                duration_buckets: vec![1.0],
-                call_buckets: vec![1.0],
-            };
+            let measured = metrics::Options::of_tests();
             let accounts = [("demo".to_owned(), 1)];
             let catalog = Catalog::new(&measured, &accounts, &LabelSets::default()).unwrap();
             let catalog = Arc::new(catalog);
@@ -498,6 +493,7 @@ mod tests {
             call_timeout: Duration::from_secs(5),
             trade_timeout: Duration::from_secs(5),
             probe_interval: Duration::from_secs(5),
+            count_holdings: true,
             restart: RestartPolicy {
                 backoff: Duration::from_millis(1),
                 backoff_max: Duration::from_secs(60),

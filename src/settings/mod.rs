@@ -144,6 +144,7 @@ impl Settings {
                 call_timeout: server.call_timeout,
                 trade_timeout: server.trade_timeout,
                 probe_interval: server.probe_interval,
+                count_holdings: metrics.options.enabled && metrics.options.account_values,
                 restart,
                 quarantine_retry,
             },

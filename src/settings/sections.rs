@@ -94,6 +94,7 @@ pub fn trading(reader: &mut Reader) -> (trading::Options, SendLimits) {
 
 pub fn metrics(reader: &mut Reader) -> MetricsSection {
     let enabled = reader.value("metrics.enabled", true);
+    let account_values = reader.value("metrics.account_values", false);
     let sampler_interval =
         positive(reader, "metrics.sampler_interval", Duration::from_secs(15), HOUR);
     let status_labels = choice(
@@ -107,7 +108,13 @@ pub fn metrics(reader: &mut Reader) -> MetricsSection {
     let scrape_burst = number(reader, "metrics.rate_limit_burst", 20, 1..=1_000_000);
     let disks = reader.value("metrics.disks", vec![]);
     MetricsSection {
-        options: metrics::Options { enabled, status_labels, duration_buckets, call_buckets },
+        options: metrics::Options {
+            enabled,
+            account_values,
+            status_labels,
+            duration_buckets,
+            call_buckets,
+        },
         sampler_interval,
         disks,
         scrape_rate: NonZeroU32::new(scrape_rate).unwrap_or(NonZeroU32::MIN),

@@ -17,7 +17,7 @@ use super::*;
 use crate::account_name::AccountName;
 use crate::actor::{Depths, Envelope, Role};
 use crate::metrics::streams::StreamInstruments;
-use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
+use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, collector};
 use crate::mt5::ServerClock;
 use crate::pool::{AccountOptions, Accounts, Savings};
 use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
@@ -83,12 +83,7 @@ struct Harness {
 impl Harness {
     /// Nothing but the metrics actor is started.
     async fn new() -> Harness {
-        let measured = metrics::Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
+        let measured = metrics::Options::of_tests();
         let accounts = [("demo".to_owned(), 1)];
         let catalog = Catalog::new(&measured, &accounts, &LabelSets::default()).unwrap();
         let (catalog, depths) = (Arc::new(catalog), Depths::default());

@@ -95,8 +95,73 @@ fn every_family_with_closed_labels_is_exported_from_the_start() {
         // Children by method or route appear on first use; what the machine has not, it lacks.
         let appears_on_use = ["method", "handler"].iter().any(|open| family.labels.contains(open));
         let depends = ["system_", "process_"].iter().any(|of| family.name.starts_with(of));
+        let depends = depends || is_money(family.name);
         assert!(is_exported || appears_on_use || depends, "{} has no child", family.name);
     }
+}
+
+/// Whether a family shows what an account has. It has children only while that is known, and only if the
+/// settings say so.
+fn is_money(family: &str) -> bool {
+    family.starts_with("mt5_account_") && !family.starts_with("mt5_account_trade_")
+}
+
+#[test]
+fn the_money_of_accounts_is_exported_only_if_the_settings_say_so() {
+    let shown = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        let lines = metrics.lines().filter(|line| !line.starts_with('#') && is_money(line));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let gateway = Gateway::ready("");
+    assert_eq!(shown(&gateway), [""; 0]);
+
+    let gateway =
+        Gateway::ready("[metrics]\naccount_values = true\n[server]\nprobe_interval = '50ms'\n");
+    let account = gateway.get("/api/v1/accounts/demo/account").json();
+    let value = |family: &str| gateway.metric(&format!("{family}{{account=\"demo\"}}"));
+    assert_eq!(value("mt5_account_balance"), account["balance"].as_f64().unwrap());
+    let info = "mt5_account_info{account=\"demo\",currency=\"USD\",leverage=\"100\",\
+                margin_mode=\"hedging\",trade_mode=\"demo\"}";
+    assert_eq!(gateway.metric(info), 1.0);
+    // Nothing ties up money, so there is no level.
+    assert!(!gateway.metrics().contains("mt5_account_margin_level_ratio{"));
+    let order = |kind: &str, price: Option<f64>| {
+        let mut body = serde_json::json!({"symbol": "EURUSD", "type": kind, "volume": 0.1});
+        if let Some(price) = price {
+            body["price"] = price.into();
+        }
+        assert_eq!(gateway.send("POST", "/api/v1/accounts/demo/orders", Some(&body)).status, 201);
+    };
+    order("BUY", None);
+    order("BUY_LIMIT", Some(0.5));
+    gateway.eventually("the probe has seen them", || {
+        let metrics = gateway.metrics();
+        let has = |line: &str| metrics.contains(&format!("\n{line}"));
+        let all = has("mt5_account_positions{account=\"demo\"} 1\n")
+            && has("mt5_account_orders{account=\"demo\"} 1\n")
+            && has("mt5_account_margin_level_ratio{account=\"demo\"} ");
+        all.then_some(())
+    });
+    assert!(value("mt5_account_margin") > 0.0);
+    let level = value("mt5_account_equity") / value("mt5_account_margin");
+    let shown_level = value("mt5_account_margin_level_ratio");
+    assert!((shown_level / level - 1.0).abs() < 0.01, "{shown_level} {level}");
+}
+
+#[test]
+fn money_that_is_not_known_any_more_is_not_exported() {
+    let settings = crate::pool::simulator("demo", 1, "faults.symbols_get = { kind = 'exit' }")
+        + "\n[metrics]\naccount_values = true\n[restart]\nbackoff = '1h'\nbackoff_max = '1h'\n";
+    let gateway = Gateway::ready(&settings);
+    assert!(gateway.metric("mt5_account_balance{account=\"demo\"}") > 0.0);
+    let money = || gateway.get("/api/v1/console").json()["accounts"][0]["money"].clone();
+    assert!(money()["equity"].as_f64().is_some_and(|equity| equity > 0.0), "{}", money());
+    assert_eq!(gateway.get("/api/v1/accounts/demo/symbols").status, 502);
+    gateway.eventually("it is gone", || {
+        (!gateway.metrics().contains("mt5_account_balance{")).then_some(())
+    });
+    assert!(money().is_null());
 }
 
 #[test]

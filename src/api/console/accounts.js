@@ -1,14 +1,17 @@
 // A card for each account: how it is, its sessions, what it holds, and a way to restart it.
 
-import { byId, element, hide, list, mark, write } from "./dom.js";
+import { byId, drawn, element, hide, list, mark, write } from "./dom.js";
 import { ask, faultOf, hasKey, read } from "./gateway.js";
-import { clockTime, count, counted, setTime, timeElement, words } from "./format.js";
+import { amount, clockTime, count, counted, percent, setTime, timeElement, words } from "./format.js";
 
 const MARKS = { up: "✓", degraded: "!", down: "✕" };
 const ORDERS = ["BUY", "SELL", "BUY LIMIT", "SELL LIMIT", "BUY STOP", "SELL STOP", "BUY STOP LIMIT", "SELL STOP LIMIT", "CLOSE BY"];
 const TRADES = 20;
 /** How often what is open in a card is asked for, in milliseconds. */
 const REFRESH = 5_000;
+
+/** The equity's curve, in the units of its view box. */
+const CURVE = { width: 300, height: 40 };
 
 const pathOf = (name) => `/api/v1/accounts/${encodeURIComponent(name)}`;
 
@@ -183,12 +186,22 @@ function makeCard({ name }) {
     mode: element("span"),
     trade: element("span"),
     ready: element("span"),
+    equity: element("span", { class: "value" }),
+    money: element("span"),
+    moneyAt: timeElement("ago"),
+    curve: drawn("path", { class: "line line0" }),
+    range: element("span", { class: "quiet" }),
     sessions: element("ul", { class: "sessions", "aria-label": `Sessions of ${name}` }),
     positions: section("positions", "Positions", `${path}/positions`, showPositions(name)),
     trades: section("trades", "Recent trades", `${path}/trades?limit=${TRADES}`, showTrades(name)),
     restart: element("button", { type: "button", class: "restart", "aria-label": `Restart the terminals of ${name}` }, "Restart…"),
     notice: element("p", { class: "notice", role: "status" }),
   };
+  parts.plot = drawn("svg", { class: "equity", viewBox: `0 0 ${CURVE.width} ${CURVE.height}`, preserveAspectRatio: "none", role: "img" }, parts.curve);
+  parts.moneyBlock = element("div", { class: "money" },
+    element("p", { class: "line" }, "equity ", parts.equity, element("span", { class: "quiet" }, "as of ", parts.moneyAt)),
+    parts.plot, parts.range,
+    element("p", { class: "facts" }, parts.money));
   parts.oldest = element("span", {}, ", the oldest from ", parts.unknownAt);
   parts.unknownLine = element("p", { class: "unknown" }, parts.unknown, parts.oldest);
   parts.restart.addEventListener("click", () => confirmRestart(name, parts));
@@ -199,7 +212,7 @@ function makeCard({ name }) {
       element("span", { class: "quiet" }, "for ", parts.since, ", since ", parts.at)),
     parts.reason, parts.unknownLine,
     element("p", { class: "facts" }, parts.ready, parts.login, parts.server, parts.mode, parts.trade),
-    parts.sessions, parts.positions, parts.trades,
+    parts.moneyBlock, parts.sessions, parts.positions, parts.trades,
     element("footer", {},
       element("span", { class: "links", "aria-label": "JSON" }, "{ }", jsonLink(path, "account"), jsonLink(`${path}/positions`, "positions"),
         jsonLink(`${path}/orders`, "orders"), jsonLink(`${path}/trades`, "trades")),
@@ -207,6 +220,27 @@ function makeCard({ name }) {
     parts.notice);
   node.parts = parts;
   return node;
+}
+
+/** The equity of the last quarter of an hour, between its lowest and its highest. */
+function updateMoney(parts, money) {
+  hide(parts.moneyBlock, money === null);
+  if (money === null) return;
+  const { history, currency } = money;
+  write(parts.equity, `${amount(money.equity)} ${currency}`);
+  setTime(parts.moneyAt, money.at);
+  const level = money.margin_level_ratio === null ? "" : ` (level ${percent(money.margin_level_ratio)})`;
+  write(parts.money, `balance ${amount(money.balance)} · profit ${signed(money.profit)} · margin ${amount(money.margin)}${level} · free ${amount(money.margin_free)}`);
+  const values = history.map(([, value]) => value);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [first, last] = [history.at(0)?.[0] ?? 0, history.at(-1)?.[0] ?? 0];
+  const x = (time) => (CURVE.width * (time - first)) / Math.max(1, last - first);
+  const y = (value) => CURVE.height - 1 - ((CURVE.height - 2) * (value - low)) / Math.max(high - low, 1e-9);
+  mark(parts.curve, "d", history.map(([time, value], index) => `${index === 0 ? "M" : "L"}${x(time).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
+  hide(parts.range, history.length === 0);
+  const range = `${amount(low)} to ${amount(high)}, the last ${counted(Math.max(1, Math.round((last - first) / 60)), "minute")}`;
+  write(parts.range, range);
+  mark(parts.plot, "aria-label", `Equity: ${range}`);
 }
 
 function updateCard(node, account, mayRestart) {
@@ -231,6 +265,7 @@ function updateCard(node, account, mayRestart) {
   write(parts.mode, account.mode);
   const { open } = account.trading;
   write(parts.trade, open.allowed ? "may trade" : `may not trade: ${open.reasons.map(words).join(", ")}`);
+  updateMoney(parts, account.money);
   list(parts.sessions, [...account.sessions.entries()], ([index]) => index, makeSession, updateSession);
   if (mayRestart && !parts.restart.isConnected) node.querySelector("footer").append(parts.restart);
   if (!mayRestart) parts.restart.remove();

@@ -6,12 +6,15 @@ import { element, isSelected, mark, write } from "./dom.js";
 const number = (most) => new Intl.NumberFormat("en-US", { maximumFractionDigits: most });
 const whole = number(0);
 const tenths = number(1);
+const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 
 export const count = (value) => whole.format(value);
+/** Money, with cents. */
+export const amount = (value) => cents.format(value);
 export const rate = (value) => (value < 10 ? tenths : whole).format(value);
 export const percent = (ratio) => `${(100 * ratio).toFixed(ratio > 0 && ratio < 0.1 ? 1 : 0)} %`;
 export const words = (name) => name.replaceAll("_", " ");

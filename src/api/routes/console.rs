@@ -22,7 +22,7 @@ use crate::api::filters::route::{Answers, Outcome, Routes, page, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::large_json;
 use crate::metrics::{Overview, Unknown};
-use crate::pool::{AccountStatus, Availability, Ready, SessionState, SessionStatus};
+use crate::pool::{AccountMoney, AccountStatus, Availability, Ready, SessionState, SessionStatus};
 use crate::telemetry::LoggedEvent;
 use crate::trading::TradePermission;
 
@@ -128,6 +128,8 @@ struct ConsoleAccount {
     status: AccountStatus,
     /// Whether orders can be sent now.
     trading: TradePermission,
+    /// Its money, as the last probe showed it. `null`: no terminal is ready.
+    money: Option<AccountMoney>,
     /// How it is.
     health: AccountHealth,
     /// `mt5_trades_unknown`. `null`: not measured.
@@ -264,6 +266,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
             trades_unknown: measured.then_some(unknown.count),
             trades_unknown_since: oldest(unknown),
             trading: app.trading.permission(account),
+            money: account.money(),
             status,
         }
     });

@@ -17,7 +17,7 @@ use super::effect::{Effect, Generation, Now, Report, Surroundings, Timer};
 use super::machine::{Config, Machine};
 use super::notice::{Settled, StopToken};
 use crate::actor::{Address, Envelope};
-use crate::mt5::AccountInfo;
+use crate::mt5::{AccountInfo, AccountValues};
 use crate::pool::Options;
 use crate::pool::accounts::Account;
 use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
@@ -191,6 +191,8 @@ impl State {
             Effect::SetState(to, retry_at) => account.set_state(*index, to, retry_at),
             Effect::SetConnected(connected) => account.set_connected(*index, connected),
             Effect::SetTradeFlags(flags) => account.set_trade_flags(*index, flags),
+            Effect::ShowAccount(info) => account.show_values(*index, AccountValues::of(&info)),
+            Effect::ShowTotal(method, total) => account.show_total(*index, method, total),
             Effect::SetBusy { since, internal } => {
                 self.place.slot().set_busy_since(since, internal);
             }

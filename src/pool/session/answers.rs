@@ -133,7 +133,7 @@ impl Machine {
         }
         if doubtful {
             // The terminal behind the worker may be gone: find out now.
-            self.probe(now);
+            self.probe(now, around);
         }
     }
 
@@ -181,7 +181,16 @@ impl Machine {
         match (method, result) {
             (Method::Initialize, Ok(_)) => self.login.initialized = true,
             (Method::AccountInfo, Ok(Answer::AccountInfo(info))) => {
-                return self.heard_account(&info, now, around);
+                return self.heard_account(info, now, around);
+            }
+            (Method::PositionsTotal | Method::OrdersTotal, Ok(Answer::Total(total))) => {
+                return self.emit(Effect::ShowTotal(method, total));
+            }
+            // A figure is missed, and nothing else.
+            (Method::PositionsTotal | Method::OrdersTotal, Err(Failure::Mt5(error)))
+                if !is_ipc(error.error_type()) =>
+            {
+                return;
             }
             (Method::TerminalInfo, Ok(Answer::TerminalInfo(info))) => {
                 let mut flags = self.trade_flags;
@@ -210,11 +219,12 @@ impl Machine {
         self.advance(now);
     }
 
-    fn heard_account(&mut self, info: &AccountInfo, now: Now, around: &impl Surroundings) {
-        if let Err(detail) = around.check_identity(info) {
+    fn heard_account(&mut self, info: Box<AccountInfo>, now: Now, around: &impl Surroundings) {
+        if let Err(detail) = around.check_identity(&info) {
             return self.fail(RestartReason::Login, detail, now);
         }
-        self.see_account(info);
+        self.see_account(&info);
+        self.emit(Effect::ShowAccount(info));
         self.login.verify();
         self.report_login(Ok(()), now);
         // While the broker is lost, the login continues at the next probe.

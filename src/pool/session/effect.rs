@@ -9,7 +9,7 @@ use super::backoff::NextStart;
 use super::notice::Settled;
 use crate::clock::BootInstant;
 use crate::metrics::{EndedCall, Event};
-use crate::mt5::{AccountInfo, Answer, Request};
+use crate::mt5::{AccountInfo, Answer, Method, Request};
 use crate::pool::call::{CallError, QueuedCall, QueuedTrade, TradeOutcome};
 use crate::pool::labels::{RestartReason, SessionState};
 use crate::pool::trade_permission::TradeFlags;
@@ -101,6 +101,10 @@ pub enum Effect {
     SetConnected(bool),
     /// Show whether the terminal lets its account trade.
     SetTradeFlags(TradeFlags),
+    /// Show the account's money.
+    ShowAccount(Box<AccountInfo>),
+    /// Show how many open positions (`positions_total`) or pending orders (`orders_total`) there are.
+    ShowTotal(Method, u64),
     /// Show since when the terminal has been on a call, and whether that is the gateway's own search.
     SetBusy { since: Option<Instant>, internal: bool },
     /// Count a call that ended.

@@ -209,7 +209,7 @@ impl Machine {
             _ if generation != self.generation => {}
             Timer::Launch => self.launch(now),
             Timer::CheckLimit => self.check_limit(now),
-            Timer::Probe => self.probe(now),
+            Timer::Probe => self.probe(now, around),
         }
         self.stop_if_done();
     }
@@ -324,13 +324,17 @@ impl Machine {
 
     /// Asks the terminal whether it is connected, and whose account it shows: somebody may have
     /// logged it in to another one.
-    pub(super) fn probe(&mut self, now: Now) {
+    pub(super) fn probe(&mut self, now: Now, around: &impl Surroundings) {
         if self.is_trading() {
             return self.arm(Timer::Probe, PROBE_AFTER_TRADE);
         }
         if self.login.initialized && !self.replacing && !self.is_stopping() {
             self.submit_own(Request::TerminalInfo, now);
             self.submit_own(Request::AccountInfo, now);
+            if self.config.options.count_holdings && around.is_primary() {
+                self.submit_own(Request::PositionsTotal, now);
+                self.submit_own(Request::OrdersTotal, now);
+            }
         }
     }
 }

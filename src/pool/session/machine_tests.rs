@@ -119,6 +119,7 @@ impl World {
             call_timeout: CALL_TIMEOUT,
             trade_timeout: Duration::from_secs(60),
             probe_interval: PROBE_INTERVAL,
+            count_holdings: true,
             restart,
             quarantine_retry: Duration::from_secs(300),
         };
@@ -406,6 +407,8 @@ impl World {
                 Report::Replaced => "replaced",
             }),
             Effect::SetTradeFlags(_)
+            | Effect::ShowAccount(_)
+            | Effect::ShowTotal(..)
             | Effect::SetConnected(_)
             | Effect::CountCall(_)
             | Effect::Count(_) => {}

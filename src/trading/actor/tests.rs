@@ -12,7 +12,7 @@ use super::*;
 use crate::account_name::AccountName;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
-use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, StatusLabels, collector};
+use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, collector};
 use crate::mt5::{Lots, OrderType, Selection, ServerClock, calls};
 use crate::pool::{
     self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, supervisor,
@@ -48,12 +48,7 @@ impl Harness {
 
     async fn new() -> Harness {
         let (depths, names) = (Depths::default(), [("demo".to_owned(), 1)]);
-        let measured = metrics::Options {
-            enabled: true,
-            status_labels: StatusLabels::Exact,
-            duration_buckets: vec![1.0],
-            call_buckets: vec![1.0],
-        };
+        let measured = metrics::Options::of_tests();
         let catalog = Arc::new(Catalog::new(&measured, &names, &LabelSets::default()).unwrap());
         let metrics = Metrics::new(&depths, true);
         let args = collector::Args::new(catalog.clone(), depths.clone(), metrics.clone());
@@ -98,6 +93,7 @@ impl Harness {
                 call_timeout: PATIENCE,
                 trade_timeout: PATIENCE,
                 probe_interval: PATIENCE,
+                count_holdings: true,
                 restart: RestartPolicy::UNLIMITED,
                 quarantine_retry: PATIENCE,
             }),

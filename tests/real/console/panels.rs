@@ -332,3 +332,29 @@ fn html_in_a_brokers_text_is_shown_as_text() {
     assert_eq!(browser.run("return document.title"), "down: hostile – mt5-gateway");
     assert!(browser.log("browser").is_empty());
 }
+
+#[test]
+fn cards_show_money_and_whether_the_account_may_trade() {
+    let quiet =
+        "[accounts.quiet]\nlogin = 9\nserver = 'S'\ntrade = false\nterminal.kind = 'simulator'\n";
+    let gateway = Gateway::ready(&format!("{SETTINGS}\n{quiet}"));
+    let browser = open(&gateway);
+    let card = |account: &str, part: &str| browser.text(&format!("#account-{account} {part}"));
+    gateway.eventually("the card shows money", || {
+        let shown = card("main", ".money .value");
+        let money = gateway.get("/api/v1/console").json()["accounts"].clone();
+        let main = money.as_array().unwrap().iter().find(|account| account["name"] == "main");
+        let equity = main.unwrap()["money"]["equity"].as_f64()?;
+        let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+        let cents = format!("{:.0}", equity * 100.0);
+        (shown.ends_with(" USD") && digits == cents).then_some(())
+    });
+    assert!(card("main", ".money .facts").starts_with("balance "), "{}", card("main", ".money"));
+    browser
+        .until(&gateway, "document.querySelector('#account-main .equity path').getAttribute('d')");
+    assert!(card("main", ".facts").contains("may trade"));
+    let facts = "[...document.querySelectorAll('#account-quiet > .facts')].map((one) => one.textContent).join()";
+    let facts = browser.run(&format!("return {facts}"));
+    let facts = facts.as_str().unwrap();
+    assert!(facts.contains("may not trade: account setting"), "{facts}");
+}

@@ -115,7 +115,8 @@ fn filled(expression: &str, rate_interval: &str) -> String {
     query
 }
 
-const DASHBOARDS: [&str; 2] = ["grafana/service.json", "grafana/pool.json"];
+const DASHBOARDS: [&str; 3] =
+    ["grafana/service.json", "grafana/pool.json", "grafana/accounts.json"];
 
 #[test]
 fn every_metric_in_rules_and_dashboards_exists() {
@@ -167,7 +168,8 @@ fn read(gateway: &Gateway) {
 fn rules_and_panels_have_data_in_a_real_prometheus() {
     let healthy = Gateway::ready("[metrics]\nsampler_interval = '500ms'");
     let busy = Gateway::ready(
-        "[metrics]\nsampler_interval = '500ms'\n[accounts.demo]\nlogin = 5001\nserver = 'S'\n\
+        "[metrics]\nsampler_interval = '500ms'\naccount_values = true\n[server]\n\
+         probe_interval = '500ms'\n[accounts.demo]\nlogin = 5001\nserver = 'S'\n\
          sessions = 2\n[accounts.demo.terminal]\nkind = 'simulator'\n",
     );
     let configuration = text("prometheus/prometheus.yml")

@@ -93,8 +93,9 @@ fn a_gap_is_followed_by_the_states_that_changed_in_it() {
     let mut late = Client::resume(&gateway, "events=orders,positions", Some(&first.id));
     let gap = late.next().unwrap();
     assert_eq!(gap.event, "gap");
-    let standing = late.next().unwrap();
-    assert_eq!(standing.event, "positions");
+    // The profit may have changed once more before the gap was told, and then the orders are older.
+    let states = [late.next().unwrap(), late.next().unwrap()];
+    let standing = states.iter().find(|state| state.event == "positions").unwrap();
     assert!((first.sequence() + 1..=gap.sequence()).contains(&standing.sequence()));
     assert_eq!(standing.data[0]["symbol"], "BTCUSD");
 }

@@ -1,0 +1,52 @@
+//! Equity of the last quarter of an hour.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// For how long equity is remembered.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+
+/// The shortest from one remembered equity to the next.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Equity of the last quarter of an hour, oldest first.
+#[derive(Debug, Default)]
+pub struct EquityHistory(VecDeque<(Timestamp, f64)>);
+
+impl EquityHistory {
+    /// Remembers equity, unless the last one is too young, and forgets what is old.
+    pub fn add(&mut self, at: Timestamp, equity: f64) {
+        let age = |earlier: &(Timestamp, f64)| at.duration_since(earlier.0).unsigned_abs();
+        if self.0.back().is_some_and(|last| age(last) < INTERVAL) {
+            return;
+        }
+        while self.0.front().is_some_and(|first| age(first) > REMEMBERED) {
+            self.0.pop_front();
+        }
+        self.0.push_back((at, equity));
+    }
+
+    /// Unix seconds and money, oldest first.
+    pub fn points(&self) -> Vec<(f64, f64)> {
+        let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1e3;
+        self.0.iter().map(|(at, equity)| (seconds(*at), *equity)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equity_is_remembered_every_five_seconds_for_a_quarter_of_an_hour() {
+        let mut history = EquityHistory::default();
+        for second in 0..2_000 {
+            history.add(Timestamp::from_second(second).unwrap(), second as f64);
+        }
+        let points = history.points();
+        assert_eq!(points.len(), 181);
+        assert_eq!((points[0], points[180]), ((1_095.0, 1_095.0), (1_995.0, 1_995.0)));
+    }
+}
