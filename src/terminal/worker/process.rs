@@ -15,7 +15,7 @@ use tracing::warn;
 use windows::Win32::System::Threading::CREATE_NO_WINDOW;
 
 /// The Python worker, whole.
-pub const SCRIPT: &str = include_str!("worker.py");
+pub const SCRIPT: &str = concat!(include_str!("worker.py"), include_str!("pipe.py"));
 
 /// Reads the worker from its own input and runs it, so that nothing needs to be
 /// on disk and no secret on a command line. An old Python could not even parse the
