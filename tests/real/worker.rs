@@ -32,7 +32,7 @@ fn expected() -> HashMap<String, Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn assert_reads(gateway: &Gateway) {
+pub fn assert_reads(gateway: &Gateway) {
     for (path, expected) in expected() {
         let reply = gateway.get(&path.replace('*', "%2A"));
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
@@ -257,7 +257,12 @@ fn an_old_python_is_told_what_the_worker_needs() {
 
 #[test]
 fn a_record_with_odd_values_is_repaired_and_returned_with_the_others() {
-    let gateway = ready(&worker("real", "trade = true", ""), &[("FAKE_MT5_ODD", "1")]);
+    let settings = worker("real", "trade = true", "");
+    assert_repairs(&ready(&settings, &[("FAKE_MT5_ODD", "1")]));
+}
+
+/// The test module has records with odd values.
+pub fn assert_repairs(gateway: &Gateway) {
     let get = |path: &str| {
         let reply = gateway.get(&format!("/api/v1/accounts/real{path}"));
         assert_eq!(reply.status, 200, "{path}: {reply:?}");

@@ -107,13 +107,104 @@ class Pipe:
             sent += self.write(memoryview(data)[sent:])
 
 
+class RpycWorker:
+    """A worker in the process of an RPyC server, which imports the package. A call is one round trip.
+
+    The time limits are the gateway's: it ends this process, and with it the connection."""
+
+    def __init__(self, settings):
+        import json
+
+        self.json = json
+        self.address = settings["rpyc"]["address"]
+        # The first steps may take a third of the time each, so that what is wrong is told in time.
+        connection = self.connected(settings["rpyc"], settings["timeout"] / 3000)
+        ours = {name: value for name, value in settings.items() if name != "rpyc"}
+        try:
+            connection.root.execute(settings["rpyc"]["script"])
+            serve = connection.root.eval("serve")
+            hello, self.ask, self.end = serve(json.dumps(ours))
+        except Exception as error:
+            give_up(
+                f"the RPyC server at {self.address} raised {described(error)} (its own output says more)"
+            )
+        self.greeting = json.loads(hello)
+
+    def connected(self, server, seconds):
+        """A connection whose other side has answered."""
+        import socket
+
+        try:
+            import rpyc
+            from rpyc.core.stream import SocketStream
+            from rpyc.utils.factory import connect_stream
+        except ImportError as error:
+            give_up(
+                f"`terminal.connect.rpyc` needs the package rpyc ({error}): install the version that the"
+                f" server has, `{sys.executable} -m pip install 'rpyc<6'` or 'rpyc>=6'"
+            )
+        version = self.version = ".".join(map(str, rpyc.version.version))
+        try:
+            stream = socket.create_connection((server["host"], server["port"]), seconds)
+        except OSError as error:
+            give_up(
+                f"the RPyC server at {self.address} cannot be reached ({error}): start it, or correct"
+                " `terminal.connect.rpyc`"
+            )
+        stream.settimeout(None)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Without a service of ours: nothing here is offered to the server.
+        config = {"sync_request_timeout": seconds}
+        try:
+            connection = connect_stream(SocketStream(stream), config=config)
+            _ = connection.root
+        except TimeoutError:
+            give_up(
+                f"{self.address} accepts connections, but says nothing for {seconds:g} s: restart the RPyC"
+                " server there"
+            )
+        except Exception as error:
+            other = "rpyc>=6" if int(version.split(".")[0]) < 6 else "rpyc<6"
+            give_up(
+                f"the server at {self.address} does not understand rpyc {version} ({described(error)}):"
+                " versions below 6 and from 6 on do not understand each other, so if it is an RPyC server,"
+                f" run `{sys.executable} -m pip install '{other}'`"
+            )
+        connection._config["sync_request_timeout"] = None
+        return connection
+
+    def hello(self):
+        version = f"{self.greeting['version']} behind {self.address} (rpyc {self.version})"
+        return {**self.greeting, "version": version}
+
+    def answer(self, number, name, args, kwargs):
+        try:
+            answered, rows = self.ask(self.json.dumps((number, name, args, kwargs)))
+            answered = self.json.loads(answered)
+        except Exception as error:
+            # Nobody knows what became of the call.
+            give_up(f"the RPyC server at {self.address} was lost in {name}: {described(error)}")
+        if rows is not None:
+            answered.append(rows if len(rows) <= COPIED else memoryview(rows))
+        return answered
+
+    def close(self):
+        self.end()
+
+
+def give_up(reason):
+    """Ends the process at once. In an orderly end RPyC would wait for the server once more."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def main():
     pipe = Pipe()
     messages = pipe.messages()
     settings = next(messages, None)
     if settings is None:
         return
-    worker = Worker(settings)
+    worker = RpycWorker(settings) if settings.get("rpyc") else Worker(settings)
     # The garbage collector stays on, because a package may make cycles. Modules stay for good, so it
     # need not visit them.
     gc.collect()

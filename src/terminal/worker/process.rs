@@ -17,6 +17,9 @@ use windows::Win32::System::Threading::CREATE_NO_WINDOW;
 /// The Python worker, whole.
 pub const SCRIPT: &str = concat!(include_str!("worker.py"), include_str!("pipe.py"));
 
+/// The part of [`SCRIPT`] that runs beside the package, in an RPyC server if that has it.
+pub const BESIDE_PACKAGE: &str = include_str!("worker.py");
+
 /// Reads the worker from its own input and runs it, so that nothing needs to be
 /// on disk and no secret on a command line. An old Python could not even parse the
 /// worker, so it is told here what it lacks.

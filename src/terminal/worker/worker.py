@@ -16,7 +16,7 @@ Each answer is written before the next call begins, even if several calls wait: 
 next call takes. Anything that the package prints goes to standard error, which the gateway logs.
 
 The script consists of two files: `worker.py`, what is done beside the package, and `pipe.py`, what is
-done beside the gateway.
+done beside the gateway. With `connect.rpyc` the first runs in an RPyC server, which needs nothing else.
 """
 
 import importlib
@@ -228,8 +228,7 @@ class Worker:
             import traceback
 
             traceback.print_exc()
-            text = (str(error).splitlines() or [""])[0][:200]
-            return number, RAISED, f"{name} raised {type(error).__name__}: {text}"
+            return number, RAISED, f"{name} raised {described(error)}"
         if name == "account_info":
             # Every probe brings a reading of the clock, by which a trade's last moment is named.
             return number, ANSWER, clock(), payload
@@ -501,9 +500,45 @@ def packable(value):
         return None
 
 
+def described(error):
+    """An exception in a line."""
+    text = (str(error).splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {text}"
+
+
 def load(module, connect):
     name, _, attribute = module.partition(":")
     package = importlib.import_module(name)
     if not attribute:
         return package
     return getattr(package, attribute)(**(connect or {}))
+
+
+def serve(settings):
+    """Makes a worker in the process of an RPyC server.
+
+    Gives its hello, what answers a call, and what ends it. Texts and bytes alone go back and forth, because
+    RPyC passes them by value. Of anything else it passes a reference, whose every attribute is a question
+    more."""
+    import json
+
+    worker = Worker(json.loads(settings))
+
+    def answer(call):
+        """The answer as JSON, and its rows if it has any."""
+        answered = worker.answer(*json.loads(call))
+        payload = answered[-1]
+        if isinstance(payload, (bytes, memoryview)):
+            return json.dumps(answered[:-1]), bytes(payload)
+        try:
+            return json.dumps(answered, default=jsonable), None
+        except (TypeError, ValueError) as error:
+            text = f"the answer cannot be written as JSON: {type(error).__name__}"
+            return json.dumps((answered[0], RAISED, text)), None
+
+    return json.dumps(worker.hello()), answer, worker.close
+
+
+def jsonable(value):
+    value = packable(value)
+    return None if isinstance(value, bytes) else value
