@@ -25,8 +25,19 @@ const QUICK: &str = "[restart]\nbackoff = '10ms'\nbackoff_max = '100ms'\nbudget 
 
 fn serve(version: &str, port: u16, environment: &[(&str, &str)], output: Stdio) -> Server {
     let server = program(&format!("{version}/bin/rpyc_classic.py"));
+    serve_by(&[server.to_str().unwrap()], version, port, environment, output)
+}
+
+/// Starts the server that this program of Python is.
+fn serve_by(
+    server: &[&str],
+    version: &str,
+    port: u16,
+    environment: &[(&str, &str)],
+    output: Stdio,
+) -> Server {
     let mut command = Command::new(program(&format!("{version}/bin/python")));
-    command.arg(server).args(["--host", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(server).args(["--host", "127.0.0.1", "-p", &port.to_string()]);
     command.env("PYTHONPATH", modules()).env("PYTHONUNBUFFERED", "1");
     Server::start_writing(command.envs(environment.iter().copied()), port, output)
 }
@@ -55,6 +66,10 @@ fn every_read_route_returns_the_same_values_through_an_rpyc_server() {
         // Only the server can import the package.
         assert_reads(&Gateway::ready(&account(version, port, "", "")));
     }
+    // What containers run.
+    let port = free_port();
+    let _server = serve_by(&["-m", "mt5linux"], RPYC_5, port, &[], Stdio::null());
+    assert_reads(&Gateway::ready(&account(RPYC_5, port, "", "")));
 }
 
 #[test]

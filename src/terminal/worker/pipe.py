@@ -189,7 +189,10 @@ class RpycWorker:
         return answered
 
     def close(self):
-        self.end()
+        try:
+            self.end()
+        except Exception as error:
+            give_up(f"the RPyC server at {self.address} was lost in shutdown: {described(error)}")
 
 
 def give_up(reason):
