@@ -150,6 +150,12 @@ catalog! { options;
         "Trades whose final state was contradicted by what was found later.";
     gauge mt5_terminal_connected [account]
         "Terminals of the account that are connected to their broker.";
+    gauge mt5_terminal_resident_memory_bytes [account, session]
+        "Memory that a session's worker holds, with the processes that it started.";
+    seconds mt5_terminal_cpu_seconds_total [account, session]
+        "Processor time that a session's worker has used, with the processes that it started.";
+    ratio mt5_terminal_start_time_seconds [account, session]
+        "When a session's worker was started, in unix seconds.";
     counter mt5_session_restarts_total [account, reason]
         "Terminals replaced, by reason.";
     gauge mt5_session_queue_depth [account]

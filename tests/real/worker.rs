@@ -331,6 +331,36 @@ fn children_end_with_the_gateway_however_it_ends() {
 }
 
 #[test]
+fn a_worker_and_the_terminal_that_it_started_are_measured_while_they_live() {
+    let settings =
+        "[metrics]\nsampler_interval = '50ms'\n[restart]\nbackoff = '1h'\nbackoff_max = '1h'\n";
+    let settings = format!("{settings}{}", worker("real", "sessions = 2", ""));
+    let gateway = ready(&settings, &[("FAKE_MT5_PROGRAM", "1")]);
+    let series = |what: &str, session: u8| {
+        format!("mt5_terminal_{what}{{account=\"real\",session=\"{session}\"}}")
+    };
+    for session in [0, 1] {
+        gateway.eventually("the terminal's memory is counted", || {
+            let memory = gateway.metric(&series("resident_memory_bytes", session));
+            (memory > 1e8).then_some(())
+        });
+        assert!(gateway.metric(&series("cpu_seconds_total", session)) > 0.0);
+        let now = jiff::Timestamp::now().as_second() as f64;
+        let age = now - gateway.metric(&series("start_time_seconds", session));
+        assert!((-2.0..600.0).contains(&age), "{age}");
+    }
+    let (workers, before) = (children(gateway.pid()), gateway.metrics());
+    assert_eq!(before.matches("\nmt5_terminal_resident_memory_bytes{").count(), 2, "{before}");
+    signal(workers[0], "KILL");
+    gateway.eventually("the series of one session are gone", || {
+        let metrics = gateway.metrics();
+        let left = |what: &str| metrics.matches(&format!("\nmt5_terminal_{what}{{")).count();
+        let all = ["resident_memory_bytes", "cpu_seconds_total", "start_time_seconds"].map(left);
+        (all == [1, 1, 1]).then_some(())
+    });
+}
+
+#[test]
 fn a_workers_process_shows_neither_password_nor_gateway_settings() {
     let gateway = ready(&worker("real", "", ""), &[("MT5_GATEWAY__RESTART__BUDGET", "7")]);
     let pid = children(gateway.pid())[0];

@@ -100,6 +100,8 @@ pub enum Effect {
     SetConnected(bool),
     /// Show since when the terminal has been on a call, and whether that is the gateway's own search.
     SetBusy { since: Option<Instant>, internal: bool },
+    /// Have the terminal's process measured until the terminal is ended.
+    Watch(u32),
     /// Count a call that ended.
     CountCall(EndedCall),
     /// Count something else.

@@ -146,6 +146,9 @@ async fn run(
         }
     };
     info!(account = options.account, pid = process.id(), "worker process started");
+    if let Some(pid) = process.id() {
+        events(Event::Process(pid));
+    }
     let stderr = tokio::spawn(log_lines(options.account.clone(), process.stderr()));
 
     let ending = converse(&options, &mut process, &events, calls, &kill).await;

@@ -104,7 +104,7 @@ impl Process {
         Ok(Process { child: command.spawn()? })
     }
 
-    /// The process id, for the log.
+    /// The process id.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
