@@ -17,7 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mt5_gateway::api::export::{Encoder, Format};
 use mt5_gateway::app::LABEL_SETS;
 use mt5_gateway::app::{Service, signals};
-use mt5_gateway::metrics::{self, Catalog, StatusLabels, render::render};
+use mt5_gateway::metrics::{self, Catalog, StatusLabels, Watchlist, render::render};
 use mt5_gateway::mt5::{Method, Rate, Request, Rows, SymbolName, calls};
 use mt5_gateway::pool::{Accounts, CallContext};
 use mt5_gateway::sampler::sensors;
@@ -234,7 +234,7 @@ fn metrics(criterion: &mut Criterion) {
 
 /// A measurement of the machine.
 fn sampler(criterion: &mut Criterion) {
-    let mut sensors = sensors(&[]);
+    let mut sensors = sensors(&[], &Watchlist::default());
     criterion.bench_function("sampler tick", |bencher| {
         bencher.iter(|| sensors.iter_mut().filter_map(|sensor| sensor.measure().ok()).count());
     });

@@ -191,6 +191,12 @@ catalog! { options;
         "Whether orders that open or close can be sent now: 1 or 0.";
     gauge mt5_account_trade_blocked [account, reason]
         "Whether this reason keeps the account from trading: 1 or 0.";
+    gauge mt5_terminal_resident_memory_bytes [account, session]
+        "Memory that a session's worker holds, with the processes that it started.";
+    seconds mt5_terminal_cpu_seconds_total [account, session]
+        "Processor time that a session's worker has used, with the processes that it started.";
+    ratio mt5_terminal_start_time_seconds [account, session]
+        "When a session's worker was started, in unix seconds.";
     counter mt5_session_restarts_total [account, reason]
         "Terminals replaced, by reason.";
     gauge mt5_session_queue_depth [account]

@@ -12,7 +12,8 @@ use tracing::{error, info};
 
 use super::history::{self, History};
 use super::render::{self, RenderError, Rendered, Renderer};
-use super::{AccountFigures, AccountId, Catalog, EndedCall, Event, Overview, Sample};
+use super::sample;
+use super::{AccountFigures, AccountId, Catalog, EndedCall, Event, Overview, Sample, Watchlist};
 use crate::actor::{Address, Depths, Envelope, Ping, Role};
 use crate::mt5::Method;
 
@@ -56,6 +57,7 @@ pub struct Metrics {
     /// Calls that ended and are not counted yet. A message for each would cost as much as the rest of
     /// a call. The actor counts them before it does anything else, so that nobody sees that they wait.
     ended_calls: Arc<Mutex<Vec<EndedCall>>>,
+    watchlist: Watchlist,
     enabled: bool,
 }
 
@@ -63,12 +65,17 @@ impl Metrics {
     /// A way to an actor that is still to be started.
     pub fn new(depths: &Depths, enabled: bool) -> Metrics {
         let address = Address::new(Role::Metrics, depths);
-        Metrics { address, ended_calls: Arc::default(), enabled }
+        Metrics { address, ended_calls: Arc::default(), watchlist: Watchlist::default(), enabled }
     }
 
     /// Whether anything is measured.
     pub fn enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// The workers to measure.
+    pub fn watchlist(&self) -> &Watchlist {
+        &self.watchlist
     }
 
     /// Reports an event without waiting. Lost while the actor is being restarted.
@@ -314,6 +321,9 @@ impl State {
             Event::Sampled(sample) => {
                 sample.show(&catalog);
                 sample.count(&catalog);
+            }
+            Event::TerminalGone { account, session } => {
+                sample::forget_terminal(&catalog, account, session);
             }
             Event::SamplerGone => Sample::default().show(&catalog),
         }

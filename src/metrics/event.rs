@@ -10,7 +10,7 @@ use crate::actor::Role;
 use crate::mt5::{AccountValues, Method, Retcode};
 
 /// A configured account, by its place in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub usize);
 
 /// A call that ended.
@@ -74,6 +74,8 @@ pub enum Event {
     ActorRestarted(Role),
     /// The machine was measured.
     Sampled(Box<Sample>),
+    /// The process of a terminal is measured no more.
+    TerminalGone { account: AccountId, session: usize },
     /// Nobody measures the machine any more.
     SamplerGone,
 }

@@ -4,6 +4,7 @@
 //! - [`collector`], the metrics actor, takes [events](event) about terminals and the machine, and
 //!   renders snapshots on a thread of its own ([`render`]).
 //! - [`requests`] and [`streams`] are atomic handles for what happens too often for a message each.
+//! - [`watchlist`] has the terminals' processes, which sessions put there and the sampler measures.
 //! - [`overview`] and [`history`] are what the console shows; they read the families back
 //!   ([`reading`]).
 //!
@@ -21,6 +22,8 @@ pub mod render;
 pub mod requests;
 mod sample;
 pub mod streams;
+mod watch;
+mod watchlist;
 
 pub use catalog::{Catalog, LabelSets};
 pub use collector::{Collector, Metrics};
@@ -28,7 +31,9 @@ pub use event::{AccountFigures, AccountId, EndedCall, Event};
 pub use history::{Point, Restarts};
 pub use overview::{Overview, Unknown};
 pub use render::{RenderError, Rendered};
-pub use sample::{Disk, Memory, ProcessSample, Sample};
+pub use sample::{Disk, Memory, ProcessSample, Sample, TerminalSample};
+pub use watch::Watch;
+pub use watchlist::{Watched, Watchlist};
 
 /// Which buckets histograms have, and how statuses are written.
 #[derive(Debug, Clone)]

@@ -1,13 +1,13 @@
 //! A measurement of the machine, as the sampler reports it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 use prometheus::core::{Atomic, GenericGauge};
 
-use super::Catalog;
 use super::children::Children;
+use super::{AccountId, Catalog};
 
 /// A measurement. What failed is `None` or missing, and its series are removed.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Sample {
     pub disks: Vec<Disk>,
     /// The gateway itself.
     pub process: Option<ProcessSample>,
+    /// The terminals that have a process.
+    pub terminals: Vec<TerminalSample>,
     /// The groups of the sources that failed, one for each source.
     pub failed: Vec<&'static str>,
     /// What the slowest part took that did not fail.
@@ -67,6 +69,21 @@ pub struct ProcessSample {
     pub max_fds: Option<u64>,
 }
 
+/// The processes of a terminal: its worker, and what that started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TerminalSample {
+    /// Whose terminal it is.
+    pub account: AccountId,
+    /// Which of the account's sessions has it.
+    pub session: usize,
+    /// Processor time that the processes have used, those that ended included, seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory of the processes, bytes.
+    pub resident_memory: u64,
+    /// Unix seconds of the worker's start.
+    pub start_time: f64,
+}
+
 impl Sample {
     /// Shows what the sample has, and removes the series of what it lacks: an old figure would be
     /// taken for a new one.
@@ -100,6 +117,28 @@ impl Sample {
         show(&catalog.process_open_fds, open.map(bytes));
         let max = process.and_then(|process| process.max_fds);
         show(&catalog.process_max_fds, max.map(bytes));
+
+        self.show_terminals(catalog);
+    }
+
+    fn show_terminals(&self, catalog: &Catalog) {
+        let labels = |terminal: &TerminalSample| {
+            [catalog.account(terminal.account).to_owned(), terminal.session.to_string()]
+        };
+        let there: BTreeSet<[String; 2]> = self.terminals.iter().map(labels).collect();
+        let is_there = |values: &[Box<str>]| {
+            there.iter().any(|labels| labels.iter().zip(values).all(|(a, b)| **a == **b))
+        };
+        retain_terminals(catalog, is_there);
+        for terminal in &self.terminals {
+            let labels = labels(terminal);
+            let memory = &catalog.mt5_terminal_resident_memory_bytes;
+            memory.with_label_values(&labels).set(bytes(terminal.resident_memory));
+            let cpu = catalog.mt5_terminal_cpu_seconds_total.with_label_values(&labels);
+            cpu.inc_by((terminal.cpu_seconds - cpu.get()).max(0.0));
+            let start = &catalog.mt5_terminal_start_time_seconds;
+            start.with_label_values(&labels).set(terminal.start_time);
+        }
     }
 
     /// Counts the sample, and what failed in it.
@@ -115,6 +154,19 @@ impl Sample {
             last.set(self.timestamp);
         }
     }
+}
+
+/// Removes the series of a terminal whose process is measured no more.
+pub(super) fn forget_terminal(catalog: &Catalog, account: AccountId, session: usize) {
+    let (account, session) = (catalog.account(account), session.to_string());
+    retain_terminals(catalog, |labels| *labels[0] != *account || *labels[1] != *session);
+}
+
+/// Removes the series of terminals whose account and session are not wanted.
+fn retain_terminals(catalog: &Catalog, is_wanted: impl Fn(&[Box<str>]) -> bool) {
+    catalog.mt5_terminal_resident_memory_bytes.retain(&is_wanted);
+    catalog.mt5_terminal_cpu_seconds_total.retain(&is_wanted);
+    catalog.mt5_terminal_start_time_seconds.retain(&is_wanted);
 }
 
 /// No labels.
@@ -160,5 +212,46 @@ mod tests {
         assert_eq!(machine(&catalog), 3);
         Sample::default().show(&catalog);
         assert_eq!(machine(&catalog), 0);
+    }
+
+    #[test]
+    fn a_terminal_has_series_while_its_process_is_measured() {
+        let options = Options::of_tests();
+        let accounts = [("a".to_owned(), 2), ("b".to_owned(), 1)];
+        let catalog = Catalog::new(&options, &accounts, &LabelSets::default()).unwrap();
+        let terminals = || {
+            let text = String::from_utf8(render(&catalog).to_vec()).unwrap();
+            let is_process = |line: &&str| {
+                ["resident", "cpu", "start"]
+                    .iter()
+                    .any(|what| line.starts_with(&format!("mt5_terminal_{what}")))
+            };
+            text.lines().filter(is_process).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let terminal = |account, session, cpu_seconds| TerminalSample {
+            account: AccountId(account),
+            session,
+            cpu_seconds,
+            resident_memory: 7,
+            start_time: 9.0,
+        };
+        let show = |terminals: &[TerminalSample]| {
+            let terminals = terminals.to_vec();
+            Sample { terminals, ..Sample::default() }.show(&catalog);
+        };
+        assert_eq!(terminals(), [""; 0]);
+        show(&[terminal(0, 0, 1.5), terminal(0, 1, 2.5), terminal(1, 0, 3.5)]);
+        assert_eq!(terminals().len(), 9);
+        forget_terminal(&catalog, AccountId(0), 1);
+        assert_eq!(terminals().len(), 6);
+        // A worker that was replaced begins at its own time.
+        forget_terminal(&catalog, AccountId(0), 0);
+        show(&[terminal(0, 0, 0.5)]);
+        let expected = [
+            r#"mt5_terminal_cpu_seconds_total{account="a",session="0"} 0.5"#,
+            r#"mt5_terminal_resident_memory_bytes{account="a",session="0"} 7"#,
+            r#"mt5_terminal_start_time_seconds{account="a",session="0"} 9"#,
+        ];
+        assert_eq!(terminals(), expected);
     }
 }

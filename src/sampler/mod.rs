@@ -1,5 +1,5 @@
-//! The sampler actor: measures processors, memory, file systems and the gateway's own process on a
-//! schedule, and reports each sample to the metrics actor.
+//! The sampler actor: measures processors, memory, file systems, the gateway's own process and those of
+//! its terminals on a schedule, and reports each sample to the metrics actor.
 //!
 //! Each source is measured on a blocking thread of its own within [`LIMIT`]. A source that takes
 //! longer has failed in this sample, and is not measured again before its thread has ended. So a
@@ -7,8 +7,10 @@
 //! the next sample when one is finished, so a stall skips samples and never causes a burst.
 
 mod mounts;
+mod process_table;
 mod sampling;
 mod sensor;
+mod terminals;
 #[cfg(windows)]
 mod toolhelp;
 
@@ -135,7 +137,8 @@ impl Actor for Sampler {
         let address = args.address.pinned();
         let _ = address.send(Msg::Tick);
         info!(actor = Role::Sampler.name(), interval = ?args.interval, "actor started");
-        let sources: Vec<Source> = sensors(&args.disks).into_iter().map(Source::new).collect();
+        let sensors = sensors(&args.disks, args.metrics.watchlist());
+        let sources: Vec<Source> = sensors.into_iter().map(Source::new).collect();
         let sampling = Sampling::new(sources.len());
         Ok(State { args, address, sources, sampling, begun: Instant::now() })
     }

@@ -8,8 +8,9 @@ use strum::{IntoStaticStr, VariantNames};
 use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::mounts::{self, FileSystem};
+use super::terminals::Terminals;
 use crate::actor::panic_message;
-use crate::metrics::{Disk, Memory, ProcessSample, Sample};
+use crate::metrics::{Disk, Memory, ProcessSample, Sample, TerminalSample, Watchlist};
 
 /// What a source measures, as errors are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
@@ -23,6 +24,8 @@ pub enum Group {
     Disk,
     /// The gateway's own process.
     Process,
+    /// The processes of its terminals.
+    Terminals,
 }
 
 impl Group {
@@ -43,6 +46,8 @@ pub enum Sensor {
     Memory,
     /// The gateway's own process.
     Process(Option<System>),
+    /// The processes of its terminals.
+    Terminals(Terminals),
     /// A file system.
     Disk(FileSystem),
 }
@@ -62,13 +67,16 @@ pub enum Reading {
     Cpu(f64),
     Memory(Memory),
     Process(ProcessSample),
+    Terminals(Vec<TerminalSample>),
     Disk(Disk),
 }
 
-/// The sensors of everything that is measured, with the file systems at these mount points. Without
-/// mount points it is the file system that holds the working directory.
-pub fn sensors(mountpoints: &[PathBuf]) -> Vec<Sensor> {
-    let mut sensors = vec![Sensor::Cpu(Cpu::default()), Sensor::Memory, Sensor::Process(None)];
+/// The sensors of everything that is measured, with the terminals on this list and the file systems at
+/// these mount points. Without mount points it is the file system that holds the working directory.
+pub fn sensors(mountpoints: &[PathBuf], watchlist: &Watchlist) -> Vec<Sensor> {
+    let terminals = Sensor::Terminals(Terminals::new(watchlist.clone()));
+    let mut sensors =
+        vec![Sensor::Cpu(Cpu::default()), Sensor::Memory, Sensor::Process(None), terminals];
     if mountpoints.is_empty() {
         sensors.push(Sensor::Disk(FileSystem::WorkingDirectory));
     }
@@ -85,6 +93,7 @@ impl Sensor {
             Sensor::Cpu(_) => Group::Cpu,
             Sensor::Memory => Group::Memory,
             Sensor::Process(_) => Group::Process,
+            Sensor::Terminals(_) => Group::Terminals,
             Sensor::Disk(_) => Group::Disk,
         }
     }
@@ -109,6 +118,7 @@ impl Sensor {
             Sensor::Cpu(cpu) => cpu.usage().map(Reading::Cpu),
             Sensor::Memory => memory().map(Reading::Memory),
             Sensor::Process(system) => process(opened(system)?).map(Reading::Process),
+            Sensor::Terminals(terminals) => terminals.measure().map(Reading::Terminals),
             Sensor::Disk(file_system) => mounts::measure(file_system).map(Reading::Disk),
         })
     }
@@ -130,6 +140,7 @@ impl Reading {
             Reading::Cpu(ratio) => sample.cpu_usage_ratio = Some(ratio),
             Reading::Memory(memory) => sample.memory = Some(memory),
             Reading::Process(process) => sample.process = Some(process),
+            Reading::Terminals(terminals) => sample.terminals = terminals,
             Reading::Disk(disk) => sample.disks.push(disk),
         }
     }
@@ -142,7 +153,7 @@ fn caught<T>(part: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     })
 }
 
-fn opened(system: &mut Option<System>) -> Result<&mut System, String> {
+pub(super) fn opened(system: &mut Option<System>) -> Result<&mut System, String> {
     match system {
         Some(system) => Ok(system),
         none => Ok(none.insert(System::new().map_err(|error| error.to_string())?)),

@@ -25,6 +25,8 @@ use crate::mt5::{Answer, Error, Request};
 /// What a terminal reports.
 #[derive(Debug)]
 pub enum Event {
+    /// Its process has been started, with this id. A terminal without a process of its own never says so.
+    Process(u32),
     /// It takes calls now. Carries its versions, for the log.
     Started(String),
     /// The answers to the oldest calls that were not answered yet, in their order. What came

@@ -16,6 +16,8 @@ Environment variables make it misbehave:
                        Market Watch; selecting the symbol removes the file
     FAKE_MT5_ODD       if set, records have fields that are not of their type
     FAKE_MT5_KEYWORDS  order_check and order_send take keywords only, as some builds do
+    FAKE_MT5_PROGRAM   starts a program that takes 100 MB, as Wine does: not as a child of the
+                       worker, but in its process group
     FAKE_MT5_LAYOUT    if set, ticks have their fields in another order, and arrays also gaps
 
 and these make it a market:
@@ -124,6 +126,20 @@ _selected = {"EURUSD"}
 _books = set()
 _connected = False
 _server = DEFAULTS["AccountInfo"]["server"]
+
+
+def _start_program():
+    """Starts a program that ends with this process."""
+    import subprocess
+    import sys
+
+    ends, _ = os.pipe()
+    program = f"import os; taken = b'x' * 100_000_000; os.read({ends}, 1)"
+    subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{program}" &'], pass_fds=[ends], check=True)
+
+
+if "FAKE_MT5_PROGRAM" in os.environ:
+    _start_program()
 
 
 def _exists(variable):

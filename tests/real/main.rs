@@ -1,5 +1,5 @@
-//! The gateway with outside programs: Python workers, mt5linux with an RPyC server, nginx, Prometheus
-//! and Chromium. `tests/run` installs them.
+//! The gateway with outside programs: Python workers, RPyC servers, mt5linux, nginx, Prometheus and
+//! Chromium. `tests/run` installs them.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,6 +14,7 @@ mod openapi;
 mod pages;
 mod prometheus;
 mod readme;
+mod rpyc;
 mod streams;
 mod tools;
 mod trading;

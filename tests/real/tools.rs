@@ -48,7 +48,12 @@ pub struct Server(Child);
 
 impl Server {
     pub fn start(command: &mut Command, port: u16) -> Server {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Server::start_writing(command, port, Stdio::null())
+    }
+
+    /// Starts a server whose standard output goes there.
+    pub fn start_writing(command: &mut Command, port: u16, output: Stdio) -> Server {
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
         let mut server = Server(child.spawn().unwrap());
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

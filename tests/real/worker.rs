@@ -32,7 +32,7 @@ fn expected() -> HashMap<String, Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn assert_reads(gateway: &Gateway) {
+pub fn assert_reads(gateway: &Gateway) {
     for (path, expected) in expected() {
         let reply = gateway.get(&path.replace('*', "%2A"));
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
@@ -257,7 +257,12 @@ fn an_old_python_is_told_what_the_worker_needs() {
 
 #[test]
 fn a_record_with_odd_values_is_repaired_and_returned_with_the_others() {
-    let gateway = ready(&worker("real", "trade = true", ""), &[("FAKE_MT5_ODD", "1")]);
+    let settings = worker("real", "trade = true", "");
+    assert_repairs(&ready(&settings, &[("FAKE_MT5_ODD", "1")]));
+}
+
+/// The test module has records with odd values.
+pub fn assert_repairs(gateway: &Gateway) {
     let get = |path: &str| {
         let reply = gateway.get(&format!("/api/v1/accounts/real{path}"));
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
@@ -323,6 +328,36 @@ fn children_end_with_the_gateway_however_it_ends() {
             workers.iter().all(|pid| !lives(*pid)).then_some(())
         });
     }
+}
+
+#[test]
+fn a_worker_and_the_terminal_that_it_started_are_measured_while_they_live() {
+    let settings =
+        "[metrics]\nsampler_interval = '50ms'\n[restart]\nbackoff = '1h'\nbackoff_max = '1h'\n";
+    let settings = format!("{settings}{}", worker("real", "sessions = 2", ""));
+    let gateway = ready(&settings, &[("FAKE_MT5_PROGRAM", "1")]);
+    let series = |what: &str, session: u8| {
+        format!("mt5_terminal_{what}{{account=\"real\",session=\"{session}\"}}")
+    };
+    for session in [0, 1] {
+        gateway.eventually("the terminal's memory is counted", || {
+            let memory = gateway.metric(&series("resident_memory_bytes", session));
+            (memory > 1e8).then_some(())
+        });
+        assert!(gateway.metric(&series("cpu_seconds_total", session)) > 0.0);
+        let now = jiff::Timestamp::now().as_second() as f64;
+        let age = now - gateway.metric(&series("start_time_seconds", session));
+        assert!((-2.0..600.0).contains(&age), "{age}");
+    }
+    let (workers, before) = (children(gateway.pid()), gateway.metrics());
+    assert_eq!(before.matches("\nmt5_terminal_resident_memory_bytes{").count(), 2, "{before}");
+    signal(workers[0], "KILL");
+    gateway.eventually("the series of one session are gone", || {
+        let metrics = gateway.metrics();
+        let left = |what: &str| metrics.matches(&format!("\nmt5_terminal_{what}{{")).count();
+        let all = ["resident_memory_bytes", "cpu_seconds_total", "start_time_seconds"].map(left);
+        (all == [1, 1, 1]).then_some(())
+    });
 }
 
 #[test]

@@ -80,7 +80,10 @@ fn usage_errors_are_2_and_a_taken_address_is_1() {
 #[test]
 fn the_worker_is_printed_whole() {
     let output = run(&["worker-script"], &[], &[]);
-    let source = include_str!("../../src/terminal/worker/worker.py");
+    let source = concat!(
+        include_str!("../../src/terminal/worker/worker.py"),
+        include_str!("../../src/terminal/worker/pipe.py")
+    );
     assert_eq!(String::from_utf8(output.stdout).unwrap(), source);
 }
 

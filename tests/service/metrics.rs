@@ -92,8 +92,9 @@ fn every_family_with_closed_labels_is_exported_from_the_start() {
     let metrics = Gateway::ready("").metrics();
     for family in FAMILIES {
         let is_exported = metrics.contains(&format!("\n# TYPE {} ", family.name));
-        // Children by method or route appear on first use; what the machine has not, it lacks.
-        let appears_on_use = ["method", "handler"].iter().any(|open| family.labels.contains(open));
+        // Children by method or route appear on first use, by session with a worker; what the machine has not, it lacks.
+        let appears_on_use =
+            ["method", "handler", "session"].iter().any(|open| family.labels.contains(open));
         let depends = ["system_", "process_"].iter().any(|of| family.name.starts_with(of));
         let depends = depends || is_money(family.name);
         assert!(is_exported || appears_on_use || depends, "{} has no child", family.name);

@@ -17,6 +17,7 @@ use super::effect::{Effect, Generation, Now, Report, Surroundings, Timer};
 use super::machine::{Config, Machine};
 use super::notice::{Settled, StopToken};
 use crate::actor::{Address, Envelope};
+use crate::metrics::Watch;
 use crate::mt5::{AccountInfo, AccountValues};
 use crate::pool::Options;
 use crate::pool::accounts::Account;
@@ -67,6 +68,8 @@ pub struct State {
     /// terminal answers so.
     answered: Option<Answered>,
     next_probe: Option<AbortHandle>,
+    /// Has the terminal's process measured.
+    watch: Option<Watch>,
 }
 
 /// Where the session stands: its account, and which of the account's sessions it is.
@@ -99,7 +102,15 @@ impl Actor for Session {
         // Not here: a terminal that cannot be launched is a failure of this actor, not of its start.
         let _ = address.send(Msg::Ring(Timer::Launch, machine.generation()));
         let place = Place { account, index };
-        Ok(State { machine, place, address, terminal: None, answered: None, next_probe: None })
+        Ok(State {
+            machine,
+            place,
+            address,
+            terminal: None,
+            answered: None,
+            next_probe: None,
+            watch: None,
+        })
     }
 
     async fn handle(
@@ -164,12 +175,14 @@ impl State {
             }
             Effect::Close => {
                 self.answered = None;
+                self.watch = None;
                 if let Some(terminal) = self.terminal.take() {
                     terminal.close();
                 }
             }
             Effect::Kill => {
                 self.answered = None;
+                self.watch = None;
                 self.terminal = None;
             }
             Effect::Arm(timer, after, generation) => {
@@ -195,6 +208,9 @@ impl State {
             Effect::ShowTotal(method, total) => account.show_total(*index, method, total),
             Effect::SetBusy { since, internal } => {
                 self.place.slot().set_busy_since(since, internal);
+            }
+            Effect::Watch(pid) => {
+                self.watch = Some(Watch::begin(&account.metrics, account.id, *index, pid));
             }
             Effect::CountCall(call) => account.metrics.count_call(call),
             Effect::Count(event) => account.metrics.record(event),

@@ -29,6 +29,7 @@ impl Machine {
             return;
         }
         match event {
+            terminal::Event::Process(pid) => self.emit(Effect::Watch(pid)),
             terminal::Event::Started(versions) => {
                 self.report(Report::Started(versions));
                 self.login.began = Some(now.at);

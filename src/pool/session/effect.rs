@@ -107,6 +107,8 @@ pub enum Effect {
     ShowTotal(Method, u64),
     /// Show since when the terminal has been on a call, and whether that is the gateway's own search.
     SetBusy { since: Option<Instant>, internal: bool },
+    /// Have the terminal's process measured until the terminal is ended.
+    Watch(u32),
     /// Count a call that ended.
     CountCall(EndedCall),
     /// Count something else.

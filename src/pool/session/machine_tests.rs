@@ -172,6 +172,7 @@ impl World {
     // What comes in.
 
     fn start(&mut self) {
+        self.hear(terminal::Event::Process(self.generation as u32));
         self.hear(terminal::Event::Started("1".to_owned()));
     }
 
@@ -393,6 +394,10 @@ impl World {
             Effect::Stop => {
                 assert!(self.terminal.is_none() && self.held.is_empty());
                 self.stopped = true;
+            }
+            Effect::Watch(pid) => {
+                assert!(self.terminal.is_some(), "a process of no terminal is measured");
+                assert_eq!(u64::from(pid), self.generation, "that of an earlier terminal");
             }
             Effect::SetState(state, _) => self.state = state,
             Effect::SetBusy { since, .. } => self.busy = since.is_some(),

@@ -13,14 +13,19 @@ pub struct ParsedAccount {
 
 /// Identifies the terminal that a worker reaches: equal ones are one terminal.
 #[derive(PartialEq)]
-pub struct TerminalIdentity {
-    /// The machine, if it is not this one.
-    connect: Option<worker::Connect>,
-    location: TerminalLocation,
+pub enum TerminalIdentity {
+    /// That of the package which an RPyC server has imported, once for all that connect.
+    OfServer { host: String, port: u16 },
+    /// Another.
+    At {
+        /// The machine, if it is not this one.
+        machine: Option<worker::Address>,
+        location: TerminalLocation,
+    },
 }
 
 #[derive(PartialEq)]
-enum TerminalLocation {
+pub enum TerminalLocation {
     /// The folder of the executable, where a portable terminal keeps its data.
     Folder(String),
     /// The terminal that the Python package finds by itself.
@@ -29,6 +34,14 @@ enum TerminalLocation {
 
 impl TerminalIdentity {
     pub fn of(options: &worker::Options) -> TerminalIdentity {
+        let machine = match &options.connect {
+            Some(worker::Connect::Rpyc(address)) => {
+                let host = address.host.to_lowercase();
+                return TerminalIdentity::OfServer { host, port: address.port };
+            }
+            Some(worker::Connect::Attribute(address)) => Some(address.clone()),
+            None => None,
+        };
         let location = match &options.path {
             Some(path) => TerminalLocation::Folder(folder(&path.to_string_lossy())),
             None => TerminalLocation::Found {
@@ -36,7 +49,7 @@ impl TerminalIdentity {
                 module: options.module.clone(),
             },
         };
-        TerminalIdentity { connect: options.connect.clone(), location }
+        TerminalIdentity::At { machine, location }
     }
 }
 
@@ -87,10 +100,17 @@ pub fn refuse_conflicts(reader: &mut Reader, accounts: &[ParsedAccount]) {
             );
         }
         if let Some(other) = earlier.iter().find(|other| account.has_terminal_of(other)) {
-            let (other, key) = (&other.options.name, format!("accounts.{name}.terminal.path"));
+            let other = &other.options.name;
+            let (field, own) = match account.terminal {
+                Some(TerminalIdentity::OfServer { .. }) => {
+                    ("connect.rpyc", "the address of a server of its own, beside another terminal")
+                }
+                _ => ("path", "the executable of a terminal of its own"),
+            };
+            let key = format!("accounts.{name}.terminal.{field}");
             let message = format!(
                 "`accounts.{other}` uses the same terminal, which can be logged in to one account \
-                 only: set `{key}` to the executable of a terminal of its own"
+                 only: set `{key}` to {own}"
             );
             reader.fault(&key, message);
         }

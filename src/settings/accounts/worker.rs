@@ -1,5 +1,6 @@
 //! A terminal behind a Python worker: `terminal.kind = "worker"`.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -34,9 +35,10 @@ pub fn options(
         );
     }
     let connect = connect(reader, &field("connect"));
-    if connect.is_some() && !module.contains(':') {
+    if matches!(connect, Some(worker::Connect::Attribute(_))) && !module.contains(':') {
         let message = format!(
-            "`{}` names no attribute that it is passed to, such as \"mt5linux:MetaTrader5\"",
+            "`{}` names no attribute that it is passed to, such as \"mt5linux:MetaTrader5\"; an RPyC \
+             server needs none: write `connect = {{ rpyc = \"HOST:PORT\" }}`",
             field("module")
         );
         reader.fault(&field("connect.host"), message);
@@ -64,27 +66,61 @@ fn is_module(module: &str) -> bool {
     path.split('.').all(is_identifier) && is_identifier(attribute)
 }
 
-/// Takes the address of a remote terminal. `None`: there is none, or a fault was noted.
+/// Takes how a remote terminal is reached. `None`: there is none, or a fault was noted.
 fn connect(reader: &mut Reader, section: &str) -> Option<worker::Connect> {
     if !reader.has_section(section) {
         return None;
     }
-    let (host_key, port_key) = (format!("{section}.host"), format!("{section}.port"));
+    let [host_key, port_key, rpyc_key] =
+        ["host", "port", "rpyc"].map(|name| format!("{section}.{name}"));
+    if reader.has(&rpyc_key) {
+        if reader.has(&host_key) || reader.has(&port_key) {
+            let _: Option<String> = reader.optional(&rpyc_key);
+            reader.skip(section);
+            reader.fault(&rpyc_key, "expected either `rpyc`, or `host` and `port`, not both");
+            return None;
+        }
+        return rpyc(reader, &rpyc_key);
+    }
     let host: Option<String> = reader.required(&host_key);
-    let is_host =
-        |host: &String| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
     if host.as_ref().is_some_and(|host| !is_host(host)) {
         reader.fault(&host_key, "expected a host name or an address, such as \"127.0.0.1\"");
     }
     let port: Option<u64> = reader.required(&port_key);
     let (host, port) = host.zip(port)?;
     match u16::try_from(port) {
-        Ok(port) if port != 0 => Some(worker::Connect { host, port }),
+        Ok(port) if port != 0 => Some(worker::Connect::Attribute(worker::Address { host, port })),
         _ => {
             reader.fault(&port_key, "expected a port from 1 to 65535");
             None
         }
     }
+}
+
+/// Takes the address of an RPyC server. `None`: a fault was noted.
+fn rpyc(reader: &mut Reader, key: &str) -> Option<worker::Connect> {
+    let text: String = reader.optional(key)?;
+    let address = address(&text);
+    if address.is_none() {
+        let expected = "expected a host and a port, such as \"127.0.0.1:18812\" or \"[::1]:18812\"";
+        reader.fault(key, expected);
+    }
+    address.map(worker::Connect::Rpyc)
+}
+
+/// Reads a host and a port. An IPv6 address stands in brackets.
+fn address(text: &str) -> Option<worker::Address> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?.to_string(),
+        None => Some(host).filter(|host| is_host(host) && !host.contains(':'))?.to_owned(),
+    };
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    Some(worker::Address { host, port })
+}
+
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/')
 }
 
 /// Warns if Python cannot be found. It is no fault, because it may still be installed.
@@ -112,11 +148,58 @@ pub fn check_sessions(reader: &mut Reader, key: &str, sessions: usize, options: 
             "a portable terminal is one terminal: expected 1, or a `terminal.module` that reaches \
              several without `terminal.path`",
         );
+    } else if let Some(worker::Connect::Rpyc(address)) = &options.connect {
+        let message = format!(
+            "the RPyC server at {address} has one terminal, which all {sessions} sessions would \
+             share: probably 1 is meant"
+        );
+        reader.warn(key, message);
     } else if options.module == MODULE {
         let message = format!(
             "`{MODULE}` reaches one terminal, which all {sessions} sessions would share: probably 1 \
              is meant"
         );
         reader.warn(key, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_with_ipv6_in_brackets() {
+        let right = [
+            ("127.0.0.1:18812", "127.0.0.1", 18812, "127.0.0.1:18812"),
+            ("terminal-main:1", "terminal-main", 1, "terminal-main:1"),
+            ("[::1]:65535", "::1", 65535, "[::1]:65535"),
+            ("[0:0::1]:8001", "::1", 8001, "[::1]:8001"),
+        ];
+        for (text, host, port, shown) in right {
+            let read = address(text).unwrap_or_else(|| panic!("{text} is refused"));
+            assert_eq!((read.host.as_str(), read.port), (host, port));
+            assert_eq!(read.to_string(), shown);
+        }
+        let wrong = [
+            "",
+            ":",
+            "h",
+            "h:",
+            ":1",
+            "h:0",
+            "h:65536",
+            "h:x",
+            "h:-1",
+            "::1:18812",
+            "[::1]",
+            "[h]:1",
+            "[::1:1",
+            "a b:1",
+            "tcp://h:1",
+            "h:1:2",
+        ];
+        for text in wrong {
+            assert_eq!(address(text), None, "{text}");
+        }
     }
 }

@@ -34,7 +34,7 @@ use crate::clock::BootInstant;
 use crate::mt5::Method;
 
 pub use self::process::SCRIPT;
-pub use self::protocol::Connect;
+pub use self::protocol::{Address, Connect};
 
 /// The largest frame that is taken: about four million rows.
 const MAX_FRAME: usize = 256 << 20;
@@ -65,9 +65,9 @@ pub struct Options {
     pub server: String,
     /// The command that runs Python.
     pub python: Vec<String>,
-    /// `module` or `package:Attribute`, which is called with `connect`.
+    /// `module` or `package:Attribute`, which is called.
     pub module: String,
-    /// What the attribute is called with.
+    /// Where the terminal is, if `module` does not find it on this machine.
     pub connect: Option<Connect>,
     /// The terminal's executable, for `initialize`.
     pub path: Option<PathBuf>,
@@ -146,6 +146,9 @@ async fn run(
         }
     };
     info!(account = options.account, pid = process.id(), "worker process started");
+    if let Some(pid) = process.id() {
+        events(Event::Process(pid));
+    }
     let stderr = tokio::spawn(log_lines(options.account.clone(), process.stderr()));
 
     let ending = converse(&options, &mut process, &events, calls, &kill).await;

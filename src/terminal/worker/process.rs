@@ -15,7 +15,10 @@ use tracing::warn;
 use windows::Win32::System::Threading::CREATE_NO_WINDOW;
 
 /// The Python worker, whole.
-pub const SCRIPT: &str = include_str!("worker.py");
+pub const SCRIPT: &str = concat!(include_str!("worker.py"), include_str!("pipe.py"));
+
+/// The part of [`SCRIPT`] that runs beside the package, in an RPyC server if that has it.
+pub const BESIDE_PACKAGE: &str = include_str!("worker.py");
 
 /// Reads the worker from its own input and runs it, so that nothing needs to be
 /// on disk and no secret on a command line. An old Python could not even parse the
@@ -101,7 +104,7 @@ impl Process {
         Ok(Process { child: command.spawn()? })
     }
 
-    /// The process id, for the log.
+    /// The process id.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }

@@ -5,6 +5,7 @@
 mod lenient;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Options;
+use super::process::BESIDE_PACKAGE;
 use crate::clock::BootInstant;
 use crate::mt5::{
     Answer, AnswerKind, Argument, Error, LoginCheck, Method, ParameterKind, Request, Row, Rows,
@@ -21,14 +23,33 @@ use crate::mt5::{
 };
 use crate::terminal::{Answered, Event, Failure};
 
-/// Where a package that works over the network finds its terminal. Passed to
-/// the attribute that `module` names.
+/// Where a terminal is that is reached over the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Connect {
-    /// Host name or address.
+pub struct Address {
+    /// Host name or address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Address { host, port } = self;
+        if host.contains(':') {
+            write!(formatter, "[{host}]:{port}")
+        } else {
+            write!(formatter, "{host}:{port}")
+        }
+    }
+}
+
+/// How a terminal is reached over the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connect {
+    /// The attribute that `module` names is called with the address.
+    Attribute(Address),
+    /// An RPyC classic server imports `module`.
+    Rpyc(Address),
 }
 
 /// Appends a frame whose body `put` writes.
@@ -51,7 +72,8 @@ fn put_message(buffer: &mut BytesMut, message: &impl Serialize) {
 #[derive(Serialize)]
 struct Hello<'a> {
     module: &'a str,
-    connect: Option<&'a Connect>,
+    connect: Option<&'a Address>,
+    rpyc: Option<RpycServer<'a>>,
     login: u64,
     password: &'a str,
     server: &'a str,
@@ -60,6 +82,16 @@ struct Hello<'a> {
     /// Milliseconds.
     timeout: u64,
     methods: BTreeMap<&'static str, MethodRules>,
+}
+
+/// An RPyC server, and what it is to run.
+#[derive(Serialize)]
+struct RpycServer<'a> {
+    host: &'a str,
+    port: u16,
+    /// How people write both.
+    address: String,
+    script: &'static str,
 }
 
 /// What the worker has to know of a method. It refuses to call any other.
@@ -73,6 +105,17 @@ struct MethodRules {
     compares_account: bool,
     /// What the answer is.
     gives: &'static str,
+}
+
+impl RpycServer<'_> {
+    fn of(address: &Address) -> RpycServer<'_> {
+        RpycServer {
+            host: &address.host,
+            port: address.port,
+            address: address.to_string(),
+            script: BESIDE_PACKAGE,
+        }
+    }
 }
 
 impl MethodRules {
@@ -99,9 +142,15 @@ impl MethodRules {
 
 /// Appends the first frame.
 pub fn put_hello(buffer: &mut BytesMut, options: &Options) {
+    let (connect, rpyc) = match &options.connect {
+        None => (None, None),
+        Some(Connect::Attribute(address)) => (Some(address), None),
+        Some(Connect::Rpyc(address)) => (None, Some(RpycServer::of(address))),
+    };
     let hello = Hello {
         module: &options.module,
-        connect: options.connect.as_ref(),
+        connect,
+        rpyc,
         login: options.login,
         password: options.password.expose_secret(),
         server: &options.server,

@@ -14,24 +14,17 @@ clock shows, in nanoseconds:
 
 Each answer is written before the next call begins, even if several calls wait: nobody knows how long the
 next call takes. Anything that the package prints goes to standard error, which the gateway logs.
+
+The script consists of two files: `worker.py`, what is done beside the package, and `pipe.py`, what is
+done beside the gateway. With `connect.rpyc` the first runs in an RPyC server, which needs nothing else.
 """
 
-import codecs
-import gc
 import importlib
-import os
 import sys
 import time
 from collections import namedtuple
 from datetime import datetime, timezone
 from operator import attrgetter, not_
-
-import msgpack
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 ANSWER, MT5_ERROR, RAISED, WITHDRAWN, OTHER_ACCOUNT = range(5)
 
@@ -62,12 +55,8 @@ UNNAMED_RECORDS = {"symbol_info_tick": tuple(name for name, _ in TICKS_DTYPE)}
 identity_of = attrgetter("login", "server", "trade_mode")
 # Values that are packed as they are.
 PACKABLE = frozenset({bool, int, float, str})
-# What msgpack raises for a value that it does not pack.
-UNPACKABLE = (TypeError, ValueError, OverflowError)
 # Rows of at most so many bytes are copied into their frame: a second write would cost more.
 COPIED = 1 << 16
-# Bytes that one read takes. All calls that the gateway writes together are usually fewer.
-READ = 1 << 13
 
 
 RESOLUTION = 0
@@ -202,8 +191,10 @@ def negative(total):
 
 
 class Worker:
-    def __init__(self, mt5, settings):
-        self.mt5 = mt5
+    """The package, and what is known of its terminal."""
+
+    def __init__(self, settings):
+        self.mt5 = mt5 = load(settings["module"], settings["connect"])
         self.settings = settings
         self.methods = {
             name: Method(mt5, name, rules, getattr(self, "do_" + name, None))
@@ -215,6 +206,36 @@ class Worker:
         self.trades_by_keywords = False
         # Login, server and mode, as seen after the login, and as seen last.
         self.identity = self.shown = None
+
+    def hello(self):
+        return {
+            "python": sys.version.split()[0],
+            "module": self.settings["module"],
+            "version": str(getattr(self.mt5, "__version__", "unknown")),
+        }
+
+    def answer(self, number, name, args, kwargs):
+        """The answer to a call, as the gateway reads it."""
+        try:
+            payload = self.call(name, args, kwargs)
+        except Mt5Error as error:
+            return number, MT5_ERROR, error.args
+        except Withdrawn:
+            return number, WITHDRAWN, None
+        except OtherAccount as error:
+            return number, OTHER_ACCOUNT, str(error)
+        except Exception as error:  # whatever the package raises must not end the worker
+            import traceback
+
+            traceback.print_exc()
+            return number, RAISED, f"{name} raised {described(error)}"
+        if name == "account_info":
+            # Every probe brings a reading of the clock, by which a trade's last moment is named.
+            return number, ANSWER, clock(), payload
+        return number, ANSWER, payload
+
+    def close(self):
+        self.mt5.shutdown()
 
     def call(self, name, args, kwargs):
         method = self.methods.get(name)
@@ -457,17 +478,6 @@ class Rows:
         return array
 
 
-def mark(error):
-    """Encodes the surrogates in a text: the halves of a pair as their character, any other as
-    U+FFFD. The gateway's own mark, because "?" could be the broker's, and because the bytes of
-    "surrogatepass" are no UTF-8."""
-    surrogates = error.object[error.start:error.end].encode("utf-16-le", "surrogatepass")
-    return surrogates.decode("utf-16-le", "replace").encode(), error.end
-
-
-codecs.register_error("mt5_gateway_mark", mark)
-
-
 def packable(value):
     """Stands for a value that MessagePack has no type for. The gateway makes of it what the
     field can hold; None, which it marks, is better than an answer that is lost."""
@@ -490,132 +500,45 @@ def packable(value):
         return None
 
 
-def load(settings):
-    name, _, attribute = settings["module"].partition(":")
-    module = importlib.import_module(name)
+def described(error):
+    """An exception in a line."""
+    text = (str(error).splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {text}"
+
+
+def load(module, connect):
+    name, _, attribute = module.partition(":")
+    package = importlib.import_module(name)
     if not attribute:
-        return module
-    return getattr(module, attribute)(**(settings["connect"] or {}))
+        return package
+    return getattr(package, attribute)(**(connect or {}))
 
 
-class Pipe:
-    """Frames over standard input and output."""
+def serve(settings):
+    """Makes a worker in the process of an RPyC server.
 
-    def __init__(self):
-        # The pipe is ours alone: what the package prints must not end up in a frame.
-        self.source = sys.stdin.buffer
-        sink = os.fdopen(os.dup(1), "wb", buffering=0)
-        os.dup2(2, 1)
-        sys.stdout = sys.stderr
+    Gives its hello, what answers a call, and what ends it. Texts and bytes alone go back and forth, because
+    RPyC passes them by value. Of anything else it passes a reference, whose every attribute is a question
+    more."""
+    import json
+
+    worker = Worker(json.loads(settings))
+
+    def answer(call):
+        """The answer as JSON, and its rows if it has any."""
+        answered = worker.answer(*json.loads(call))
+        payload = answered[-1]
+        if isinstance(payload, (bytes, memoryview)):
+            return json.dumps(answered[:-1]), bytes(payload)
         try:
-            # So that a hundred thousand bars do not take turns with their reader every 64 kB.
-            fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
-        except (AttributeError, OSError):
-            pass  # not Linux, or as many as this user may have
-        self.write = sink.write
-        self.pack = msgpack.Packer().pack
-        # Slower for every text, so it takes only what the other refuses.
-        self.pack_odd = msgpack.Packer(default=packable, unicode_errors="mt5_gateway_mark").pack
+            return json.dumps(answered, default=jsonable), None
+        except (TypeError, ValueError) as error:
+            text = f"the answer cannot be written as JSON: {type(error).__name__}"
+            return json.dumps((answered[0], RAISED, text)), None
 
-    def messages(self):
-        """The messages until the input closes. One read takes all that have arrived."""
-        unpacker = msgpack.Unpacker(use_list=False, read_size=2 * READ)
-        unpack = unpacker.unpack
-
-        def take_bytes(count):
-            try:
-                return unpacker.read_bytes(count)
-            except msgpack.OutOfData:  # msgpack without its C extension
-                return b""
-
-        def read_on():
-            data = self.source.read1(READ)
-            unpacker.feed(data)
-            return data
-
-        while True:
-            # MessagePack shows where a message ends, so the length is passed over.
-            missing = 4 - len(take_bytes(4))
-            while missing:
-                if not read_on():
-                    return
-                missing -= len(take_bytes(missing))
-            while True:
-                try:
-                    message = unpack()
-                    break
-                except msgpack.OutOfData:
-                    if not read_on():
-                        return
-            yield message
-
-    def send(self, message):
-        try:
-            packed = self.pack(message)
-        except UNPACKABLE:
-            packed = self.packed_somehow(message)
-        self.write_all(len(packed).to_bytes(4, "big") + packed)
-
-    def packed_somehow(self, message):
-        try:
-            return self.pack_odd(message)
-        except UNPACKABLE as error:
-            text = f"the answer cannot be packed: {type(error).__name__}"
-            return self.pack((message[0], RAISED, text))
-
-    def send_rows(self, number, rows):
-        """As `send` would, but without a copy of them."""
-        head = b"\x93" + self.pack(number) + self.pack(ANSWER) + b"\xc6" + len(rows).to_bytes(4, "big")
-        self.write_all((len(head) + len(rows)).to_bytes(4, "big") + head)
-        self.write_all(rows)
-
-    def write_all(self, data):
-        sent = self.write(data)
-        while sent < len(data):
-            sent += self.write(memoryview(data)[sent:])
+    return json.dumps(worker.hello()), answer, worker.close
 
 
-def main():
-    pipe = Pipe()
-    messages = pipe.messages()
-    settings = next(messages, None)
-    if settings is None:
-        return
-    mt5 = load(settings)
-    worker = Worker(mt5, settings)
-    # The garbage collector stays on, because a package may make cycles. Modules stay for good, so it
-    # need not visit them.
-    gc.collect()
-    gc.freeze()
-    pipe.send({
-        "python": sys.version.split()[0],
-        "module": settings["module"],
-        "version": str(getattr(mt5, "__version__", "unknown")),
-    })
-    for number, name, args, kwargs in messages:
-        try:
-            payload = worker.call(name, args, kwargs)
-        except Mt5Error as error:
-            pipe.send((number, MT5_ERROR, error.args))
-        except Withdrawn:
-            pipe.send((number, WITHDRAWN, None))
-        except OtherAccount as error:
-            pipe.send((number, OTHER_ACCOUNT, str(error)))
-        except Exception as error:  # whatever the package raises must not end the worker
-            import traceback
-
-            traceback.print_exc()
-            text = (str(error).splitlines() or [""])[0][:200]
-            pipe.send((number, RAISED, f"{name} raised {type(error).__name__}: {text}"))
-        else:
-            if type(payload) is memoryview:
-                pipe.send_rows(number, payload)
-            elif name == "account_info":
-                # Every probe brings a reading of the clock, by which a trade's last moment is named.
-                pipe.send((number, ANSWER, clock(), payload))
-            else:
-                pipe.send((number, ANSWER, payload))
-    mt5.shutdown()
-
-
-main()
+def jsonable(value):
+    value = packable(value)
+    return None if isinstance(value, bytes) else value

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::Gateway;
 use crate::prometheus::Prometheus;
-use crate::tools::program;
+use crate::tools::{modules, program, worker};
 
 fn operations() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations")
@@ -167,11 +167,18 @@ fn read(gateway: &Gateway) {
 #[test]
 fn rules_and_panels_have_data_in_a_real_prometheus() {
     let healthy = Gateway::ready("[metrics]\nsampler_interval = '500ms'");
-    let busy = Gateway::ready(
-        "[metrics]\nsampler_interval = '500ms'\naccount_values = true\n[server]\n\
-         probe_interval = '500ms'\n[accounts.demo]\nlogin = 5001\nserver = 'S'\n\
-         sessions = 2\n[accounts.demo.terminal]\nkind = 'simulator'\n",
+    // A worker has processes.
+    let modules = modules().display().to_string();
+    let busy = Gateway::start_with(
+        &format!(
+            "[metrics]\nsampler_interval = '500ms'\naccount_values = true\n[server]\n\
+             probe_interval = '500ms'\n[accounts.demo]\nlogin = 5001\nserver = 'S'\n\
+             sessions = 2\n[accounts.demo.terminal]\nkind = 'simulator'\n{}",
+            worker("real", "", "")
+        ),
+        &[("PYTHONPATH", &modules)],
     );
+    busy.wait_ready();
     let configuration = text("prometheus/prometheus.yml")
         .replace(": 15s", ": 500ms")
         .replace("127.0.0.1:8080\"", &format!("{}\", \"{}\"", healthy.address, busy.address));

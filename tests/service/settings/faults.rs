@@ -161,7 +161,18 @@ fn two_accounts_with_one_login_or_one_terminal_are_refused() {
                         executable of a terminal of its own";
         assert!(text.contains(expected), "{text}");
     }
+    let (code, text) = two(
+        "path = 'one.exe'\nconnect = { rpyc = 'Host:1' }",
+        "path = 'two.exe'\nconnect = { rpyc = 'host:1' }",
+    );
+    assert_eq!(code, Some(2));
+    let expected = "accounts.b.terminal.connect.rpyc: `accounts.a` uses the same terminal, which can be \
+                    logged in to one account only: set `accounts.b.terminal.connect.rpyc` to the \
+                    address of a server of its own";
+    assert!(text.contains(expected), "{text}");
     let apart = [
+        ("connect = { rpyc = 'h:1' }", "connect = { rpyc = 'h:2' }"),
+        ("connect = { rpyc = 'h:1' }", ""),
         ("path = 'one.exe'", "path = 'two.exe'"),
         ("path = 'one.exe'", ""),
         ("python = 'python3'", "python = 'python'"),

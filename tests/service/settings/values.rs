@@ -81,6 +81,22 @@ fn each_invalid_value_is_one_fault_with_what_is_expected() {
             "accounts.a.terminal.connect.host: `accounts.a.terminal.module` names no attribute",
         ),
         (
+            account("", "connect = { rpyc = 'h' }"),
+            "accounts.a.terminal.connect.rpyc: expected a host and a port, such as",
+        ),
+        (
+            account("", "connect = { rpyc = '::1:18812' }"),
+            "accounts.a.terminal.connect.rpyc: expected a host and a port, such as",
+        ),
+        (
+            account("", "connect = { rpyc = 18812 }"),
+            "accounts.a.terminal.connect.rpyc: expected a text in quotes",
+        ),
+        (
+            account("", "connect = { rpyc = 'h:1', host = 'h', port = 1 }"),
+            "accounts.a.terminal.connect.rpyc: expected either `rpyc`, or `host` and `port`, not both",
+        ),
+        (
             account("", "connect = 'h:1'"),
             "accounts.a.terminal.connect: expected a section of settings",
         ),

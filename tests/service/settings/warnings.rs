@@ -49,6 +49,10 @@ fn each_doubtful_value_is_one_warning() {
         ),
         (account("sessions = 2", ""), "accounts.a.sessions: `MetaTrader5` reaches one terminal"),
         (
+            account("sessions = 2", "module = 'a:B'\nconnect = { rpyc = '[::1]:18812' }"),
+            "accounts.a.sessions: the RPyC server at [::1]:18812 has one terminal",
+        ),
+        (
             key("expires = '2026-01-31'"),
             "auth.keys.k.expires: the key has been invalid since 2026-02-01T00:00:00Z",
         ),

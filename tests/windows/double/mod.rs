@@ -387,7 +387,7 @@ impl Shared {
             None => loop {
                 match simulator.later.recv().unwrap() {
                     Event::Answered(mut answers) => break answers.remove(0),
-                    Event::Started(_) => {}
+                    Event::Process(_) | Event::Started(_) => {}
                     Event::Ended(ending) => panic!("the simulator ended: {ending}"),
                 }
             },
