@@ -229,7 +229,7 @@ function updateCard(node, account, mayRestart) {
   write(parts.login, `login ${account.login}`);
   write(parts.server, account.server);
   write(parts.mode, account.mode);
-  write(parts.trade, account.trade ? "may trade" : "may not trade");
+  write(parts.trade, account.paused ? "paused" : account.trade ? "may trade" : "may not trade");
   list(parts.sessions, [...account.sessions.entries()], ([index]) => index, makeSession, updateSession);
   if (mayRestart && !parts.restart.isConnected) node.querySelector("footer").append(parts.restart);
   if (!mayRestart) parts.restart.remove();

@@ -10,7 +10,7 @@ use warp::Filter;
 use warp::path::end;
 
 use crate::account_name::AccountName;
-use crate::api::authorized::{AccountRequest, AuthorizedRequest};
+use crate::api::authorized::{AnyAccountRequest, AuthorizedRequest};
 use crate::api::filters::body::Body;
 use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
@@ -36,7 +36,8 @@ pub fn area(routes: &mut Routes) -> impl Answers + use<> {
 )]
 pub async fn list(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
-    let accounts: Vec<AccountStatus> = request.accounts().map(|account| account.status()).collect();
+    let accounts: Vec<AccountStatus> =
+        request.accounts().iter().map(|account| account.status()).collect();
     json(&request, &accounts)
 }
 
@@ -45,7 +46,7 @@ pub async fn list(request: AuthorizedRequest) -> Outcome {
     get, path = "/api/v1/accounts/{account}", tag = "accounts",
     responses((status = 200, description = "The account", body = AccountStatus))
 )]
-pub async fn one(request: AccountRequest) -> Outcome {
+pub async fn one(AnyAccountRequest(request): AnyAccountRequest) -> Outcome {
     request.no_parameters()?;
     json(&request, &request.account.status())
 }
@@ -67,7 +68,7 @@ pub struct RestartBegun {
     post, path = "/api/v1/accounts/{account}/restart", tag = "accounts",
     responses((status = 202, description = "The restart has begun", body = RestartBegun))
 )]
-pub async fn restart(request: AccountRequest, _: Body) -> Outcome {
+pub async fn restart(AnyAccountRequest(request): AnyAccountRequest, _: Body) -> Outcome {
     let account = &request.account;
     request.no_parameters()?;
     match request.app().pool.restart(account).await {
