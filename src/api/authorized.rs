@@ -16,7 +16,7 @@ use super::filters::query::{Parameter, Parameters};
 use super::problem::{Problem, ProblemType};
 use super::state::App;
 use crate::mt5::{Mt5Call, SymbolName, Ticket};
-use crate::pool::{Account, CallContext, RequestUnderWay, Standing};
+use crate::pool::{Account, CallContext, Standing};
 use crate::trading::tag;
 
 /// The header in which a client shortens its wait, seconds.
@@ -34,8 +34,6 @@ pub struct AuthorizedRequest {
 pub struct AccountRequest {
     request: AuthorizedRequest,
     pub account: Arc<Account>,
-    /// An account that goes waits for its end.
-    _under_way: RequestUnderWay,
 }
 
 /// The same of an account that may be paused, or about to go: the route shows how it stands, or what
@@ -96,9 +94,9 @@ impl Admitted for AnyAccountRequest {
         let Some(account) = found.filter(|account| request.may_see(&account.name)) else {
             return Err(request.no_such_account());
         };
+        // Before anybody asks how the account stands.
         request.context.note_account(&account);
-        let _under_way = account.door.enter();
-        Ok(AnyAccountRequest(AccountRequest { request, account, _under_way }))
+        Ok(AnyAccountRequest(AccountRequest { request, account }))
     }
 }
 
@@ -282,10 +280,7 @@ impl AccountRequest {
         let name = &self.account.name;
         let detail = match self.account.door.standing() {
             Standing::Serving => return Ok(()),
-            Standing::Paused => format!(
-                "the account is paused: `DELETE /api/v1/accounts/{name}/pause` resumes it, if its \
-                 settings do not say so"
-            ),
+            Standing::Paused => format!("{name} is paused: `accounts.{name}.paused` is set"),
             Standing::Changing => format!("the settings of {name} change, it serves again soon"),
             Standing::Leaving => format!("{name} is being removed"),
         };

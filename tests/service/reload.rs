@@ -176,7 +176,7 @@ fn faulty_settings_are_refused_as_a_whole_with_every_fault() {
     for (settings, faults) in [
         // Two accounts with one login: refused with the key, as at start. `third` does not come either.
         (twice, vec!["accounts.twin.login", "accounts.third.queue"]),
-        (nonsense, vec!["gateway.toml", "line 7"]),
+        (nonsense, vec!["line 8,", "line 9,", "line 10,", "gateway.toml"]),
     ] {
         write(&gateway, &settings);
         let reply = reload(&gateway);
