@@ -217,7 +217,8 @@ fn metrics(criterion: &mut Criterion) {
             let catalog = Catalog::new(&options, &names, &LABEL_SETS).expect("the buckets ascend");
             for account in (0..accounts).map(metrics::AccountId) {
                 for method in [Method::SymbolInfoTick, Method::AccountInfo, Method::PositionsGet] {
-                    catalog.calls(account, method, "success").inc();
+                    let calls = catalog.calls(account, method, "success");
+                    calls.expect("the account is there").inc();
                 }
             }
             let text = render(&catalog);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use ractor::{Actor, ActorRef};
 use strum::VariantNames;
@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::actor::{Depths, Envelope, Role};
-use crate::api::{self, App, ScrapeLimit};
+use crate::administration::Administrator;
+use crate::api::{self, App, LiveKeys, ScrapeLimit};
+use crate::lifecycle::Lifecycle;
 use crate::metrics::requests::HttpInstruments;
 use crate::metrics::streams::StreamInstruments;
 use crate::metrics::{Catalog, LabelSets, Metrics};
@@ -25,6 +27,7 @@ use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
 use crate::service::{self, Manager};
 use crate::settings::Settings;
+use crate::signals::hangups;
 pub use crate::signals::signals;
 use crate::streams::{self, Streams};
 use crate::telemetry::Events;
@@ -88,6 +91,7 @@ pub async fn run(
     signals: impl Stream<Item = &'static str> + Unpin,
 ) -> Result<(), Error> {
     raise_file_descriptors();
+    let hangups = hangups();
     let cannot_listen = |error| Error::Listen(settings.listen, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
@@ -99,12 +103,20 @@ pub async fn run(
         metrics = %format_args!("http://{address}/metrics"),
         "listening"
     );
+    let administration = service.app.administration.clone();
+    let reloads = hangups.for_each(|()| {
+        info!("SIGHUP, settings are read again");
+        // The log says what came of it.
+        administration.reload().map(drop)
+    });
+    let reloads = reloads.then(|()| std::future::pending::<()>());
     let gateway = service.app.gateway.clone();
     let answers = async |within| gateway.silent(within).await.is_empty();
     let reports = service::report(manager, service.stop.clone(), service.shutdown_grace, answers);
     tokio::select! {
         ended = service.serve(api::connections(listener), signals) => ended,
         () = reports => unreachable!("reports never end"),
+        () = reloads => unreachable!("it is pending for ever"),
     }
 }
 
@@ -128,6 +140,8 @@ impl Service {
     /// Why that cannot be.
     pub async fn start(settings: Settings, events: Events) -> Result<Service, Error> {
         let depths = Depths::default();
+        let keys = Arc::new(LiveKeys::new(settings.keys.clone()));
+        let administered = settings.administered();
         let sessions: Vec<(String, usize)> = settings
             .accounts
             .iter()
@@ -146,7 +160,7 @@ impl Service {
         let streams = Streams::new(
             &accounts,
             settings.streams,
-            measured.as_ref(),
+            measured,
             metrics.clone(),
             &depths,
             stop.clone(),
@@ -172,10 +186,19 @@ impl Service {
             .metrics
             .enabled
             .then(|| HttpInstruments::new(catalog, settings.metrics.status_labels));
+        let lifecycle = Lifecycle {
+            accounts: accounts.clone(),
+            pool: pool.clone(),
+            trading: trading.clone(),
+            streams: streams.clone(),
+            grace: settings.shutdown_grace,
+        };
+        let administration = Administrator::new(administered, lifecycle, keys.clone());
         let app = Arc::new(App {
             scrape_limit: ScrapeLimit::new(&settings.http),
             options: settings.http,
-            keys: settings.keys,
+            keys,
+            administration: Arc::new(administration),
             accounts: accounts.clone(),
             pool,
             trading,
@@ -350,12 +373,13 @@ fn open_journal(
     metrics: &Metrics,
     depths: &Depths,
 ) -> Result<Result<Journal, NoJournal>, JournalError> {
-    let trades = accounts.iter().any(|account| account.trade);
+    let accounts = accounts.all();
+    let trades = accounts.values().any(|account| account.trade);
     if !trades && !options.journal.exists() {
         return Ok(Err(NoJournal::NotNeeded));
     }
     let owners: Vec<trading::Owner> = accounts
-        .iter()
+        .values()
         .map(|account| trading::Owner {
             account: account.name.clone(),
             login: account.login,

@@ -31,10 +31,16 @@
 //!
 //! [`root`] is the root actor. It supervises the metrics actor, the sampler, the pool, trading and streams.
 //!
+//! [`lifecycle`] is how accounts come and go while the gateway runs.
+//!
 //! [`api`] is HTTP: connections, the layers that log, admit and refuse requests, the filter chain of routes,
 //! problems, exports, the OpenAPI document and the console.
 //!
 //! [`service`] is the service manager that started the process, and what it is told.
+//!
+//! [`administration`] reads the settings again and applies what has changed.
+//!
+//! [`control`] is commands to a gateway that runs.
 //!
 //! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
 
@@ -44,10 +50,13 @@
 
 pub mod account_name;
 pub mod actor;
+pub mod administration;
 pub mod api;
 pub mod app;
 pub mod clock;
+pub mod control;
 pub mod files;
+pub mod lifecycle;
 pub mod metrics;
 pub mod mt5;
 pub mod pool;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use futures_util::Stream;
+use mt5_gateway::control::Remote;
 use mt5_gateway::service::Manager;
 use mt5_gateway::service::command::ServiceCommand;
 use mt5_gateway::settings::{SettingFault, Settings};
@@ -49,9 +50,22 @@ enum Command {
     CheckConfig,
     /// Print the Python worker, for a host that starts it by hand.
     WorkerScript,
+    /// Let the running gateway read its settings again, and say what has changed.
+    Reload(RemoteOptions),
     /// Install and control the gateway as a Windows service.
     #[command(subcommand)]
     Service(ServiceCommand),
+}
+
+/// Which gateway is meant.
+#[derive(Args)]
+struct RemoteOptions {
+    /// Where it is reached; default: MT5_GATEWAY_URL, or the address of `server.listen`.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File that holds a key with the scope `admin`; default: MT5_GATEWAY_KEY_FILE.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 /// Settings on top of all others. None of them may be a secret: everybody on the machine can read a
@@ -97,6 +111,8 @@ Environment variables:
                              MT5_GATEWAY__SERVER__LISTEN, MT5_GATEWAY__ACCOUNTS__MAIN__PASSWORD.
                              A file .env in the working directory may hold them too, one
                              NAME=value a line.
+  MT5_GATEWAY_URL            Where `reload` reaches the gateway, such as http://127.0.0.1:8080
+  MT5_GATEWAY_KEY_FILE       File with the key that it uses
 
 Exit codes:
   0  A clean stop
@@ -108,6 +124,8 @@ Exit codes:
 Examples:
   mt5-gateway --listen 127.0.0.1:9000
       Serve a simulated account, without any settings.
+  mt5-gateway --config main.toml reload
+      Let the running gateway apply what has changed in main.toml.
   mt5-gateway --config main.toml check-config
       Check the settings of main.toml and show where each comes from.";
 
@@ -130,6 +148,7 @@ fn run(arguments: Arguments) -> u8 {
     let command = match command.unwrap_or(Command::Serve) {
         Command::WorkerScript => return print(terminal::worker::SCRIPT),
         Command::Service(command) => return control_service(command, config, overrides),
+        Command::Reload(options) => return reload(options, config.as_deref(), overrides),
         needs_settings => needs_settings,
     };
     let environment = Settings::environment();
@@ -148,6 +167,33 @@ fn run(arguments: Arguments) -> u8 {
         return print(&settings.describe());
     }
     serve(settings, service::manager(), app::signals)
+}
+
+/// Lets a running gateway read its settings again. The settings here only say where it is.
+fn reload(options: RemoteOptions, config: Option<&Path>, overrides: Overrides) -> u8 {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let url = options.url.map(Ok).or_else(|| {
+        let url = given("MT5_GATEWAY_URL")?;
+        Some(url.into_string().map_err(|_| "MT5_GATEWAY_URL is not Unicode".to_owned()))
+    });
+    let listen = || {
+        let (environment, overrides) = (Settings::environment(), overrides.settings());
+        let settings = Settings::load(Path::new(""), config, environment, &overrides);
+        Remote::url_of(settings.map_err(|faults| describe(&faults))?.listen)
+    };
+    let key_file = options.key_file.or_else(|| given("MT5_GATEWAY_KEY_FILE").map(PathBuf::from));
+    let remote = url.unwrap_or_else(listen).and_then(|url| Remote::new(&url, key_file.as_deref()));
+    let reloaded = remote.and_then(|remote| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|fault| fault.to_string())?.block_on(remote.reload())
+    });
+    match reloaded {
+        Ok(changes) => print(&changes),
+        Err(reason) => {
+            tell(&reason);
+            FAILED
+        }
+    }
 }
 
 #[cfg(windows)]

@@ -14,13 +14,36 @@ pub fn signals() -> BoxStream<'static, &'static str> {
     futures_util::stream::unfold(Signals::listen(), next).boxed()
 }
 
+/// Each SIGHUP, which asks for the settings to be read again, from now on. The end of a shell sends one,
+/// too, and must not end the process.
+#[cfg(unix)]
+pub fn hangups() -> BoxStream<'static, ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(hangup) => {
+            let next = async |mut hangup: tokio::signal::unix::Signal| {
+                hangup.recv().await.map(|()| ((), hangup))
+            };
+            futures_util::stream::unfold(hangup, next).boxed()
+        }
+        Err(fault) => {
+            warn!(%fault, "SIGHUP cannot be listened to");
+            futures_util::stream::pending().boxed()
+        }
+    }
+}
+
+/// Windows has no SIGHUP.
+#[cfg(not(unix))]
+pub fn hangups() -> BoxStream<'static, ()> {
+    futures_util::stream::pending().boxed()
+}
+
 struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
     interrupt: Option<tokio::signal::unix::Signal>,
-    #[cfg(unix)]
-    hangup: Option<tokio::signal::unix::Signal>,
     #[cfg(windows)]
     interrupt: Option<tokio::signal::windows::CtrlC>,
     #[cfg(windows)]
@@ -57,8 +80,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).ok(),
             #[cfg(unix)]
             interrupt: signal(SignalKind::interrupt()).ok(),
-            #[cfg(unix)]
-            hangup: signal(SignalKind::hangup()).ok(),
             #[cfg(windows)]
             interrupt: tokio::signal::windows::ctrl_c().ok(),
             #[cfg(windows)]
@@ -74,17 +95,12 @@ impl Signals {
         }
     }
 
-    /// Waits for one of them. SIGHUP, which the end of a shell sends, is none.
+    /// Waits for one of them.
     #[cfg(unix)]
     async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = received!(self.terminate) => return "SIGTERM",
-                _ = received!(self.interrupt) => return "interrupt",
-                _ = received!(self.hangup) => {
-                    warn!("SIGHUP ignored, the settings are read at start only");
-                }
-            }
+        tokio::select! {
+            _ = received!(self.terminate) => "SIGTERM",
+            _ = received!(self.interrupt) => "interrupt",
         }
     }
 

@@ -23,7 +23,6 @@ pub struct Children<K> {
 struct Running<K> {
     key: K,
     since: Instant,
-    #[cfg(test)]
     cell: ActorCell,
 }
 
@@ -73,12 +72,7 @@ impl<K: Clone + Eq + Hash> Children<K> {
     ) -> Result<(), Ended<K>> {
         match Actor::spawn_linked(None, actor, args, supervisor).await {
             Ok((child, _)) => {
-                let running = Running {
-                    key,
-                    since: Instant::now(),
-                    #[cfg(test)]
-                    cell: child.get_cell(),
-                };
+                let running = Running { key, since: Instant::now(), cell: child.get_cell() };
                 self.running.insert(child.get_id(), running);
                 Ok(())
             }
@@ -115,6 +109,21 @@ impl<K: Clone + Eq + Hash> Children<K> {
     /// Whether the child of this key runs.
     pub fn is_running(&self, key: &K) -> bool {
         self.running.values().any(|running| running.key == *key)
+    }
+
+    /// Lets the child of this key finish its message and end. Whether it runs; if so, its end is an
+    /// event, as ever.
+    pub fn stop_one(&self, key: &K) -> bool {
+        let child = self.running.values().find(|running| running.key == *key);
+        if let Some(child) = child {
+            child.cell.stop(None);
+        }
+        child.is_some()
+    }
+
+    /// Forgets the failures of a child that is not started again.
+    pub fn forget(&mut self, key: &K) {
+        self.budgets.remove(key);
     }
 
     /// Kills the child of this key.

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::problem::{Problem, ProblemType};
@@ -25,6 +28,10 @@ const UNKNOWN: &str = "the key is unknown";
 
 /// What a client is told whose key is no longer valid.
 pub const EXPIRED: &str = "the key has expired";
+
+/// What a client is told whose key was removed or changed while it was in use, or that had none on a
+/// gateway that needs one now.
+pub const REVOKED: &str = "the key is not valid any more";
 
 /// What a key may be used for. Each scope includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +61,7 @@ impl Scope {
 }
 
 /// A configured key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// Its name in the settings.
     pub name: String,
@@ -84,6 +91,8 @@ impl Key {
 #[derive(Debug)]
 pub struct ApiKey {
     key: Key,
+    /// Cancelled when the key is removed or changed.
+    revoked: CancellationToken,
     limiter: Option<DefaultDirectRateLimiter>,
 }
 
@@ -101,6 +110,11 @@ impl ApiKey {
     /// Whether it may see every account.
     pub fn covers_all(&self) -> bool {
         self.key.accounts.iter().any(|pattern| pattern == "*")
+    }
+
+    /// Cancelled when it is removed or changed, and with it whatever it has opened.
+    pub fn revoked(&self) -> &CancellationToken {
+        &self.revoked
     }
 
     /// How long it is still valid; `None`: without an end.
@@ -164,9 +178,14 @@ impl Keys {
     pub fn new(keys: impl IntoIterator<Item = Key>) -> Keys {
         let in_use = |key: Key| {
             let limiter = key.rate_limit.map(RateLimiter::direct);
-            (key.sha256, Arc::new(ApiKey { key, limiter }))
+            (key.sha256, Arc::new(ApiKey { key, revoked: CancellationToken::new(), limiter }))
         };
         Keys(keys.into_iter().map(in_use).collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Finds the key that a client presents; `None` where no keys are configured.
@@ -183,6 +202,55 @@ impl Keys {
         // The digest is looked up, not the key, so the time that takes tells nothing.
         let digest: [u8; 32] = Sha256::digest(presented).into();
         self.0.get(&digest).cloned().map(Some).ok_or_else(|| Problem::unauthorized(UNKNOWN))
+    }
+}
+
+/// The keys in force, which change while the gateway runs.
+#[derive(Debug, Default)]
+pub struct LiveKeys {
+    keys: ArcSwap<Keys>,
+    /// Cancelled, and replaced, when the first keys come.
+    anonymity: Mutex<CancellationToken>,
+}
+
+impl LiveKeys {
+    /// These keys.
+    pub fn new(keys: Keys) -> LiveKeys {
+        LiveKeys { keys: ArcSwap::from_pointee(keys), anonymity: Mutex::default() }
+    }
+
+    /// The keys in force.
+    pub fn load(&self) -> Guard<Arc<Keys>> {
+        self.keys.load()
+    }
+
+    /// Puts these keys into force. Keys that stay keep their rate limits and streams.
+    pub fn replace(&self, mut keys: Keys) {
+        let before = self.keys.load_full();
+        for (digest, present) in &before.0 {
+            if let Some(same) = keys.0.get_mut(digest).filter(|new| new.key == present.key) {
+                *same = present.clone();
+            }
+        }
+        let keys = Arc::new(keys);
+        self.keys.store(keys.clone());
+        for (digest, present) in &before.0 {
+            if keys.0.get(digest).is_none_or(|new| !Arc::ptr_eq(new, present)) {
+                present.revoked.cancel();
+            }
+        }
+        if before.is_empty() && !keys.is_empty() {
+            std::mem::take(&mut *self.anonymity.lock()).cancel();
+        }
+    }
+
+    /// Returns when a key is needed.
+    pub async fn anonymity_ended(&self) {
+        // Taken first: keys that come after the look cancel it.
+        let anonymity = self.anonymity.lock().clone();
+        if self.keys.load().is_empty() {
+            anonymity.cancelled().await;
+        }
     }
 }
 
@@ -260,6 +328,38 @@ mod tests {
             let checked = identify(&keys).check(client.parse().unwrap(), now.parse().unwrap());
             assert_eq!(checked.is_ok(), valid, "{client} {now}");
         }
+    }
+
+    #[test]
+    fn keys_that_stay_keep_their_rates_and_streams_and_the_others_are_revoked() {
+        let one = std::num::NonZeroU32::MIN;
+        let limited = |key: &mut Key| {
+            key.rate_limit = Some(Quota::per_second(one).allow_burst(one));
+        };
+        let live = LiveKeys::new(key(limited));
+        let used = identify(&live.load());
+        assert!(used.count_request().is_ok());
+        live.replace(key(limited));
+        assert!(identify(&live.load()).count_request().is_err(), "the rate goes on");
+        assert!(!used.revoked().is_cancelled());
+        live.replace(key(|key| key.scopes = BTreeSet::from([Scope::Admin])));
+        assert!(used.revoked().is_cancelled());
+        assert!(identify(&live.load()).authorize(Scope::Admin).is_ok());
+        let used = identify(&live.load());
+        live.replace(Keys::default());
+        assert!(used.revoked().is_cancelled() && live.load().is_empty());
+    }
+
+    #[tokio::test]
+    async fn anonymity_ends_with_the_first_key() {
+        let live = LiveKeys::default();
+        let mut ended = std::pin::pin!(live.anonymity_ended());
+        assert!(futures_util::poll!(&mut ended).is_pending());
+        live.replace(key(|_| {}));
+        ended.await;
+        live.anonymity_ended().await;
+        live.replace(Keys::default());
+        assert!(futures_util::poll!(std::pin::pin!(live.anonymity_ended())).is_pending());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::filters::query::{Parameter, Parameters};
 use super::problem::{Problem, ProblemType};
 use super::state::App;
 use crate::mt5::{Mt5Call, SymbolName, Ticket};
-use crate::pool::{Account, CallContext};
+use crate::pool::{Account, CallContext, Standing};
 use crate::trading::tag;
 
 /// The header in which a client shortens its wait, seconds.
@@ -29,12 +29,16 @@ pub struct AuthorizedRequest {
     call_context: CallContext,
 }
 
-/// An authorized request to a route of an account that its client may see.
+/// An authorized request to a route of an account that its client may see, and that serves.
 #[derive(Clone)]
 pub struct AccountRequest {
     request: AuthorizedRequest,
     pub account: Arc<Account>,
 }
+
+/// The same of an account that may be paused, or about to go: the route shows how it stands, or what
+/// became of its trades.
+pub struct AnyAccountRequest(pub AccountRequest);
 
 /// A kind of request that handlers take.
 pub trait Admitted: Sized {
@@ -45,6 +49,27 @@ pub trait Admitted: Sized {
     fn admit(request: AuthorizedRequest) -> Result<Self, Problem>;
 }
 
+/// An authorized request for what concerns the gateway as a whole: its settings.
+pub struct AdministrationRequest(pub AuthorizedRequest);
+
+impl Admitted for AdministrationRequest {
+    /// Fails with 403 for a key that is limited to accounts, and on a gateway without keys, unless that
+    /// is allowed.
+    fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
+        let forbidden = |detail| Err(Problem::new(ProblemType::Forbidden, detail));
+        match request.context.key() {
+            Some(key) if !key.covers_all() => {
+                forbidden("the key is limited to accounts, and this concerns the whole gateway")
+            }
+            None if !request.app().administration.allows_anonymous() => forbidden(
+                "on a gateway without keys nobody may change its settings: configure a key with the \
+                 scope `admin`, or set `accounts_store.anonymous = true`",
+            ),
+            _ => Ok(AdministrationRequest(request)),
+        }
+    }
+}
+
 impl Admitted for AuthorizedRequest {
     fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
         Ok(request)
@@ -52,21 +77,26 @@ impl Admitted for AuthorizedRequest {
 }
 
 impl Admitted for AccountRequest {
+    /// Fails with 404 if the account does not exist, or the client may not see it, and with 503 if it
+    /// takes no requests.
+    fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
+        let AnyAccountRequest(request) = AnyAccountRequest::admit(request)?;
+        request.check_standing()?;
+        Ok(request)
+    }
+}
+
+impl Admitted for AnyAccountRequest {
     /// Fails with 404 if the account does not exist, or the client may not see it.
     fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
         let name = request.context.account_segment();
         let found = request.app().accounts.get(name);
-        let Some(account) = found.filter(|account| request.may_see(&account.name)).cloned() else {
-            let names: Vec<&str> =
-                request.accounts().map(|account| account.name.as_str()).collect();
-            return Err(Problem::not_found(format!(
-                "there is no account {:?}; there are: {}",
-                shorten(name),
-                names.join(", ")
-            )));
+        let Some(account) = found.filter(|account| request.may_see(&account.name)) else {
+            return Err(request.no_such_account());
         };
+        // Before anybody asks how the account stands.
         request.context.note_account(&account);
-        Ok(AccountRequest { request, account })
+        Ok(AnyAccountRequest(AccountRequest { request, account }))
     }
 }
 
@@ -80,7 +110,7 @@ impl AuthorizedRequest {
         scope: Option<Scope>,
     ) -> Result<AuthorizedRequest, Problem> {
         if let Some(scope) = scope
-            && let Some(key) = context.app.keys.identify(&context.headers)?
+            && let Some(key) = context.app.keys.load().identify(&context.headers)?
         {
             let key = context.note_key(key);
             key.count_request()?;
@@ -101,9 +131,22 @@ impl AuthorizedRequest {
         &self.context.app
     }
 
-    /// The accounts that the client may see.
-    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.app().accounts.iter().filter(|account| self.may_see(&account.name))
+    /// The accounts that the client may see, by name.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let accounts = self.app().accounts.all();
+        let visible = accounts.values().filter(|account| self.may_see(&account.name));
+        visible.cloned().collect()
+    }
+
+    /// 404 for the account that the path names, with those that the client may see.
+    pub fn no_such_account(&self) -> Problem {
+        let accounts = self.accounts();
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        Problem::not_found(format!(
+            "there is no account {:?}; there are: {}",
+            shorten(self.context.account_segment()),
+            names.join(", ")
+        ))
     }
 
     /// Whether the client may see an account. The gateway answers for an account that the client may
@@ -128,8 +171,18 @@ impl AuthorizedRequest {
         left.is_some_and(|left| left.is_zero())
     }
 
-    /// Returns when the client's key has expired.
-    pub async fn key_expired(&self) {
+    /// Returns when the client's key has expired or was revoked, or when a client without one needs one.
+    pub async fn key_ended(&self) {
+        match self.context.key() {
+            Some(key) => tokio::select! {
+                () = key.revoked().cancelled() => {}
+                () = self.key_expired() => {}
+            },
+            None => self.app().keys.anonymity_ended().await,
+        }
+    }
+
+    async fn key_expired(&self) {
         // Somebody may set the clock meanwhile.
         const LONGEST: Duration = Duration::from_secs(60);
         while let Some(left) = self.context.key().and_then(|key| key.valid_for(Timestamp::now())) {
@@ -210,7 +263,30 @@ impl Deref for AccountRequest {
     }
 }
 
+impl Deref for AnyAccountRequest {
+    type Target = AccountRequest;
+
+    fn deref(&self) -> &AccountRequest {
+        &self.0
+    }
+}
+
 impl AccountRequest {
+    /// Makes sure that the account takes requests.
+    ///
+    /// # Errors
+    /// 503 if not.
+    pub fn check_standing(&self) -> Result<(), Problem> {
+        let name = &self.account.name;
+        let detail = match self.account.door.standing() {
+            Standing::Serving => return Ok(()),
+            Standing::Paused => format!("{name} is paused: `accounts.{name}.paused` is set"),
+            Standing::Changing => format!("the settings of {name} change, it serves again soon"),
+            Standing::Leaving => format!("{name} is being removed"),
+        };
+        Err(Problem::new(ProblemType::AccountPaused, detail).retry_after(Duration::from_secs(1)))
+    }
+
     /// Makes a call on a terminal of the account.
     ///
     /// # Errors

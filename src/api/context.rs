@@ -16,7 +16,7 @@ use super::request_headers::RequestHeaders;
 use super::state::App;
 use crate::clock::BootInstant;
 use crate::metrics::requests::{InProgress, RouteInstruments};
-use crate::pool::Account;
+use crate::pool::{Account, RequestUnderWay};
 
 /// What the requests of a path are called in logs and metrics.
 pub struct Route {
@@ -59,7 +59,8 @@ pub struct RequestContext {
     item_segment: OnceLock<String>,
     /// The route whose path matched, and its count of requests under way.
     route: OnceLock<(&'static Route, Option<InProgress>)>,
-    account: OnceLock<Arc<Account>>,
+    /// With the account's count of requests under way, until the response has ended.
+    account: OnceLock<(Arc<Account>, RequestUnderWay)>,
     api_key: OnceLock<Arc<ApiKey>>,
     /// How long a stream, which has no end of its own, took to begin.
     begun_after: OnceLock<Duration>,
@@ -177,14 +178,15 @@ impl RequestContext {
         self.uri.query().unwrap_or_default()
     }
 
-    /// Notes the account that the request is about.
+    /// Notes the account that the request is about. From here on an account that goes waits for the
+    /// end of the response.
     pub fn note_account(&self, account: &Arc<Account>) {
-        self.account.get_or_init(|| account.clone());
+        self.account.get_or_init(|| (account.clone(), account.door.enter()));
     }
 
     /// Name of the account that the request is about, for the log.
     pub fn account(&self) -> Option<&str> {
-        self.account.get().map(|account| account.name.as_str())
+        self.account.get().map(|(account, _)| account.name.as_str())
     }
 
     /// Notes the client's API key, also if it does not suffice.

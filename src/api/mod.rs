@@ -5,6 +5,7 @@
 //! writes rows, and every error becomes a [`problem`]. This room reaches a terminal only through
 //! the pool's accounts.
 
+mod administration;
 mod auth;
 mod authorized;
 mod connection;
@@ -21,7 +22,8 @@ mod routes;
 mod server;
 mod state;
 
-pub use self::auth::{Key, Keys, Scope};
+pub use self::administration::{Administration, ChangeKind, Refusal, Reloaded, SettingChange};
+pub use self::auth::{Key, Keys, LiveKeys, Scope};
 pub use self::openapi::openapi_document;
 pub use self::options::Options;
 pub use self::problem::{Problem, ProblemType};

@@ -9,7 +9,8 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 
 use super::Options;
-use super::auth::Keys;
+use super::administration::Administration;
+use super::auth::LiveKeys;
 use crate::metrics::Metrics;
 use crate::metrics::requests::HttpInstruments;
 use crate::pool::{Accounts, Pool};
@@ -24,7 +25,9 @@ pub struct App {
     /// How HTTP is served.
     pub options: Options,
     /// Who may do what.
-    pub keys: Keys,
+    pub keys: Arc<LiveKeys>,
+    /// For changes of the settings.
+    pub administration: Arc<dyn Administration>,
     /// The accounts.
     pub accounts: Arc<Accounts>,
     /// For restarts.

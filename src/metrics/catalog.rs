@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use parking_lot::RwLock;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Opts};
 
 use super::children::{Children, Render};
@@ -59,6 +60,13 @@ pub struct LabelSets {
     pub sampler_groups: &'static [&'static str],
 }
 
+/// An account that is served.
+struct CatalogAccount {
+    name: String,
+    /// Calls that wait or are under way.
+    queue: Arc<AtomicI64>,
+}
+
 macro_rules! catalog {
     (@type counter) => { IntCounter };
     (@type seconds) => { Counter };
@@ -85,8 +93,9 @@ macro_rules! catalog {
         pub struct Catalog {
             /// Every family, in the order of their names.
             families: Vec<Arc<dyn Render>>,
-            queues: Vec<Arc<AtomicI64>>,
-            accounts: Vec<String>,
+            /// Those that are served. Whoever touches a child of an account holds the lock, so that a
+            /// child that was removed with its account never comes back.
+            accounts: RwLock<BTreeMap<AccountId, CatalogAccount>>,
             labels: LabelSets,
             /// Whether the money of accounts is shown.
             pub account_values: bool,
@@ -94,11 +103,7 @@ macro_rules! catalog {
         }
 
         impl Catalog {
-            fn register(
-                $options: &Options,
-                accounts: Vec<String>,
-                labels: LabelSets,
-            ) -> prometheus::Result<Catalog> {
+            fn register($options: &Options, labels: LabelSets) -> prometheus::Result<Catalog> {
                 let mut families: BTreeMap<_, Arc<dyn Render>> = BTreeMap::new();
                 $(
                     let $name = Arc::new(Children::new(
@@ -108,12 +113,10 @@ macro_rules! catalog {
                     )?);
                     families.insert(stringify!($name), $name.clone());
                 )*
-                let queues = accounts.iter().map(|_| Arc::default()).collect();
                 let families = families.into_values().collect();
                 Ok(Catalog {
                     families,
-                    queues,
-                    accounts,
+                    accounts: RwLock::default(),
                     labels,
                     account_values: $options.account_values,
                     $($name),*
@@ -261,8 +264,8 @@ catalog! { options;
 }
 
 impl Catalog {
-    /// Registers every family. Children whose labels are accounts and closed sets exist from the
-    /// start, at 0.
+    /// Registers every family, with these accounts, whose ids count from 0, and their numbers of
+    /// sessions. Children whose labels are accounts and closed sets exist from the start, at 0.
     ///
     /// # Errors
     /// If buckets are not in ascending order.
@@ -271,46 +274,9 @@ impl Catalog {
         accounts: &[(String, usize)],
         labels: &LabelSets,
     ) -> prometheus::Result<Catalog> {
-        let names = accounts.iter().map(|(name, _)| name.clone()).collect();
-        let catalog = Catalog::register(options, names, *labels)?;
-        for (account, sessions) in accounts {
-            let size = i64::try_from(*sessions).unwrap_or(i64::MAX);
-            catalog.mt5_pool_size.with_label_values(&[account]).set(size);
-            catalog.mt5_terminal_connected.with_label_values(&[account]);
-            catalog.mt5_session_queue_depth.with_label_values(&[account]);
-            catalog.mt5_trades_unknown.with_label_values(&[account]);
-            catalog.mt5_trades_unknown_oldest_timestamp_seconds.with_label_values(&[account]);
-            catalog.mt5_trades_contradicted_total.with_label_values(&[account]);
-            for retcode in Retcode::ALL {
-                catalog.mt5_trade_results_total.with_label_values(&[account, retcode.name()]);
-            }
-            for outcome in labels.trade_outcomes {
-                catalog.mt5_trades_total.with_label_values(&[account.as_str(), outcome]);
-            }
-            catalog.gateway_stream_subscribers.with_label_values(&[account]);
-            catalog.gateway_stream_events_dropped_total.with_label_values(&[account]);
-            for event in labels.stream_events {
-                let sent = &catalog.gateway_stream_events_sent_total;
-                sent.with_label_values(&[account.as_str(), event]);
-            }
-            for outcome in ["success", "failure"] {
-                catalog.mt5_logins_total.with_label_values(&[account.as_str(), outcome]);
-            }
-            for state in labels.session_states {
-                catalog.mt5_pool_sessions.with_label_values(&[account.as_str(), state]);
-            }
-            for action in TRADE_ACTIONS {
-                catalog.mt5_account_trade_allowed.with_label_values(&[account.as_str(), action]);
-            }
-            for reason in labels.trade_blocks {
-                catalog.mt5_account_trade_blocked.with_label_values(&[account.as_str(), reason]);
-            }
-            for reason in labels.restart_reasons {
-                catalog.mt5_session_restarts_total.with_label_values(&[account.as_str(), reason]);
-            }
-            for reason in labels.rejections {
-                catalog.mt5_calls_rejected_total.with_label_values(&[account.as_str(), reason]);
-            }
+        let catalog = Catalog::register(options, *labels)?;
+        for (index, (account, sessions)) in accounts.iter().enumerate() {
+            catalog.add_account(AccountId(index), account, *sessions);
         }
         for role in Role::ALL {
             catalog.gateway_actor_mailbox_depth.with_label_values(&[role.name()]);
@@ -339,29 +305,94 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// The name of a configured account.
-    pub fn account(&self, account: AccountId) -> &str {
-        &self.accounts[account.0]
+    /// Adds an account, unless it is there. Its children exist from then on; those that an account
+    /// of the same name has stay as they are.
+    pub fn add_account(&self, id: AccountId, account: &str, sessions: usize) {
+        let mut accounts = self.accounts.write();
+        accounts
+            .entry(id)
+            .or_insert_with(|| CatalogAccount { name: account.to_owned(), queue: Arc::default() });
+        let size = i64::try_from(sessions).unwrap_or(i64::MAX);
+        self.mt5_pool_size.with_label_values(&[account]).set(size);
+        self.mt5_terminal_connected.with_label_values(&[account]);
+        self.mt5_session_queue_depth.with_label_values(&[account]);
+        self.mt5_trades_unknown.with_label_values(&[account]);
+        self.mt5_trades_unknown_oldest_timestamp_seconds.with_label_values(&[account]);
+        self.mt5_trades_contradicted_total.with_label_values(&[account]);
+        for retcode in Retcode::ALL {
+            self.mt5_trade_results_total.with_label_values(&[account, retcode.name()]);
+        }
+        for outcome in self.labels.trade_outcomes {
+            self.mt5_trades_total.with_label_values(&[account, outcome]);
+        }
+        self.gateway_stream_subscribers.with_label_values(&[account]);
+        self.gateway_stream_events_dropped_total.with_label_values(&[account]);
+        for event in self.labels.stream_events {
+            self.gateway_stream_events_sent_total.with_label_values(&[account, event]);
+        }
+        for outcome in ["success", "failure"] {
+            self.mt5_logins_total.with_label_values(&[account, outcome]);
+        }
+        for state in self.labels.session_states {
+            self.mt5_pool_sessions.with_label_values(&[account, state]);
+        }
+        for action in TRADE_ACTIONS {
+            self.mt5_account_trade_allowed.with_label_values(&[account, action]);
+        }
+        for reason in self.labels.trade_blocks {
+            self.mt5_account_trade_blocked.with_label_values(&[account, reason]);
+        }
+        for reason in self.labels.restart_reasons {
+            self.mt5_session_restarts_total.with_label_values(&[account, reason]);
+        }
+        for reason in self.labels.rejections {
+            self.mt5_calls_rejected_total.with_label_values(&[account, reason]);
+        }
+    }
+
+    /// Removes an account, and its children unless another account has its name by now. What is
+    /// reported of it later is ignored.
+    pub fn remove_account(&self, id: AccountId) {
+        let mut accounts = self.accounts.write();
+        let Some(removed) = accounts.remove(&id) else {
+            return;
+        };
+        if accounts.values().all(|other| other.name != removed.name) {
+            self.families.iter().for_each(|family| family.remove("account", &removed.name));
+        }
+    }
+
+    /// Does something with the children of an account, by its name. `None`: it is not served any
+    /// more, and has none.
+    pub fn with_account<T>(&self, id: AccountId, change: impl FnOnce(&str) -> T) -> Option<T> {
+        let accounts = self.accounts.read();
+        accounts.get(&id).map(|account| change(&account.name))
     }
 
     /// The counter behind `mt5_session_queue_depth`, for whoever admits calls.
-    pub fn queue(&self, account: AccountId) -> Arc<AtomicI64> {
-        self.queues[account.0].clone()
+    pub fn queue(&self, id: AccountId) -> Arc<AtomicI64> {
+        self.accounts.read().get(&id).map(|account| account.queue.clone()).unwrap_or_default()
     }
 
     /// Calls that wait or are under way, by account.
     pub fn queue_depths(&self) -> BTreeMap<String, f64> {
-        let queues = self.accounts.iter().zip(&self.queues);
-        queues
-            .map(|(account, queue)| (account.clone(), queue.load(Ordering::Relaxed) as f64))
-            .collect()
+        let mut depths = BTreeMap::new();
+        for account in self.accounts.read().values() {
+            let depth = account.queue.load(Ordering::Relaxed) as f64;
+            *depths.entry(account.name.clone()).or_default() += depth;
+        }
+        depths
     }
 
     /// Writes every family, each as of when it is its turn.
     pub(super) fn render(&self, text: &mut Text) {
-        for (account, queue) in self.accounts.iter().zip(&self.queues) {
-            let depth = queue.load(Ordering::Relaxed);
-            self.mt5_session_queue_depth.with_label_values(&[account]).set(depth);
+        {
+            // Its children must not come back if it is removed meanwhile.
+            let accounts = self.accounts.read();
+            for account in accounts.values() {
+                let depth = account.queue.load(Ordering::Relaxed);
+                self.mt5_session_queue_depth.with_label_values(&[&account.name]).set(depth);
+            }
         }
         self.families.iter().for_each(|family| family.render(text));
     }
@@ -374,27 +405,32 @@ impl Catalog {
 
     /// Shows which of these reasons against trading stand, and whether any does.
     pub fn show_trade_blocks(&self, account: AccountId, blocked: &[(&'static str, bool)]) {
-        let account = self.account(account);
-        let child = |reason| self.mt5_account_trade_blocked.with_label_values(&[account, reason]);
-        for (reason, stands) in blocked {
-            child(reason).set((*stands).into());
-        }
-        let allowed = self.labels.trade_blocks.iter().all(|reason| child(reason).get() == 0);
-        for action in TRADE_ACTIONS {
-            let labels = [account, action];
-            self.mt5_account_trade_allowed.with_label_values(&labels).set(allowed.into());
-        }
+        self.with_account(account, |account| {
+            let child =
+                |reason| self.mt5_account_trade_blocked.with_label_values(&[account, reason]);
+            for (reason, stands) in blocked {
+                child(reason).set((*stands).into());
+            }
+            let allowed = self.labels.trade_blocks.iter().all(|reason| child(reason).get() == 0);
+            for action in TRADE_ACTIONS {
+                let labels = [account, action];
+                self.mt5_account_trade_allowed.with_label_values(&labels).set(allowed.into());
+            }
+        });
     }
 
     /// Counts an error of a call.
     pub fn count_error(&self, account: AccountId, method: Method, error: &str) {
-        let labels = [self.account(account), method.name(), error];
-        self.mt5_errors_total.with_label_values(&labels).inc();
+        self.with_account(account, |account| {
+            let labels = [account, method.name(), error];
+            self.mt5_errors_total.with_label_values(&labels).inc();
+        });
     }
 
-    /// The counter of calls that ended so.
-    pub fn calls(&self, account: AccountId, method: Method, outcome: &str) -> IntCounter {
-        let labels = [self.account(account), method.name(), outcome];
-        self.mt5_calls_total.with_label_values(&labels)
+    /// The counter of calls that ended so. `None`: the account is not served any more.
+    pub fn calls(&self, account: AccountId, method: Method, outcome: &str) -> Option<IntCounter> {
+        self.with_account(account, |account| {
+            self.mt5_calls_total.with_label_values(&[account, method.name(), outcome])
+        })
     }
 }

@@ -159,6 +159,14 @@ impl<M: Instrument> Children<M> {
         })
     }
 
+    /// Removes the children with this value of a label. There are none where the family has no such
+    /// label.
+    pub fn remove(&self, label: &str, value: &str) {
+        if let Some(place) = self.names.iter().position(|(name, _)| *name == label) {
+            self.retain(|labels| *labels[place] != *value);
+        }
+    }
+
     /// Removes the children whose labels' values, in the order of the labels' names, are not wanted.
     pub fn retain(&self, is_wanted: impl Fn(&[Box<str>]) -> bool) {
         Arc::make_mut(&mut self.list.write()).retain(|child| is_wanted(&child.labels));
@@ -179,6 +187,9 @@ pub trait Render: Send + Sync {
     /// Writes its children. A family without children is left out.
     fn render(&self, text: &mut Text);
 
+    /// Removes the children with this value of a label.
+    fn remove(&self, label: &str, value: &str);
+
     /// The same as the package has it.
     #[cfg(test)]
     fn gather(&self) -> Option<MetricFamily>;
@@ -196,6 +207,10 @@ impl<M: Instrument> Render for Children<M> {
         text.comments(&self.comments);
         let lines = list.iter().flat_map(|child| &*child.lines);
         lines.zip(values).for_each(|(line, value)| text.sample(line, value));
+    }
+
+    fn remove(&self, label: &str, value: &str) {
+        Children::remove(self, label, value);
     }
 
     #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The metrics actor: owns the catalog, takes events, renders snapshots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -148,13 +148,16 @@ impl Args {
     }
 }
 
+/// The counters of an account's calls of one method, by outcome.
+type CallCounters = Vec<(&'static str, IntCounter)>;
+
 /// What the actor knows.
 pub struct State {
     args: Args,
     /// Of this actor alone: timers and renderings of one that failed must not reach its successor.
     address: Address<Msg>,
-    /// By account and method, then by outcome.
-    calls: Vec<Vec<(&'static str, IntCounter)>>,
+    /// By account, then by method, then by outcome.
+    calls: HashMap<AccountId, Box<[CallCounters]>>,
     methods: Vec<Option<(Histogram, Histogram)>>,
     /// Empty. Its room takes the next calls that end.
     counted: Vec<EndedCall>,
@@ -187,7 +190,7 @@ impl Actor for Collector {
             renderer: start_renderer(&args),
             args,
             address,
-            calls: vec![],
+            calls: HashMap::new(),
             methods: vec![None; Method::ALL.len()],
             counted: vec![],
             served: vec![],
@@ -242,7 +245,9 @@ impl State {
         let mut ended = std::mem::take(&mut self.counted);
         std::mem::swap(&mut ended, &mut *self.args.metrics.ended_calls.lock());
         for EndedCall { account, method, outcome, error, duration, queued } in ended.drain(..) {
-            self.calls(account, method, outcome).inc();
+            if let Some(calls) = self.calls(account, method, outcome) {
+                calls.inc();
+            }
             let (durations, queues) = self.durations(method);
             durations.observe(duration.as_secs_f64());
             queues.observe(queued.as_secs_f64());
@@ -261,54 +266,66 @@ impl State {
             Event::Error { account, method, error } => catalog.count_error(account, method, error),
             Event::Login { account, success, duration } => {
                 let outcome = if success { "success" } else { "failure" };
-                let labels = [catalog.account(account), outcome];
-                catalog.mt5_logins_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    catalog.mt5_logins_total.with_label_values(&[account, outcome]).inc();
+                });
                 let none: &[&str] = &[];
                 let durations = catalog.mt5_login_duration_seconds.with_label_values(none);
                 durations.observe(duration.as_secs_f64());
             }
             Event::Sessions { account, states, connected } => {
-                let account = catalog.account(account);
-                for (state, count) in states {
-                    let labels = [account, state];
-                    catalog.mt5_pool_sessions.with_label_values(&labels).set(count);
-                }
-                catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
+                catalog.with_account(account, |account| {
+                    for (state, count) in states {
+                        let labels = [account, state];
+                        catalog.mt5_pool_sessions.with_label_values(&labels).set(count);
+                    }
+                    catalog.mt5_terminal_connected.with_label_values(&[account]).set(connected);
+                });
             }
             Event::AccountFigures { account, figures } => {
                 if catalog.account_values {
-                    AccountFigures::show(figures.as_deref(), &catalog, catalog.account(account));
+                    catalog.with_account(account, |account| {
+                        AccountFigures::show(figures.as_deref(), &catalog, account);
+                    });
                 }
             }
             Event::TradeBlocked { account, blocked } => {
                 catalog.show_trade_blocks(account, &blocked);
             }
             Event::Restarted { account, reason } => {
-                let labels = [catalog.account(account), reason];
-                catalog.mt5_session_restarts_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    catalog.mt5_session_restarts_total.with_label_values(&[account, reason]).inc();
+                });
             }
             Event::Rejected { account, reason } => {
-                let labels = [catalog.account(account), reason];
-                catalog.mt5_calls_rejected_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    catalog.mt5_calls_rejected_total.with_label_values(&[account, reason]).inc();
+                });
             }
             Event::TradeResult { account, retcode } => {
-                let labels = [catalog.account(account), retcode.name()];
-                catalog.mt5_trade_results_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    let labels = [account, retcode.name()];
+                    catalog.mt5_trade_results_total.with_label_values(&labels).inc();
+                });
             }
             Event::TradeEnded { account, outcome } => {
-                let labels = [catalog.account(account), outcome];
-                catalog.mt5_trades_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    catalog.mt5_trades_total.with_label_values(&[account, outcome]).inc();
+                });
             }
             Event::TradesUnknown { account, count, oldest } => {
-                let labels = [catalog.account(account)];
-                catalog.mt5_trades_unknown.with_label_values(&labels).set(count);
-                let since = &catalog.mt5_trades_unknown_oldest_timestamp_seconds;
-                since.with_label_values(&labels).set(oldest);
+                catalog.with_account(account, |account| {
+                    catalog.mt5_trades_unknown.with_label_values(&[account]).set(count);
+                    let since = &catalog.mt5_trades_unknown_oldest_timestamp_seconds;
+                    since.with_label_values(&[account]).set(oldest);
+                });
             }
             Event::TradeContradicted { account } => {
-                let labels = [catalog.account(account)];
-                catalog.mt5_trades_contradicted_total.with_label_values(&labels).inc();
+                catalog.with_account(account, |account| {
+                    catalog.mt5_trades_contradicted_total.with_label_values(&[account]).inc();
+                });
             }
+            Event::AccountGone(account) => drop(self.calls.remove(&account)),
             Event::JournalWritten(duration) => {
                 let none: &[&str] = &[];
                 let durations =
@@ -329,18 +346,27 @@ impl State {
         }
     }
 
-    /// The counter of such calls, looked up once.
-    fn calls(&mut self, account: AccountId, method: Method, outcome: &'static str) -> &IntCounter {
-        let index = account.0 * Method::ALL.len() + method as usize;
-        if self.calls.len() <= index {
-            self.calls.resize_with(index + 1, Vec::new);
+    /// The counter of such calls, looked up once. `None`: the account is not served any more.
+    fn calls(
+        &mut self,
+        account: AccountId,
+        method: Method,
+        outcome: &'static str,
+    ) -> Option<&IntCounter> {
+        if !self.calls.contains_key(&account) {
+            self.args.catalog.with_account(account, |_| ())?;
         }
-        let known = &mut self.calls[index];
-        let position = known.iter().position(|(of, _)| *of == outcome).unwrap_or_else(|| {
-            known.push((outcome, self.args.catalog.calls(account, method, outcome)));
-            known.len() - 1
-        });
-        &known[position].1
+        let of_account = self.calls.entry(account);
+        let of_account = of_account.or_insert_with(|| vec![vec![]; Method::ALL.len()].into());
+        let known = &mut of_account[method as usize];
+        let position = match known.iter().position(|(of, _)| *of == outcome) {
+            Some(position) => position,
+            None => {
+                known.push((outcome, self.args.catalog.calls(account, method, outcome)?));
+                known.len() - 1
+            }
+        };
+        Some(&known[position].1)
     }
 
     /// The histograms of a method's durations and of its queueing, looked up once.

@@ -9,7 +9,9 @@ use super::Sample;
 use crate::actor::Role;
 use crate::mt5::{AccountValues, Method, Retcode};
 
-/// A configured account, by its place in the configuration.
+/// An account for as long as it is served. Ids are never reused: an account whose settings change, or
+/// that comes back after its removal, has another one, so that late news of the earlier one is
+/// recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub usize);
 
@@ -68,6 +70,8 @@ pub enum Event {
     TradesUnknown { account: AccountId, count: i64, oldest: f64 },
     /// What was found later contradicts a trade's final state.
     TradeContradicted { account: AccountId },
+    /// An account is not served any more.
+    AccountGone(AccountId),
     /// The journal was written.
     JournalWritten(Duration),
     /// An actor was restarted by its supervisor.

@@ -123,21 +123,24 @@ impl Sample {
 
     fn show_terminals(&self, catalog: &Catalog) {
         let labels = |terminal: &TerminalSample| {
-            [catalog.account(terminal.account).to_owned(), terminal.session.to_string()]
+            let account = catalog.with_account(terminal.account, str::to_owned)?;
+            Some([account, terminal.session.to_string()])
         };
-        let there: BTreeSet<[String; 2]> = self.terminals.iter().map(labels).collect();
+        let there: BTreeSet<[String; 2]> = self.terminals.iter().filter_map(labels).collect();
         let is_there = |values: &[Box<str>]| {
             there.iter().any(|labels| labels.iter().zip(values).all(|(a, b)| **a == **b))
         };
         retain_terminals(catalog, is_there);
         for terminal in &self.terminals {
-            let labels = labels(terminal);
-            let memory = &catalog.mt5_terminal_resident_memory_bytes;
-            memory.with_label_values(&labels).set(bytes(terminal.resident_memory));
-            let cpu = catalog.mt5_terminal_cpu_seconds_total.with_label_values(&labels);
-            cpu.inc_by((terminal.cpu_seconds - cpu.get()).max(0.0));
-            let start = &catalog.mt5_terminal_start_time_seconds;
-            start.with_label_values(&labels).set(terminal.start_time);
+            catalog.with_account(terminal.account, |account| {
+                let labels = [account, &terminal.session.to_string()];
+                let memory = &catalog.mt5_terminal_resident_memory_bytes;
+                memory.with_label_values(&labels).set(bytes(terminal.resident_memory));
+                let cpu = catalog.mt5_terminal_cpu_seconds_total.with_label_values(&labels);
+                cpu.inc_by((terminal.cpu_seconds - cpu.get()).max(0.0));
+                let start = &catalog.mt5_terminal_start_time_seconds;
+                start.with_label_values(&labels).set(terminal.start_time);
+            });
         }
     }
 
@@ -158,8 +161,10 @@ impl Sample {
 
 /// Removes the series of a terminal whose process is measured no more.
 pub(super) fn forget_terminal(catalog: &Catalog, account: AccountId, session: usize) {
-    let (account, session) = (catalog.account(account), session.to_string());
-    retain_terminals(catalog, |labels| *labels[0] != *account || *labels[1] != *session);
+    let session = session.to_string();
+    catalog.with_account(account, |account| {
+        retain_terminals(catalog, |labels| *labels[0] != *account || *labels[1] != *session);
+    });
 }
 
 /// Removes the series of terminals whose account and session are not wanted.

@@ -78,6 +78,8 @@ pub struct AccountStatus {
     pub mode: Mode,
     /// Whether it may trade.
     pub trade: bool,
+    /// Whether it is paused, so that what asks its terminals, trades and streams is refused.
+    pub paused: bool,
     /// Whether a session is ready.
     pub ready: bool,
     /// The zone of its server's clock. `null`: times are the server's, as they come; else they

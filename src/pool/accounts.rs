@@ -1,12 +1,13 @@
-//! The configured accounts: who each one is, how its sessions stand, and which of them is the primary.
+//! The accounts that are served: who each one is, how its sessions stand, and which of them is the primary.
 //!
 //! Shared by all; nothing here waits for an actor. [`dispatch`](super::dispatch) makes calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::labels::SessionState;
 use super::routing::{self, SessionLoad};
 use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
+use super::standing::Door;
 use super::tickets::HighestTickets;
 use super::timers::Timers;
 use super::trade_permission::{TradeBlock, TradeFlags};
@@ -48,76 +50,125 @@ const POOL_BLOCKS: [TradeBlock; 7] = [
 /// `ACCOUNT_MARGIN_MODE_RETAIL_HEDGING`.
 const MARGIN_MODE_HEDGING: i64 = 2;
 
-/// Every configured account.
+/// The accounts at one moment, by name.
+pub type Directory = BTreeMap<AccountName, Arc<Account>>;
+
+/// The accounts that are served. They come and go; a reader sees those of one moment.
 pub struct Accounts {
-    accounts: BTreeMap<AccountName, Arc<Account>>,
+    directory: ArcSwap<Directory>,
+    next_id: AtomicUsize,
+    share: bool,
+    cache: Option<BarCache>,
+    catalog: Arc<Catalog>,
+    metrics: Metrics,
+    depths: Depths,
 }
 
 impl Accounts {
-    /// The directory of these accounts, none of them ready.
+    /// The directory of these accounts, none of them ready. The catalog has them already.
     pub fn new(
         accounts: Vec<AccountOptions>,
         savings: Savings,
-        catalog: &Catalog,
+        catalog: &Arc<Catalog>,
         metrics: &Metrics,
         depths: &Depths,
     ) -> Accounts {
-        let cache = (savings.cache > 0).then(|| BarCache::new(savings.cache));
-        let accounts = accounts.into_iter().enumerate().map(|(index, options)| {
-            let id = AccountId(index);
-            let slots = (0..options.sessions)
-                .map(|index| {
-                    let address = Address::of_session(&options.name, index, depths);
-                    SessionSlot::new(options.queue, catalog.queue(id), address)
-                })
-                .collect();
-            let account = Account {
-                id,
-                name: options.name,
-                login: options.login,
-                server: options.server,
-                trade: options.trade,
-                send_within: options.send_within,
-                send_within_close: options.send_within_close,
-                clock: options.clock,
-                server_time: ServerTimeFloor::default(),
-                trade_mode: Mutex::new(None),
-                hedging: AtomicBool::new(false),
-                highest: HighestTickets::default(),
-                coalescer: savings.share.then(Coalescer::default),
-                timers: Timers::default(),
-                cache: cache.clone(),
-                launcher: options.launcher,
-                slots,
-                primary: Mutex::new(None),
-                availability: Mutex::new(Availability::new(Timestamp::now())),
-                equity: Mutex::default(),
-                metrics: metrics.clone(),
-            };
-            (account.name.clone(), Arc::new(account))
-        });
-        Accounts { accounts: accounts.collect() }
+        let directory = Accounts {
+            directory: ArcSwap::default(),
+            next_id: AtomicUsize::default(),
+            share: savings.share,
+            cache: (savings.cache > 0).then(|| BarCache::new(savings.cache)),
+            catalog: catalog.clone(),
+            metrics: metrics.clone(),
+            depths: depths.clone(),
+        };
+        for options in accounts {
+            directory.insert(directory.make(options));
+        }
+        directory
     }
 
     /// The account of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Account>> {
-        self.accounts.get(name)
+    pub fn get(&self, name: &str) -> Option<Arc<Account>> {
+        self.directory.load().get(name).cloned()
     }
 
-    /// The account of this place in the configuration.
-    pub(super) fn by_id(&self, id: AccountId) -> Option<&Arc<Account>> {
-        self.iter().find(|account| account.id == id)
+    /// The account of this id.
+    pub(super) fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.directory.load().values().find(|account| account.id == id).cloned()
     }
 
     /// Every account, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.values()
+    pub fn all(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Makes an account that clients do not see yet. Its metrics are there from now on.
+    pub fn make(&self, options: AccountOptions) -> Arc<Account> {
+        let id = AccountId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.catalog.add_account(id, &options.name, options.sessions);
+        let slots = (0..options.sessions)
+            .map(|index| {
+                let address = Address::of_session(&options.name, index, &self.depths);
+                SessionSlot::new(options.queue, self.catalog.queue(id), address)
+            })
+            .collect();
+        Arc::new(Account {
+            id,
+            name: options.name,
+            login: options.login,
+            server: options.server,
+            trade: options.trade,
+            send_within: options.send_within,
+            send_within_close: options.send_within_close,
+            clock: options.clock,
+            door: Door::new(options.paused),
+            server_time: ServerTimeFloor::default(),
+            trade_mode: Mutex::new(None),
+            hedging: AtomicBool::new(false),
+            highest: HighestTickets::default(),
+            coalescer: self.share.then(Coalescer::default),
+            timers: Timers::default(),
+            cache: self.cache.clone(),
+            launcher: options.launcher,
+            slots,
+            primary: Mutex::new(None),
+            availability: Mutex::new(Availability::new(Timestamp::now())),
+            equity: Mutex::default(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// Shows an account to clients, in the place of the one of its name.
+    pub fn insert(&self, account: Arc<Account>) {
+        self.directory.rcu(|directory| {
+            let mut directory = Directory::clone(directory);
+            directory.insert(account.name.clone(), account.clone());
+            directory
+        });
+    }
+
+    /// Takes an account away, unless another one has its name by now.
+    pub fn remove(&self, account: &Account) {
+        self.directory.rcu(|directory| {
+            let mut directory = Directory::clone(directory);
+            if directory.get(&account.name).is_some_and(|present| present.id == account.id) {
+                directory.remove(&account.name);
+            }
+            directory
+        });
+    }
+
+    /// Removes the metrics of an account that has ended, unless another one has its name by now.
+    pub fn forget(&self, account: &Account) {
+        self.catalog.remove_account(account.id);
+        self.metrics.record(Event::AccountGone(account.id));
     }
 }
 
 /// An account and its sessions.
 pub struct Account {
-    /// Its place in the configuration.
+    /// Distinguishes it from every other account that there ever was.
     pub id: AccountId,
     /// Its name in URLs.
     pub name: AccountName,
@@ -134,6 +185,8 @@ pub struct Account {
     /// The clock of its broker's server. Everything above this room is in UTC
     /// if its zone is known, but for what trading asks ([`Account::call_raw`]).
     pub(super) clock: ServerClock,
+    /// Whether it takes requests, and which are under way.
+    pub door: Door,
     /// What the server's clock shows, as far as ticks have told.
     pub(super) server_time: ServerTimeFloor,
     /// `ENUM_ACCOUNT_TRADE_MODE` as the first login showed it: part of who the account is.
@@ -180,6 +233,7 @@ impl Account {
             server: self.server.clone(),
             mode: self.mode(),
             trade: self.trade,
+            paused: !self.door.is_open(),
             ready: self.is_ready(),
             server_time_zone: self.clock.zone().map(str::to_owned),
             sessions: sessions.map(|(index, slot)| slot.report(primary == Some(index))).collect(),
@@ -225,7 +279,7 @@ impl Account {
     /// Why nothing can be traded, as far as settings and the primary session's terminal tell.
     pub fn trade_blocks(&self) -> Vec<TradeBlock> {
         let mut blocks = vec![];
-        if !self.trade {
+        if !self.trade || !self.door.is_open() {
             blocks.push(TradeBlock::AccountSetting);
         }
         match self.primary_since() {
@@ -245,7 +299,7 @@ impl Account {
 
     /// Reports how many sessions are in each state, and how many terminals hear their broker. Whole
     /// states, so that a report that is lost is made good by the next.
-    pub(super) fn announce(&self) {
+    pub fn announce(&self) {
         // Reports leave in the order of what they report.
         let mut availability = self.availability.lock();
         let mut states: Vec<_> = SessionState::ALL.iter().map(|state| (state.name(), 0)).collect();

@@ -20,6 +20,7 @@ mod routing;
 mod server_time;
 mod session;
 mod session_slot;
+mod standing;
 pub mod supervisor;
 mod tickets;
 mod timers;
@@ -39,6 +40,7 @@ pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
+pub use self::standing::{Door, RequestUnderWay, Standing};
 pub use self::supervisor::Pool;
 pub use self::trade_permission::{TradeBlock, TradeFlags};
 
@@ -82,6 +84,8 @@ pub struct AccountOptions {
     pub queue: usize,
     /// Whether it may trade.
     pub trade: bool,
+    /// Whether it is served only once somebody lifts the pause.
+    pub paused: bool,
     /// From a trade's arrival until `order_send` has to be called, at most.
     pub send_within: Duration,
     /// The same for trades that only reduce risk.

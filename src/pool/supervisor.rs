@@ -30,6 +30,10 @@ pub enum Msg {
     Restart(AccountId, oneshot::Sender<bool>),
     /// A session of the account has settled after its replacement, or its actor has failed.
     Settled(AccountId),
+    /// Start the sessions of an account that has come, unless that was done.
+    Open(AccountId),
+    /// Let the terminals of an account that goes finish, and end them.
+    Close(AccountId, StopToken),
     /// Let every terminal finish and end it.
     Stop(StopToken),
     /// Answers that it lives.
@@ -87,16 +91,37 @@ impl Pool {
             // Ends when the last session has dropped its token.
             let _ = sessions.recv().await;
         }
-        for account in self.accounts.iter() {
-            for slot in &account.slots {
-                let _gone = slot.lease.lock().await;
-            }
+        for account in self.accounts.all().values() {
+            terminals_gone(account).await;
         }
+    }
+
+    /// Starts the terminals of an account that has come to the directory. A pool that is being
+    /// restarted does so by itself.
+    pub fn open(&self, account: &Account) {
+        account.announce();
+        let _ = self.address.send(Msg::Open(account.id));
+    }
+
+    /// Lets the terminals of an account finish that is about to leave the directory, ends them, and
+    /// waits until they are gone. None is started again.
+    pub async fn close(&self, account: &Account) {
+        let (token, mut sessions) = mpsc::channel(1);
+        if self.address.send(Msg::Close(account.id, token)).is_ok() {
+            let _ = sessions.recv().await;
+        }
+        terminals_gone(account).await;
     }
 
     /// Whether the actor answers.
     pub async fn ping(&self) -> bool {
         self.address.ping().await
+    }
+}
+
+async fn terminals_gone(account: &Account) {
+    for slot in &account.slots {
+        let _gone = slot.lease.lock().await;
     }
 }
 
@@ -151,9 +176,9 @@ impl Actor for PoolActor {
         myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let accounts = state.args.pool.accounts.clone();
+        let accounts = state.args.pool.accounts.all();
         let announced = state.args.pool.announced.swap(true, Ordering::Relaxed);
-        for account in accounts.iter() {
+        for account in accounts.values() {
             if announced {
                 // The sessions of the pool that failed ended with it, in whatever state.
                 for index in 0..account.slots.len() {
@@ -162,11 +187,7 @@ impl Actor for PoolActor {
             } else {
                 account.announce();
             }
-            for index in 0..account.slots.len() {
-                if !state.is_stopping() {
-                    state.start(&myself, account, index).await;
-                }
-            }
+            state.start_all(&myself, account).await;
         }
         Ok(())
     }
@@ -187,6 +208,12 @@ impl Actor for PoolActor {
                 let _ = reply.send(begins);
             }
             Msg::Settled(account) => state.replace_next(account),
+            Msg::Open(account) => {
+                if let Some(account) = state.account(account) {
+                    state.start_all(&myself, &account).await;
+                }
+            }
+            Msg::Close(account, token) => state.close(account, &token),
             Msg::Stop(token) => state.stop(&token),
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]
@@ -204,7 +231,7 @@ impl Actor for PoolActor {
         if let Some(ended) = state.sessions.ended(event)
             && !state.is_stopping()
         {
-            state.start_later(ended);
+            state.start_later(&ended);
         }
         Ok(())
     }
@@ -221,6 +248,17 @@ impl Actor for PoolActor {
 }
 
 impl State {
+    /// Starts the sessions of an account that have not been started.
+    async fn start_all(&mut self, myself: &ActorRef<Envelope<Msg>>, account: &Arc<Account>) {
+        for index in 0..account.slots.len() {
+            let key = (account.id, index);
+            let is_started = self.sessions.is_running(&key) || self.delayed.contains_key(&key);
+            if !is_started && !account.door.is_ending() && !self.is_stopping() {
+                self.start(myself, account, index).await;
+            }
+        }
+    }
+
     /// Starts a session. `false`: its actor did not start, which is tried again later.
     async fn start(
         &mut self,
@@ -234,7 +272,7 @@ impl State {
         match self.sessions.spawn(key, Session, args, myself.get_cell()).await {
             Ok(()) => true,
             Err(ended) => {
-                self.start_later(ended);
+                self.start_later(&ended);
                 false
             }
         }
@@ -247,7 +285,7 @@ impl State {
         };
         timer.abort();
         let (id, index) = key;
-        let Some(account) = self.account(id) else {
+        let Some(account) = self.account(id).filter(|account| !account.door.is_ending()) else {
             return;
         };
         if self.start(myself, &account, index).await {
@@ -257,14 +295,14 @@ impl State {
 
     /// Schedules the next start of a session whose actor failed. Until then the session takes no
     /// calls.
-    fn start_later(&mut self, ended: Ended<SessionKey>) {
+    fn start_later(&mut self, ended: &Ended<SessionKey>) {
         let Ended { key, reason, verdict } = ended;
-        let (id, session) = key;
-        let Some(account) = self.account(id) else {
-            return;
+        let (id, session) = *key;
+        let Some(account) = self.account(id).filter(|account| !account.door.is_ending()) else {
+            return self.sessions.forget(key);
         };
         let (to, delay, message) = match verdict {
-            RestartVerdict::Retry(delay) => (SessionState::BackingOff, delay, "actor restarting"),
+            RestartVerdict::Retry(delay) => (SessionState::BackingOff, *delay, "actor restarting"),
             RestartVerdict::Spent => {
                 let delay = self.args.options.quarantine_retry;
                 (SessionState::Quarantined, delay, "actor quarantined")
@@ -280,13 +318,13 @@ impl State {
         );
         account.note_error(session, format!("the session's actor failed: {reason}"));
         account.vacate(session, to, Some(Instant::now() + delay));
-        self.delayed.insert(key, self.address.send_after(delay, Msg::Start(key)));
+        self.delayed.insert(*key, self.address.send_after(delay, Msg::Start(*key)));
     }
 
     /// Begins to replace an account's terminals, one at a time, so that the others serve meanwhile.
     /// Sessions without an actor start at once instead.
     async fn begin_restart(&mut self, myself: &ActorRef<Envelope<Msg>>, id: AccountId) {
-        let Some(account) = self.account(id) else {
+        let Some(account) = self.account(id).filter(|account| !account.door.is_ending()) else {
             return;
         };
         let delayed = self.delayed.keys().filter(|(account, _)| *account == id);
@@ -320,9 +358,21 @@ impl State {
         for (_, timer) in self.delayed.drain() {
             timer.abort();
         }
-        for slot in self.args.pool.accounts.iter().flat_map(|account| &account.slots) {
-            // A session without an actor has ended.
-            drop(slot.address.send(session::Msg::Stop(token.clone())));
+        for account in self.args.pool.accounts.all().values() {
+            stop_sessions(account, token);
+        }
+    }
+
+    /// Stops the sessions of an account that ends, and forgets what was to be done with them.
+    fn close(&mut self, id: AccountId, token: &StopToken) {
+        self.restarting.remove(&id);
+        let of_account = self.delayed.extract_if(|(account, _), _| *account == id);
+        for (key, timer) in of_account {
+            timer.abort();
+            self.sessions.forget(&key);
+        }
+        if let Some(account) = self.account(id) {
+            stop_sessions(&account, token);
         }
     }
 
@@ -331,7 +381,15 @@ impl State {
     }
 
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.args.pool.accounts.by_id(id).cloned()
+        self.args.pool.accounts.by_id(id)
+    }
+}
+
+/// Stops every session of an account, each of which holds the token until it has ended.
+fn stop_sessions(account: &Account, token: &StopToken) {
+    for slot in &account.slots {
+        // A session without an actor has ended.
+        drop(slot.address.send(session::Msg::Stop(token.clone())));
     }
 }
 
@@ -423,6 +481,7 @@ mod tests {
                 sessions: 1,
                 queue: 1,
                 trade: false,
+                paused: false,
                 send_within: Duration::from_secs(5),
                 send_within_close: Duration::from_secs(30),
                 clock: ServerClock::RAW,
@@ -450,7 +509,7 @@ mod tests {
             Actor::spawn(None, PoolActor, args).await.unwrap()
         }
 
-        fn account(&self) -> &Arc<Account> {
+        fn account(&self) -> Arc<Account> {
             self.accounts.get("demo").unwrap()
         }
 
@@ -543,7 +602,7 @@ mod tests {
         let harness = Harness::new(2, options()).await;
         harness.start_pool().await;
         harness.is_in(SessionState::Quarantined).await;
-        assert_eq!(harness.pool.restart(harness.account()).await, Some(true));
+        assert_eq!(harness.pool.restart(&harness.account()).await, Some(true));
         harness.is_in(SessionState::Ready).await;
         assert_eq!(harness.launches(), 3);
         harness.counts_restarts(2).await;
@@ -620,7 +679,7 @@ mod tests {
         harness.is_in(SessionState::Ready).await;
         assert!(pool_fails(&pool), "it takes messages");
         ended.await.unwrap();
-        assert_eq!(harness.pool.restart(harness.account()).await, None);
+        assert_eq!(harness.pool.restart(&harness.account()).await, None);
         harness.start_pool().await;
         eventually("the second terminal is started", || harness.launches() == 2).await;
         harness.is_in(SessionState::Ready).await;

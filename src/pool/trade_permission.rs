@@ -13,7 +13,7 @@ use crate::mt5::{AccountInfo, TerminalInfo};
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum TradeBlock {
-    /// The settings do not let it trade.
+    /// The settings do not let it trade, or it is paused.
     AccountSetting,
     /// AutoTrading is off in the terminal.
     AutotradingOff,
@@ -44,7 +44,7 @@ impl TradeBlock {
     pub fn remedy(self) -> &'static str {
         match self {
             TradeBlock::AccountSetting => {
-                "the account's settings have `trade = false`; set `trade = true` to let it trade"
+                "the account's settings have `trade = false`, or it is paused; set `trade = true` to let it trade"
             }
             TradeBlock::AutotradingOff => {
                 "AutoTrading is off in the terminal; switch it on with the Algo Trading button"

@@ -5,8 +5,9 @@ use super::reader::Reader;
 use super::server::Server;
 use crate::api::Key;
 
-/// Takes the keys, and refuses or warns of an address that is open to everybody.
-pub fn take(reader: &mut Reader, server: &Server) -> Vec<Key> {
+/// Takes the keys, and refuses or warns of an address that is open to everybody. Gives also whether that
+/// is allowed.
+pub fn take(reader: &mut Reader, server: &Server) -> (Vec<Key>, bool) {
     let allow_anonymous = reader.value("auth.allow_anonymous", false);
     let keys = auth_keys::take(reader);
     if keys.is_empty() && !allow_anonymous && !server.listen.ip().is_loopback() {
@@ -32,5 +33,5 @@ pub fn take(reader: &mut Reader, server: &Server) -> Vec<Key> {
                        list the origins of your own pages";
         reader.warn("server.cors_origins", message);
     }
-    keys
+    (keys, allow_anonymous)
 }

@@ -12,6 +12,7 @@
 mod accounts;
 mod auth;
 mod auth_keys;
+mod difference;
 mod fault;
 mod hosts;
 mod limits;
@@ -28,7 +29,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::accounts::Demo;
 pub use self::accounts::read_password_file;
+pub use self::difference::{Difference, SettingValues, applied, difference};
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
 use self::sources::Layers;
@@ -46,6 +49,10 @@ pub struct Settings {
     pub http: api::Options,
     /// Who may do what.
     pub keys: Keys,
+    /// Whether a gateway without keys may listen on other addresses than loopback's.
+    pub allow_anonymous: bool,
+    /// Whether clients may change settings on a gateway without keys.
+    pub anonymous_administration: bool,
     /// How sessions treat their terminals.
     pub pool: pool::Options,
     /// How reads are coalesced and cached.
@@ -67,7 +74,59 @@ pub struct Settings {
     /// What is allowed, but probably not what was meant: key, text and origin, as in a
     /// [`SettingFault`].
     pub warnings: Vec<String>,
+    /// Where they come from.
+    pub sources: SettingSources,
     effective: Vec<EffectiveSetting>,
+}
+
+/// What is needed to apply a later reading of the settings.
+pub struct Administered {
+    /// Where the gateway listens as long as it runs.
+    pub listen: SocketAddr,
+    /// Whether clients may change settings on a gateway without keys.
+    pub anonymous: bool,
+    /// Where settings come from.
+    pub sources: SettingSources,
+    /// Every setting in force.
+    pub values: SettingValues,
+}
+
+/// Where settings come from, to read them again.
+#[derive(Debug, Clone)]
+pub struct SettingSources {
+    directory: PathBuf,
+    file: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+    command_line: Vec<(String, String)>,
+    demo: Demo,
+}
+
+impl SettingSources {
+    /// Reads the settings as they stand there now.
+    ///
+    /// # Errors
+    /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
+    /// seem to be missing.
+    pub fn load(&self) -> Result<Settings, Vec<SettingFault>> {
+        let command_line: Vec<(&str, String)> =
+            self.command_line.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
+        let environment = self.environment.iter().cloned();
+        let layers =
+            Layers::read(&self.directory, self.file.as_deref(), environment, &command_line);
+        if !layers.faults.is_empty() {
+            return Err(layers.faults);
+        }
+        let mut reader = Reader::new(layers);
+        let mut settings = Settings::take(&mut reader, self);
+        reader.finish();
+        if reader.faults.is_empty() {
+            settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
+            settings.effective = reader.effective;
+            Ok(settings)
+        } else {
+            Err(reader.faults)
+        }
+    }
 }
 
 impl Settings {
@@ -83,20 +142,31 @@ impl Settings {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<SettingFault>> {
-        let layers = Layers::read(directory, file, environment, command_line);
-        if !layers.faults.is_empty() {
-            return Err(layers.faults);
+        let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
+        let sources = SettingSources {
+            directory: directory.to_owned(),
+            file: file.map(Path::to_owned),
+            environment: environment.into_iter().collect(),
+            command_line: command_line.iter().map(text).collect(),
+            demo: Demo::IfAlone,
+        };
+        sources.load()
+    }
+
+    /// What is needed to apply a later reading of the settings.
+    pub fn administered(&self) -> Administered {
+        Administered {
+            listen: self.listen,
+            anonymous: self.anonymous_administration,
+            sources: self.sources.clone(),
+            values: self.values(),
         }
-        let mut reader = Reader::new(layers);
-        let mut settings = Settings::take(&mut reader);
-        reader.finish();
-        if reader.faults.is_empty() {
-            settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
-            settings.effective = reader.effective;
-            Ok(settings)
-        } else {
-            Err(reader.faults)
-        }
+    }
+
+    /// Every setting in force, to be compared with those of another reading.
+    pub fn values(&self) -> SettingValues {
+        let effective = self.effective.iter();
+        effective.map(|effective| (effective.key.clone(), effective.compared.clone())).collect()
     }
 
     /// The environment of this process.
@@ -107,22 +177,23 @@ impl Settings {
     /// Every setting in force, one per line, with its source. Secrets are hidden.
     pub fn describe(&self) -> String {
         let width = self.effective.iter().map(|effective| effective.key.len()).max().unwrap_or(0);
-        let lines = self.effective.iter().map(|EffectiveSetting { key, value, source }| {
+        let lines = self.effective.iter().map(|EffectiveSetting { key, value, source, .. }| {
             format!("{key:width$} = {value}  # {source}\n")
         });
         lines.collect()
     }
 
-    fn take(reader: &mut Reader) -> Settings {
+    fn take(reader: &mut Reader, sources: &SettingSources) -> Settings {
         let server = server::take(reader);
         let (restart, quarantine_retry) = sections::restart(reader);
-        let keys = auth::take(reader, &server);
+        let (keys, allow_anonymous) = auth::take(reader, &server);
+        let anonymous_administration = reader.value("accounts_store.anonymous", false);
         let reads = sections::reads(reader);
         let streams = sections::streams(reader, server.call_timeout);
         let (trading, send_within) = sections::trading(reader);
         let metrics = sections::metrics(reader);
         let (log, access_log) = sections::log(reader);
-        let accounts = accounts::take(reader, send_within);
+        let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo);
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         auth_keys::warn(reader, &keys, &names, Timestamp::now());
         Settings {
@@ -140,6 +211,8 @@ impl Settings {
                 scrape_burst: metrics.scrape_burst,
             },
             keys: Keys::new(keys),
+            allow_anonymous,
+            anonymous_administration,
             pool: pool::Options {
                 call_timeout: server.call_timeout,
                 trade_timeout: server.trade_timeout,
@@ -157,6 +230,7 @@ impl Settings {
             log,
             accounts,
             warnings: vec![],
+            sources: SettingSources { demo: Demo::Decided(has_demo), ..sources.clone() },
             effective: vec![],
         }
     }

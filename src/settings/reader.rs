@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use config::ValueKind;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 
 use super::fault::SettingFault;
 use super::sources::{Layers, SettingSource, SourcedValue};
@@ -22,6 +23,8 @@ pub struct EffectiveSetting {
     pub key: String,
     pub value: String,
     pub source: String,
+    /// Equal for equal values. Of a secret its digest.
+    pub compared: String,
 }
 
 /// Takes settings out of the layers.
@@ -74,11 +77,16 @@ impl Reader {
     }
 
     fn note(&mut self, key: &str, value: String, source: &str) {
-        self.effective.push(EffectiveSetting {
-            key: key.to_owned(),
-            value,
-            source: source.to_owned(),
-        });
+        let (key, compared, source) = (key.to_owned(), value.clone(), source.to_owned());
+        self.effective.push(EffectiveSetting { key, value, source, compared });
+    }
+
+    /// Notes what a setting leads to, such as the content of a file, which has changed if the digest has.
+    pub fn compare_by(&mut self, key: &str, content: &[u8]) {
+        if let Some(effective) = self.effective.iter_mut().rfind(|effective| effective.key == key) {
+            let digest = Sha256::digest(content);
+            effective.compared = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        }
     }
 
     /// Takes a setting that has a default.
@@ -131,6 +139,7 @@ impl Reader {
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
         let (value, source) = self.take::<String>(key)?;
         self.note(key, "(hidden)".to_owned(), &source.name);
+        self.compare_by(key, value.as_bytes());
         Some(value.into())
     }
 
@@ -138,6 +147,7 @@ impl Reader {
     pub fn password(&mut self, key: &str) -> Option<SecretString> {
         let (value, source) = self.take::<String>(key)?;
         self.note(key, "(hidden)".to_owned(), &source.name);
+        self.compare_by(key, value.as_bytes());
         if let Some(mode) = source.file.as_deref().and_then(files::exposed_mode) {
             let message = format!(
                 "others can read the password, because {} has mode {mode:04o}: `chmod 600` it",

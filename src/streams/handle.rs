@@ -1,10 +1,11 @@
 //! The way to the streams of every account.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +20,7 @@ use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::metrics::streams::StreamInstruments;
-use crate::pool::Accounts;
+use crate::pool::{Account, Accounts};
 
 /// How changes are looked for and kept.
 #[derive(Debug, Clone)]
@@ -43,6 +44,9 @@ pub struct Streams {
     /// How changes are looked for and kept.
     pub options: Options,
     supervisor: supervisor::Args,
+    instruments: Option<StreamInstruments>,
+    poll: Poll,
+    depths: Depths,
     open: Arc<AtomicUsize>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -53,44 +57,63 @@ impl Streams {
     pub fn new(
         accounts: &Accounts,
         options: Options,
-        instruments: Option<&StreamInstruments>,
+        instruments: Option<StreamInstruments>,
         metrics: Metrics,
         depths: &Depths,
         stop: CancellationToken,
     ) -> Streams {
         let poll = poller::terminals();
-        Streams::with_poll(accounts, options, instruments, metrics, depths, stop, &poll)
+        Streams::with_poll(accounts, options, instruments, metrics, depths, stop, poll)
     }
 
     /// The same with something else than terminals to poll.
     pub(super) fn with_poll(
         accounts: &Accounts,
         options: Options,
-        instruments: Option<&StreamInstruments>,
+        instruments: Option<StreamInstruments>,
         metrics: Metrics,
         depths: &Depths,
         stop: CancellationToken,
-        poll: &Poll,
+        poll: Poll,
     ) -> Streams {
-        let boot: Arc<str> = format!("{:x}", jiff::Timestamp::now().as_millisecond()).into();
-        let hubs = accounts.iter().map(|account| {
-            let name = account.name.clone();
-            let instruments = instruments.map(|all| all.of(&name, EventKind::NAMES));
-            let args = hub::Args {
-                address: Address::of_account(Role::Hub, &name, depths),
-                account: account.clone(),
-                feed: Arc::new(Feed::new(boot.clone(), options.buffer, instruments)),
-                tick_interval: options.tick_interval,
-                state_interval: options.state_interval,
-                timeout: options.timeout,
-                poll: poll.clone(),
-            };
-            (name, args)
-        });
-        let hubs: Arc<BTreeMap<AccountName, hub::Args>> = Arc::new(hubs.collect());
         let address = Address::new(Role::Streams, depths);
+        let hubs = Arc::<RwLock<supervisor::Hubs>>::default();
         let supervisor = supervisor::Args { address, hubs, metrics };
-        Streams { options, supervisor, open: Arc::default(), stop, tasks: TaskTracker::new() }
+        let depths = depths.clone();
+        let (open, tasks) = (Arc::default(), TaskTracker::new());
+        let streams = Streams { options, supervisor, instruments, poll, depths, open, stop, tasks };
+        accounts.all().values().for_each(|account| streams.open(account));
+        streams
+    }
+
+    /// Lets clients subscribe to an account that has come.
+    pub fn open(&self, account: &Arc<Account>) {
+        let name = account.name.clone();
+        // Names this account's life in the ids of its events. An id of an account of the same name that
+        // has gone must not be taken for one of this one's.
+        let life = format!("{:x}-{:x}", Timestamp::now().as_millisecond(), account.id.0);
+        let instruments = self.instruments.as_ref().map(|all| all.of(&name, EventKind::NAMES));
+        let args = hub::Args {
+            address: Address::of_account(Role::Hub, &name, &self.depths),
+            account: account.clone(),
+            feed: Arc::new(Feed::new(life.into(), self.options.buffer, instruments)),
+            tick_interval: self.options.tick_interval,
+            state_interval: self.options.state_interval,
+            timeout: self.options.timeout,
+            poll: self.poll.clone(),
+        };
+        self.supervisor.hubs.write().insert(name, args);
+    }
+
+    /// Ends the hub of an account that goes. Its streams have been told to end.
+    pub async fn close(&self, account: &Account) {
+        self.supervisor.hubs.write().remove(&account.name);
+        let (reply, closed) = oneshot::channel();
+        let message = supervisor::Msg::Close(account.name.clone(), reply);
+        if self.supervisor.address.send(message).is_ok() {
+            // An actor that fails ends the hub, and its successor starts none.
+            let _ = closed.await;
+        }
     }
 
     /// What the supervising actor needs.

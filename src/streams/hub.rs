@@ -227,6 +227,12 @@ impl State {
 
     fn subscribe(&mut self, subscribe: Subscribe) {
         let Subscribe { topics, last_event_id, admission, reply } = subscribe;
+        let door = &self.args.account.door;
+        let ended = door.streams_end();
+        // Dropped, which the subscriber sees.
+        if !door.is_open() {
+            return;
+        }
         let (feed, now) = (self.args.feed.clone(), Instant::now());
         let topics: BTreeSet<Topic> = topics.into_iter().collect();
         let cursor = feed.write(|ring| {
@@ -270,7 +276,7 @@ impl State {
             let _ = hub.send(Msg::Left(topics));
         });
         // One that nobody takes is dropped, and leaves.
-        let _ = reply.send(Subscriber::new(feed, cursor, on_leave, admission));
+        let _ = reply.send(Subscriber::new(feed, cursor, on_leave, admission, ended));
         for kind in topics.iter().map(|topic| topic.kind).collect::<BTreeSet<_>>() {
             self.poll(kind);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, Item};
 use super::feed::Feed;
@@ -38,6 +39,7 @@ pub struct Subscriber {
     cursor: Cursor,
     newest: watch::Receiver<u64>,
     on_leave: Option<OnLeave>,
+    ended: CancellationToken,
     _admission: Admission,
 }
 
@@ -48,14 +50,20 @@ impl Subscriber {
         cursor: Cursor,
         on_leave: OnLeave,
         admission: Admission,
+        ended: CancellationToken,
     ) -> Subscriber {
         let newest = feed.watch();
-        Subscriber { feed, cursor, newest, on_leave: Some(on_leave), _admission: admission }
+        Subscriber { feed, cursor, newest, on_leave: Some(on_leave), ended, _admission: admission }
     }
 
     /// The id of an event. `None`: of the last one that the subscriber has passed.
     pub fn id(&self, sequence: Option<u64>) -> String {
         self.feed.id(sequence.unwrap_or(self.cursor.passed()))
+    }
+
+    /// Cancelled when the account stops serving, and with it this subscription.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     /// Waits for the next thing to tell. Nothing is lost if the future is dropped.

@@ -1,10 +1,12 @@
 //! The actor that supervises hubs. It starts one when an account has its first subscriber, and starts
 //! it again when it fails.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 
 use super::hub::{self, Hub, Subscribe};
 use crate::account_name::AccountName;
@@ -20,6 +22,8 @@ pub enum Msg {
     Subscribe(AccountName, Subscribe),
     /// Time to start the hub of this account again.
     Start(AccountName),
+    /// End the hub of an account that goes. The answer comes when it has ended.
+    Close(AccountName, oneshot::Sender<()>),
     /// Answers that it lives.
     Ping(Ping),
     /// Fails.
@@ -33,13 +37,16 @@ impl From<Ping> for Msg {
     }
 }
 
+/// What the hub of each account needs.
+pub type Hubs = BTreeMap<AccountName, hub::Args>;
+
 /// What the supervisor needs.
 #[derive(Clone)]
 pub struct Args {
     /// Its own address.
     pub address: Address<Msg>,
-    /// What each account's hub needs.
-    pub hubs: Arc<BTreeMap<AccountName, hub::Args>>,
+    /// What each account's hub needs. Accounts come and go.
+    pub hubs: Arc<RwLock<Hubs>>,
     /// Where restarts are counted.
     pub metrics: Metrics,
 }
@@ -50,6 +57,8 @@ pub struct State {
     children: Children<AccountName>,
     /// Accounts whose hubs failed and wait for their next start.
     failed: HashSet<AccountName>,
+    /// Who waits for the end of which hub.
+    closing: HashMap<AccountName, oneshot::Sender<()>>,
 }
 
 impl Actor for StreamsActor {
@@ -64,10 +73,10 @@ impl Actor for StreamsActor {
     ) -> Result<State, ActorProcessingErr> {
         args.address.started(myself.clone());
         let children = Children::new(RestartPolicy::UNLIMITED);
-        let mut state = State { args, children, failed: HashSet::new() };
+        let mut state = State { args, children, failed: HashSet::new(), closing: HashMap::new() };
         // Whoever subscribed before an earlier supervisor ended is still there.
-        let hubs = state.args.hubs.clone();
-        for (account, hub) in hubs.iter() {
+        let hubs = state.args.hubs.read().clone();
+        for (account, hub) in &hubs {
             if hub.feed.has_subscribers() {
                 state.start(account, hub, &myself).await;
             }
@@ -86,6 +95,7 @@ impl Actor for StreamsActor {
                 state.subscribe(&account, subscribe, &myself).await;
             }
             Msg::Start(account) => state.restart(&account, &myself).await,
+            Msg::Close(account, closed) => state.close(account, closed),
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]
             Msg::Fail => return Err("injected".into()),
@@ -100,7 +110,14 @@ impl Actor for StreamsActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(ended) = state.children.ended(event) {
-            state.ended(ended);
+            match state.closing.remove(&ended.key) {
+                // Its account goes.
+                Some(closed) => {
+                    state.children.forget(&ended.key);
+                    let _ = closed.send(());
+                }
+                None => state.ended(&ended),
+            }
         }
         Ok(())
     }
@@ -125,12 +142,11 @@ impl State {
         subscribe: Subscribe,
         myself: &ActorRef<Envelope<Msg>>,
     ) {
-        let hubs = self.args.hubs.clone();
-        let Some(hub) = hubs.get(account) else {
+        let Some(hub) = self.hub(account) else {
             return;
         };
         if !self.children.is_running(account) && !self.failed.contains(account) {
-            self.start(account, hub, myself).await;
+            self.start(account, &hub, myself).await;
         }
         let _ = hub.address.send(hub::Msg::Subscribe(subscribe));
     }
@@ -144,7 +160,7 @@ impl State {
         let cell = myself.get_cell();
         match self.children.spawn(account.clone(), Hub, hub.clone(), cell).await {
             Ok(()) => {}
-            Err(ended) => self.ended(ended),
+            Err(ended) => self.ended(&ended),
         }
     }
 
@@ -154,19 +170,37 @@ impl State {
             return;
         }
         self.failed.remove(account);
-        let hubs = self.args.hubs.clone();
-        if let Some(hub) = hubs.get(account)
+        if let Some(hub) = self.hub(account)
             && hub.feed.has_subscribers()
         {
-            self.start(account, hub, myself).await;
+            self.start(account, &hub, myself).await;
             if self.children.is_running(account) {
                 self.args.metrics.record(Event::ActorRestarted(Role::Hub));
             }
         }
     }
 
-    fn ended(&mut self, ended: Ended<AccountName>) {
+    fn hub(&self, account: &AccountName) -> Option<hub::Args> {
+        self.args.hubs.read().get(account).cloned()
+    }
+
+    /// Ends the hub of an account that goes.
+    fn close(&mut self, account: AccountName, closed: oneshot::Sender<()>) {
+        self.failed.remove(&account);
+        if self.children.stop_one(&account) {
+            self.closing.insert(account, closed);
+        } else {
+            self.children.forget(&account);
+            let _ = closed.send(());
+        }
+    }
+
+    fn ended(&mut self, ended: &Ended<AccountName>) {
         let account = &ended.key;
+        if self.hub(account).is_none() {
+            // Its account has gone.
+            return self.children.forget(account);
+        }
         self.failed.insert(account.clone());
         let start = Msg::Start(account.clone());
         ended.retry(Role::Hub, Some(account), &self.args.address, start);

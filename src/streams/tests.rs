@@ -97,6 +97,7 @@ impl Harness {
             sessions: 1,
             queue: 1,
             trade: false,
+            paused: false,
             send_within: Duration::from_secs(5),
             send_within_close: Duration::from_secs(30),
             clock: ServerClock::RAW,
@@ -120,15 +121,8 @@ impl Harness {
         });
         let instruments = StreamInstruments::new(catalog.clone());
         let stop = CancellationToken::new();
-        let streams = Streams::with_poll(
-            &accounts,
-            options,
-            Some(&instruments),
-            metrics,
-            &depths,
-            stop,
-            &poll,
-        );
+        let streams =
+            Streams::with_poll(&accounts, options, Some(instruments), metrics, &depths, stop, poll);
         Harness { streams, catalog, rounds }
     }
 
@@ -159,13 +153,14 @@ impl Harness {
     }
 
     fn fail_hub(&self) {
-        let hub = &self.streams.supervisor().hubs["demo"];
+        let hubs = self.streams.supervisor().hubs;
+        let hub = &hubs.read()["demo"];
         assert!(hub.address.send(hub::Msg::Fail).is_ok());
     }
 
     /// How many topics are remembered.
     fn remembered(&self) -> usize {
-        self.streams.supervisor().hubs["demo"].feed.remembered()
+        self.streams.supervisor().hubs.read()["demo"].feed.remembered()
     }
 
     fn subscribers(&self) -> i64 {
@@ -347,7 +342,7 @@ async fn a_subscriber_whose_predecessor_left_just_now_is_backfilled() {
     harness.round().await.end();
     tokio::time::sleep(Duration::from_secs(301)).await;
     // It has left, but the hub has yet to be told so.
-    harness.streams.supervisor().hubs["demo"].feed.leave(&[ticks()].into());
+    harness.streams.supervisor().hubs.read()["demo"].feed.leave(&[ticks()].into());
     std::mem::forget(second);
     let _third = harness.subscribe(&[ticks()], Some(&id)).await;
     // The round that was under way; the next one is for the third.

@@ -15,6 +15,7 @@ use super::identifiers::{IdempotencyKey, TradeId};
 use super::reply::{Error, TradeReply};
 use super::trade::Trade;
 use crate::account_name::AccountName;
+use crate::metrics::AccountId;
 
 /// Where the answer to a client goes.
 pub type Reply = oneshot::Sender<Result<TradeReply, Error>>;
@@ -50,6 +51,7 @@ struct State {
 }
 
 struct UnderWay {
+    account: AccountId,
     key: Option<ReservedKey>,
     /// `None`: it was answered.
     reply: Option<Reply>,
@@ -64,9 +66,9 @@ impl Executions {
     /// If a trade with its key is under way. Gives the reply back.
     pub fn admit(&self, submission: &Submission, reply: Reply) -> Result<(), (Error, Reply)> {
         let mut state = self.state.lock();
-        let account = &submission.account.name;
+        let name = &submission.account.name;
         let key = submission.origin.key.clone();
-        let key = key.map(|key| ReservedKey { account: account.clone(), key });
+        let key = key.map(|key| ReservedKey { account: name.clone(), key });
         if let Some(key) = &key {
             if let Some(other) = state.keys.get(key) {
                 let same = *other == submission.fingerprint;
@@ -74,7 +76,8 @@ impl Executions {
             }
             state.keys.insert(key.clone(), submission.fingerprint);
         }
-        let under_way = UnderWay { key, reply: Some(reply), decides: None };
+        let account = submission.account.id;
+        let under_way = UnderWay { account, key, reply: Some(reply), decides: None };
         state.under_way.insert(submission.trade_id.clone(), under_way);
         submission.client.admit();
         Ok(())
@@ -172,10 +175,20 @@ impl Executions {
 
     /// Waits until no execution is under way.
     pub async fn wait_until_idle(&self) {
+        self.wait_until(|state| state.under_way.is_empty()).await;
+    }
+
+    /// Waits until no execution of an account is under way.
+    pub async fn wait_until_account_idle(&self, account: AccountId) {
+        self.wait_until(|state| state.under_way.values().all(|trade| trade.account != account))
+            .await;
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&State) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.idle.notified());
             changed.as_mut().enable();
-            if self.state.lock().under_way.is_empty() {
+            if holds(&self.state.lock()) {
                 return;
             }
             changed.await;

@@ -12,7 +12,7 @@ use super::command::{NewOrder, TradeCommand};
 use super::delivery::{self, Delivery};
 use super::execution::{ClientWait, Origin, Submission};
 use super::identifiers::TradeId;
-use super::journal::{Journal, TradeFilter};
+use super::journal::{Journal, JournalError, Owner, TradeFilter};
 use super::ledger::{Ledger, NoJournal};
 use super::permission::TradePermission;
 use super::reconcile;
@@ -207,6 +207,42 @@ impl Trading {
             ..resolved
         };
         Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
+    }
+
+    /// Opens the journal if an account is to trade and there was no need for one until now.
+    ///
+    /// # Errors
+    /// Why it cannot be used. Nothing has changed then.
+    pub fn open_journal(&self, owners: &[Owner]) -> Result<(), JournalError> {
+        if self.ledger.open_journal(owners)? {
+            let _ = self.address.send(Msg::Open);
+        }
+        Ok(())
+    }
+
+    /// Admits an account that has come. It takes trades once those of an earlier time are looked for.
+    pub fn open(&self, account: &Arc<Account>) {
+        self.ledger.add(account);
+        // An actor that is being restarted starts every child by itself.
+        let _ = self.address.send(Msg::Open);
+    }
+
+    /// Waits until no trade of an account that takes no new ones is under way.
+    pub async fn finish_trades(&self, account: &Account) {
+        // Once the actor has answered, it has admitted every command that was sent before.
+        self.ping().await;
+        self.ledger.executions.wait_until_account_idle(account.id).await;
+    }
+
+    /// Ends the search for trades of an account that goes. Those that are open stay in the journal,
+    /// for when it comes back.
+    pub async fn close(&self, account: &Account) {
+        let (reply, closed) = oneshot::channel();
+        if self.address.send(Msg::Close(account.name.clone(), reply)).is_ok() {
+            // An actor that fails ends the reconciler, and its successor starts none.
+            let _ = closed.await;
+        }
+        self.ledger.remove(account);
     }
 
     /// Waits until every trade that is under way has ended, and writes what still waits to be written.

@@ -2,16 +2,17 @@
 //! who else has to learn what became of a trade. It outlives each of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tracing::error;
 
 use super::Options;
 use super::executions::Executions;
 use super::identifiers::TradeId;
-use super::journal::{Journal, Settlement};
+use super::journal::{Journal, JournalError, Owner, Settlement};
 use super::reconcile::{self, Gate};
 use super::reply::Error;
 use super::trade::{Trade, TradeState};
@@ -35,18 +36,22 @@ pub struct Ledger {
     pub options: Options,
     pub metrics: Metrics,
     pub executions: Executions,
-    journal: Result<Journal, NoJournal>,
-    accounts: BTreeMap<AccountName, AccountLedger>,
+    journal: OnceLock<Journal>,
+    /// Why there is none, while there is none.
+    no_journal: NoJournal,
+    accounts: RwLock<BTreeMap<AccountName, Arc<AccountLedger>>>,
+    depths: Depths,
     #[cfg(test)]
     pub faults: super::faults::Faults,
 }
 
-struct AccountLedger {
-    account: Arc<Account>,
-    gate: Gate,
+/// What trading knows of one account.
+pub struct AccountLedger {
+    pub account: Arc<Account>,
+    pub gate: Gate,
     /// Notified when a trade was settled.
     settled: Notify,
-    reconciler: Address<reconcile::Msg>,
+    pub reconciler: Address<reconcile::Msg>,
 }
 
 impl Ledger {
@@ -57,24 +62,69 @@ impl Ledger {
         accounts: &Accounts,
         metrics: Metrics,
     ) -> Ledger {
-        let accounts = accounts.iter().map(|account| {
-            let ledger = AccountLedger {
-                account: account.clone(),
-                gate: Gate::default(),
-                settled: Notify::new(),
-                reconciler: Address::of_account(Role::Reconciler, &account.name, depths),
-            };
-            (account.name.clone(), ledger)
-        });
-        Ledger {
+        let (journal, no_journal) = match journal {
+            Ok(journal) => (OnceLock::from(journal), NoJournal::NotNeeded),
+            Err(reason) => (OnceLock::new(), reason),
+        };
+        let ledger = Ledger {
             options,
             metrics,
             executions: Executions::default(),
             journal,
-            accounts: accounts.collect(),
+            no_journal,
+            accounts: RwLock::default(),
+            depths: depths.clone(),
             #[cfg(test)]
             faults: super::faults::Faults::default(),
+        };
+        accounts.all().values().for_each(|account| ledger.add(account));
+        ledger
+    }
+
+    /// Adds an account, in the place of the one of its name. It takes no trades until its reconciler
+    /// has opened its gate.
+    pub fn add(&self, account: &Arc<Account>) {
+        let ledger = AccountLedger {
+            account: account.clone(),
+            gate: Gate::default(),
+            settled: Notify::new(),
+            reconciler: Address::of_account(Role::Reconciler, &account.name, &self.depths),
+        };
+        self.accounts.write().insert(account.name.clone(), Arc::new(ledger));
+    }
+
+    /// Removes an account, unless another one has its name by now.
+    pub fn remove(&self, account: &Account) {
+        let mut accounts = self.accounts.write();
+        let present = accounts.get(&account.name);
+        if present.is_some_and(|present| present.account.id == account.id) {
+            accounts.remove(&account.name);
         }
+    }
+
+    /// What is known of an account. `None`: it is not served.
+    pub fn account(&self, name: &AccountName) -> Option<Arc<AccountLedger>> {
+        self.accounts.read().get(name).cloned()
+    }
+
+    /// Every account that does not end.
+    pub fn accounts(&self) -> Vec<Arc<AccountLedger>> {
+        let accounts = self.accounts.read();
+        let served = accounts.values().filter(|ledger| !ledger.account.door.is_ending());
+        served.cloned().collect()
+    }
+
+    /// Opens the journal if there was no need for one until now. Whether this opened it.
+    ///
+    /// # Errors
+    /// Why it cannot be used. It can be tried again.
+    pub fn open_journal(&self, owners: &[Owner]) -> Result<bool, JournalError> {
+        if self.journal.get().is_some() || self.no_journal != NoJournal::NotNeeded {
+            return Ok(false);
+        }
+        let (file, metrics) = (&self.options.journal, self.metrics.clone());
+        let journal = Journal::open(file, owners, metrics, &self.depths)?;
+        Ok(self.journal.set(journal).is_ok())
     }
 
     /// The journal.
@@ -82,8 +132,8 @@ impl Ledger {
     /// # Errors
     /// Why there is none.
     pub fn journal(&self) -> Result<&Journal, Error> {
-        let no_journal = |reason: &NoJournal| Error::NoJournal(reason.to_string());
-        let journal = self.journal.as_ref().map_err(no_journal)?;
+        let no_journal = || Error::NoJournal(self.no_journal.to_string());
+        let journal = self.journal.get().ok_or_else(no_journal)?;
         match journal.refusal() {
             None => Ok(journal),
             Some(refusal) => Err(refusal.clone().into()),
@@ -92,30 +142,17 @@ impl Ledger {
 
     /// Whether the journal's file is not the one that was opened, as when it was deleted.
     pub fn journal_is_lost(&self) -> bool {
-        self.journal.as_ref().is_ok_and(Journal::is_lost)
+        self.journal.get().is_some_and(Journal::is_lost)
     }
 
     /// Whether no account ever traded, so that there is nothing to know.
     pub fn was_never_needed(&self) -> bool {
-        matches!(self.journal, Err(NoJournal::NotNeeded))
-    }
-
-    /// The accounts and the addresses of their reconcilers.
-    pub fn reconcilers(&self) -> impl Iterator<Item = (&Arc<Account>, &Address<reconcile::Msg>)> {
-        self.accounts.values().map(|ledger| (&ledger.account, &ledger.reconciler))
-    }
-
-    /// The gate of an account.
-    ///
-    /// # Panics
-    /// If there is no such account, which no caller has.
-    pub fn gate(&self, account: &AccountName) -> &Gate {
-        &self.accounts[account].gate
+        self.journal.get().is_none() && self.no_journal == NoJournal::NotNeeded
     }
 
     /// Wakes the reconciler of an account, because somebody waits for a trade.
     pub fn wake_reconciler(&self, account: &AccountName, trade_id: &TradeId) {
-        if let Some(ledger) = self.accounts.get(account) {
+        if let Some(ledger) = self.account(account) {
             let _ = ledger.reconciler.send(reconcile::Msg::Wake(trade_id.clone()));
         }
     }
@@ -128,7 +165,7 @@ impl Ledger {
         trade_id: &TradeId,
         timeout: Duration,
     ) {
-        if let Some(ledger) = self.accounts.get(account) {
+        if let Some(ledger) = self.account(account) {
             let settled = ledger.settled.notified();
             self.wake_reconciler(account, trade_id);
             let _ = tokio::time::timeout(timeout, settled).await;
@@ -158,7 +195,7 @@ impl Ledger {
                 trade
             }
         };
-        if let Some(ledger) = self.accounts.get(&account.name) {
+        if let Some(ledger) = self.account(&account.name) {
             ledger.settled.notify_waiters();
         }
         if trade.state == TradeState::Unknown {

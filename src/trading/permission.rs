@@ -44,7 +44,7 @@ pub fn blocks(ledger: &Ledger, account: &Account) -> Option<TradeBlock> {
         None
     } else if ledger.journal().is_err() || ledger.journal_is_lost() {
         Some(TradeBlock::Journal)
-    } else if !ledger.gate(&account.name).is_reconciled() {
+    } else if !ledger.account(&account.name).is_some_and(|of| of.gate.is_reconciled()) {
         Some(TradeBlock::Reconciling)
     } else {
         None

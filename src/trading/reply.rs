@@ -23,6 +23,9 @@ pub enum Error {
     /// The journal cannot be used, so nothing is sent.
     #[error("nothing is traded without a journal: {0}")]
     NoJournal(String),
+    /// The account takes no trades for now.
+    #[error("the account is paused or is being changed or removed, so nothing new is sent")]
+    Paused,
     /// Trades from before the start are still being looked for.
     #[error("trades from before the gateway's start are still being looked for")]
     Reconciling,

@@ -16,6 +16,7 @@ mod pages;
 mod pool;
 mod protocol;
 mod reads;
+mod reload;
 mod sampler;
 mod settings;
 mod streams;

@@ -1,5 +1,7 @@
 //! Reads of symbols, prices and history.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -357,21 +359,32 @@ fn identical_reads_that_wait_share_one_call() {
         let series =
             "mt5_calls_total{account=\"demo\",method=\"symbol_info_tick\",outcome=\"success\"}";
         let before = gateway.metric(series);
+        // As many calls as are written ahead, so that what follows waits unwritten. They come at once,
+        // because their connections are there.
+        let connect = |_| TcpStream::connect(gateway.address).unwrap();
+        let mut ahead: Vec<TcpStream> = (0..16).map(connect).collect();
+        for connection in &mut ahead {
+            let target = "/api/v1/accounts/demo/account";
+            let head =
+                format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            connection.write_all(head.as_bytes()).unwrap();
+        }
         std::thread::scope(|scope| {
-            // More calls than are written ahead, so that some wait unwritten.
-            for _ in 0..16 {
-                scope
-                    .spawn(|| assert_eq!(gateway.get("/api/v1/accounts/demo/account").status, 200));
-            }
             gateway.eventually("they wait", || {
                 let status = gateway.get("/api/v1/accounts/demo").json();
-                (status["sessions"][0]["queue_depth"].as_u64().unwrap() >= 14).then_some(())
+                // Three seconds' worth of calls: at least four of the ten reads below wait unwritten.
+                (status["sessions"][0]["queue_depth"].as_u64().unwrap() >= 10).then_some(())
             });
             let ticks: Vec<_> = (0..10).map(|_| scope.spawn(|| gateway.get(path))).collect();
             for tick in ticks {
                 assert_eq!(tick.join().unwrap().status, 200);
             }
         });
+        for mut connection in ahead {
+            let mut reply = String::new();
+            connection.read_to_string(&mut reply).unwrap();
+            assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        }
         let calls = gateway.metric(series) - before;
         assert_eq!(calls < 10.0, share, "{calls} calls for 10 reads, share = {share}");
     }

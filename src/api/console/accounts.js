@@ -264,7 +264,7 @@ function updateCard(node, account, mayRestart) {
   write(parts.server, account.server);
   write(parts.mode, account.mode);
   const { open } = account.trading;
-  write(parts.trade, open.allowed ? "may trade" : `may not trade: ${open.reasons.map(words).join(", ")}`);
+  write(parts.trade, account.paused ? "paused" : open.allowed ? "may trade" : `may not trade: ${open.reasons.map(words).join(", ")}`);
   updateMoney(parts, account.money);
   list(parts.sessions, [...account.sessions.entries()], ([index]) => index, makeSession, updateSession);
   if (mayRestart && !parts.restart.isConnected) node.querySelector("footer").append(parts.restart);

@@ -109,6 +109,10 @@ impl Traits<'_> {
             ]);
         }
         if self.asks_terminal() {
+            // An operator's decision concerns the past, which a pause leaves open.
+            if self.id != "resolve_trade" {
+                kinds.push(ProblemType::AccountPaused);
+            }
             kinds.extend([
                 ProblemType::InvalidParams,
                 ProblemType::Unsupported,
@@ -143,6 +147,7 @@ impl Traits<'_> {
             }
         }
         kinds.extend(match self.id {
+            "reload" => vec![ProblemType::SettingsRefused, ProblemType::DeadlinePassed],
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
             "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
             "trades" | "trade" => vec![ProblemType::JournalUnavailable],

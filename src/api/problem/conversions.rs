@@ -100,6 +100,9 @@ impl From<trading::Error> for Problem {
             trading::Error::NoJournal(_) => {
                 Problem::new(ProblemType::JournalUnavailable, detail).retry_after(soon)
             }
+            trading::Error::Paused => {
+                Problem::new(ProblemType::AccountPaused, detail).retry_after(soon)
+            }
             trading::Error::Reconciling => {
                 Problem::new(ProblemType::Reconciling, detail).retry_after(soon)
             }

@@ -18,7 +18,7 @@
 //! | 408 | the body came too slowly; nothing was done | sends it again | looks at the network |
 //! | 409 | the state forbids it, such as a trade under way | reads the state, then decides | settles a trade if asked to |
 //! | 421 | the name in `Host` is not allowed | uses an allowed name | adds it to `server.allowed_hosts` |
-//! | 422 | the broker refused, or a key stands for another trade | changes the order or the key | nothing |
+//! | 422 | the broker refused, a key stands for another trade, or settings have faults | changes the order, the key or the settings | corrects the settings |
 //! | 429 | over the key's rate | waits for `Retry-After` | raises the rate, if it is meant |
 //! | 500 | a bug in the gateway | may repeat a read | reports it with the request id |
 //! | 501 | the terminal does not support it | does without | updates the terminal or its module |

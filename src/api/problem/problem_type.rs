@@ -29,6 +29,7 @@ pub enum ProblemType {
     HostNotAllowed,
     TradeRefused,
     IdempotencyKeyReused,
+    SettingsRefused,
     TooManyRequests,
     HeaderTooLarge,
     Internal,
@@ -37,6 +38,7 @@ pub enum ProblemType {
     TerminalAnswerUnusable,
     TerminalDied,
     NotReady,
+    AccountPaused,
     QueueFull,
     NoQuote,
     TradeNotSent,
@@ -82,6 +84,7 @@ impl ProblemType {
             ProblemType::HostNotAllowed => "The gateway does not answer for this host",
             ProblemType::TradeRefused => "The broker refused the trade",
             ProblemType::IdempotencyKeyReused => "The key was used for another request",
+            ProblemType::SettingsRefused => "The settings have faults",
             ProblemType::TooManyRequests => "Too many requests",
             ProblemType::HeaderTooLarge => "The request's headers are too large",
             ProblemType::Internal => "The gateway failed",
@@ -90,6 +93,7 @@ impl ProblemType {
             ProblemType::TerminalAnswerUnusable => "The terminal's answer is unusable",
             ProblemType::TerminalDied => "The terminal died in this call",
             ProblemType::NotReady => "No terminal is ready",
+            ProblemType::AccountPaused => "The account takes no requests for now",
             ProblemType::QueueFull => "The terminal's queue is full",
             ProblemType::NoQuote => "The terminal has no quote yet",
             ProblemType::TradeNotSent => "The trade was withdrawn before it was sent",
@@ -124,9 +128,9 @@ impl ProblemType {
             ProblemType::UriTooLong => StatusCode::URI_TOO_LONG,
             ProblemType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemType::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
-            ProblemType::TradeRefused | ProblemType::IdempotencyKeyReused => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            ProblemType::TradeRefused
+            | ProblemType::IdempotencyKeyReused
+            | ProblemType::SettingsRefused => StatusCode::UNPROCESSABLE_ENTITY,
             ProblemType::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             ProblemType::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProblemType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -135,6 +139,7 @@ impl ProblemType {
             | ProblemType::TerminalAnswerUnusable
             | ProblemType::TerminalDied => StatusCode::BAD_GATEWAY,
             ProblemType::NotReady
+            | ProblemType::AccountPaused
             | ProblemType::QueueFull
             | ProblemType::NoQuote
             | ProblemType::TradeNotSent

@@ -11,7 +11,7 @@ use warp::Filter;
 use warp::path::end;
 
 use crate::account_name::AccountName;
-use crate::api::authorized::{AccountRequest, AuthorizedRequest};
+use crate::api::authorized::{AnyAccountRequest, AuthorizedRequest};
 use crate::api::filters::body::Body;
 use crate::api::filters::path::last;
 use crate::api::filters::route::{Answers, Outcome, Routes, resource};
@@ -57,7 +57,7 @@ impl AccountReport {
 pub async fn list(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
     let report = |account: &Arc<Account>| AccountReport::of(request.app(), account);
-    let accounts: Vec<AccountReport> = request.accounts().map(report).collect();
+    let accounts: Vec<AccountReport> = request.accounts().iter().map(report).collect();
     json(&request, &accounts)
 }
 
@@ -66,7 +66,7 @@ pub async fn list(request: AuthorizedRequest) -> Outcome {
     get, path = "/api/v1/accounts/{account}", tag = "accounts",
     responses((status = 200, description = "The account", body = AccountReport))
 )]
-pub async fn one(request: AccountRequest) -> Outcome {
+pub async fn one(AnyAccountRequest(request): AnyAccountRequest) -> Outcome {
     request.no_parameters()?;
     json(&request, &AccountReport::of(request.app(), &request.account))
 }
@@ -88,7 +88,7 @@ pub struct RestartBegun {
     post, path = "/api/v1/accounts/{account}/restart", tag = "accounts",
     responses((status = 202, description = "The restart has begun", body = RestartBegun))
 )]
-pub async fn restart(request: AccountRequest, _: Body) -> Outcome {
+pub async fn restart(AnyAccountRequest(request): AnyAccountRequest, _: Body) -> Outcome {
     let account = &request.account;
     request.no_parameters()?;
     match request.app().pool.restart(account).await {

@@ -246,7 +246,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
     parameters.finish()?;
     let app = request.app();
     // The only place that lists accounts: what follows is about these, or about no account.
-    let accounts: Vec<_> = request.accounts().collect();
+    let accounts = request.accounts();
     let names: BTreeSet<String> = accounts.iter().map(|account| account.name.to_string()).collect();
     let metrics = app.metrics.overview(names.clone()).await.ok_or_else(|| {
         let problem = Problem::new(ProblemType::NotReady, "the metrics actor is being restarted");
@@ -265,7 +265,7 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
             health: AccountHealth::of(&status.sessions, account.availability(), unknown),
             trades_unknown: measured.then_some(unknown.count),
             trades_unknown_since: oldest(unknown),
-            trading: app.trading.permission(account),
+            trading: app.trading.permission(&account),
             money: account.money(),
             status,
         }

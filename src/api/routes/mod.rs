@@ -13,6 +13,7 @@ mod history;
 mod orders;
 mod positions;
 mod rates;
+mod reload;
 mod selection;
 mod stream;
 mod symbols;
@@ -63,6 +64,7 @@ pub fn chain(
     let of_account = symbols.or(others.boxed()).unify();
     let accounts = account().and(of_account).or(accounts::collection(&mut routes)).unify();
     let api = path("accounts").and(accounts).or(console::figures(&mut routes)).unify();
+    let api = api.or(reload::area(&mut routes)).unify();
 
     let others = health::area(&mut routes)
         .boxed()

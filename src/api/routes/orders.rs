@@ -7,7 +7,7 @@ use warp::path::end;
 
 use super::execute::{DEVIATION, ExecutedTrade, change, execute, positive, shown, without_body};
 use super::selection::selection;
-use crate::api::authorized::AccountRequest;
+use crate::api::authorized::{AccountRequest, AnyAccountRequest};
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::Fields;
 use crate::api::filters::moment::Moment;
@@ -191,7 +191,7 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Pro
         (status = 200, description = "Two positions were closed by each other", body = ExecutedTrade),
     )
 )]
-pub async fn place_order(request: AccountRequest, body: Body) -> Outcome {
+pub async fn place_order(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
     let command = take_order(Fields::of(&request, body).await?, &request.account)?;
     execute(&request, command).await
@@ -256,7 +256,7 @@ pub struct OrderChangeBody {
     request_body = OrderChangeBody,
     responses((status = 200, description = "It is changed", body = ExecutedTrade))
 )]
-pub async fn modify_order(request: AccountRequest, body: Body) -> Outcome {
+pub async fn modify_order(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
     let ticket = request.ticket()?;
     let mut fields = change(&request, body).await?;
@@ -279,7 +279,7 @@ pub async fn modify_order(request: AccountRequest, body: Body) -> Outcome {
     delete, path = "/api/v1/accounts/{account}/orders/{ticket}", tag = "trading",
     responses((status = 200, description = "It is cancelled", body = ExecutedTrade))
 )]
-pub async fn cancel_order(request: AccountRequest, body: Body) -> Outcome {
+pub async fn cancel_order(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
     let ticket = request.ticket()?;
     without_body(&request, body).await?;

@@ -6,7 +6,7 @@ use warp::path::end;
 
 use super::execute::{DEVIATION, ExecutedTrade, change, execute, positive, without_body};
 use super::selection::selection;
-use crate::api::authorized::AccountRequest;
+use crate::api::authorized::{AccountRequest, AnyAccountRequest};
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::Fields;
 use crate::api::filters::path::{item, last};
@@ -90,7 +90,7 @@ pub struct PositionBody {
     request_body = PositionBody,
     responses((status = 200, description = "They are changed", body = ExecutedTrade))
 )]
-pub async fn modify_position(request: AccountRequest, body: Body) -> Outcome {
+pub async fn modify_position(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
     let ticket = request.ticket()?;
     let mut fields = change(&request, body).await?;
@@ -108,7 +108,7 @@ pub async fn modify_position(request: AccountRequest, body: Body) -> Outcome {
     ),
     responses((status = 200, description = "It is closed", body = ExecutedTrade))
 )]
-pub async fn close_position(request: AccountRequest, body: Body) -> Outcome {
+pub async fn close_position(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     let mut parameters = request.parameters()?;
     let volume = parameters.optional("volume")?;
     let deviation = parameters.optional("deviation")?.unwrap_or(DEVIATION);
@@ -154,7 +154,10 @@ pub struct CloseBody {
     request_body = CloseBody,
     responses((status = 200, description = "It is closed", body = ExecutedTrade))
 )]
-pub async fn close_position_with(request: AccountRequest, body: Body) -> Outcome {
+pub async fn close_position_with(
+    AnyAccountRequest(request): AnyAccountRequest,
+    body: Body,
+) -> Outcome {
     request.no_parameters()?;
     let ticket = request.ticket()?;
     let mut fields = Fields::of(&request, body).await?;

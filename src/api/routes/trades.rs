@@ -7,7 +7,7 @@ use warp::Filter;
 use warp::path::end;
 
 use super::execute::{PresentBody, present, shown};
-use crate::api::authorized::AccountRequest;
+use crate::api::authorized::{AccountRequest, AnyAccountRequest};
 use crate::api::context::shorten;
 use crate::api::filters::body::Body;
 use crate::api::filters::fields::{Field, Fields};
@@ -130,7 +130,7 @@ impl Parameter for Limit {
     ),
     responses((status = 200, description = "The trades", body = [TradeRecord]))
 )]
-pub async fn trades(request: AccountRequest) -> Outcome {
+pub async fn trades(AnyAccountRequest(request): AnyAccountRequest) -> Outcome {
     let mut parameters = request.parameters()?;
     let state = parameters.optional("state")?;
     let key: Option<String> = parameters.optional("idempotency_key")?;
@@ -155,7 +155,7 @@ pub async fn trades(request: AccountRequest) -> Outcome {
     get, path = "/api/v1/accounts/{account}/trades/{trade_id}", tag = "trading",
     responses((status = 200, description = "The trade", body = TradeRecord))
 )]
-pub async fn trade(request: AccountRequest) -> Outcome {
+pub async fn trade(AnyAccountRequest(request): AnyAccountRequest) -> Outcome {
     request.no_parameters()?;
     let (account, trade_id) = (&request.account, trade_id(&request)?);
     match request.app().trading.find(&account.name, &trade_id).await? {
@@ -216,7 +216,7 @@ pub struct NotFoundBody {
     request_body = ResolveBody,
     responses((status = 200, description = "The trade, settled", body = TradeRecord))
 )]
-pub async fn resolve_trade(request: AccountRequest, body: Body) -> Outcome {
+pub async fn resolve_trade(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
     request.no_parameters()?;
     let mut fields = Fields::of(&request, body).await?;
     let Settlement(state) = fields.required("state")?;

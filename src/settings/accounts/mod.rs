@@ -20,6 +20,15 @@ use crate::terminal::{self, Launch};
 /// The account that exists when no source names one.
 const DEMO: &str = "demo";
 
+/// Whether there is the built-in account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demo {
+    /// If no source names an account.
+    IfAlone,
+    /// As it was decided when the gateway started.
+    Decided(bool),
+}
+
 /// The kind of a terminal.
 #[derive(Clone, Copy, PartialEq)]
 enum TerminalKind {
@@ -30,17 +39,27 @@ enum TerminalKind {
 const KINDS: [(&str, TerminalKind); 2] =
     [("simulator", TerminalKind::Simulator), ("worker", TerminalKind::Worker)];
 
-/// Takes every account.
-pub fn take(reader: &mut Reader, send_within: SendLimits) -> Vec<AccountOptions> {
+/// Takes every account. Gives also whether there is the built-in one.
+pub fn take(
+    reader: &mut Reader,
+    send_within: SendLimits,
+    demo: Demo,
+) -> (Vec<AccountOptions>, bool) {
     let mut names = reader.names("accounts");
-    let demo = names.is_empty();
-    if demo {
+    let has_demo = match demo {
+        Demo::IfAlone => names.is_empty(),
+        Demo::Decided(has_demo) => has_demo,
+    };
+    // Settings of an account of this name are those of an account like any other.
+    let is_built_in = has_demo && !names.contains(DEMO);
+    if is_built_in {
         names.insert(DEMO.to_owned());
     }
+    let is_demo = |name: &str| is_built_in && name == DEMO;
     let accounts: Vec<ParsedAccount> =
-        names.iter().filter_map(|name| account(reader, name, demo, send_within)).collect();
+        names.iter().filter_map(|name| account(reader, name, is_demo(name), send_within)).collect();
     refuse_conflicts(reader, &accounts);
-    accounts.into_iter().map(|account| account.options).collect()
+    (accounts.into_iter().map(|account| account.options).collect(), has_demo)
 }
 
 /// Takes an account. `None`: its name is none, which was noted, beside what else is wrong with it.
@@ -75,6 +94,7 @@ fn account(
         required_choice(reader, &kind_key, &KINDS)
     };
     let trade = reader.value(&field("trade"), kind == Some(TerminalKind::Simulator));
+    let paused = reader.value(&field("paused"), false);
     let send_within_close = positive(reader, &field("send_within_close"), send_within.close, HOUR);
     let send_within = positive(reader, &field("send_within"), send_within.any, HOUR);
     let clock = clock::take(reader, &field("server_time_zone"));
@@ -110,6 +130,7 @@ fn account(
         sessions,
         queue,
         trade,
+        paused,
         send_within,
         send_within_close,
         clock,

@@ -25,6 +25,7 @@ pub fn take(reader: &mut Reader, section: &str) -> Option<SecretString> {
     let file = file?;
     match read_password_file(&file) {
         Ok(password) => {
+            reader.compare_by(&file_key, password.as_bytes());
             if let Some(mode) = files::exposed_mode(&file) {
                 let file = file.display();
                 let message =

@@ -5,10 +5,12 @@
 //! It supervises the journal and the reconcilers. Executions do not end with the actor: what they and their
 //! clients need is in [`Executions`](super::executions::Executions), where its successor finds it.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use super::execution::{self, Submission};
@@ -28,6 +30,10 @@ pub enum Msg {
     ExecutionEnded,
     /// Start a child again.
     Start(TradingChild),
+    /// Start the children that are not there yet: an account, or the journal, has come.
+    Open,
+    /// End the reconciler of an account that goes. The answer comes when it has.
+    Close(AccountName, oneshot::Sender<()>),
     /// Answers that it lives.
     Ping(Ping),
     /// Fail the actor.
@@ -63,6 +69,8 @@ pub struct State {
     address: Address<Msg>,
     ledger: Arc<Ledger>,
     children: Children<TradingChild>,
+    /// Who waits for the end of which reconciler.
+    closing: HashMap<TradingChild, oneshot::Sender<()>>,
 }
 
 impl Actor for TradingActor {
@@ -77,19 +85,8 @@ impl Actor for TradingActor {
     ) -> Result<State, ActorProcessingErr> {
         address.started(myself.clone());
         let children = Children::new(RestartPolicy::UNLIMITED);
-        let mut state = State { address, ledger, children };
-        let ledger = state.ledger.clone();
-        for (account, _) in ledger.reconcilers() {
-            permission::announce(&ledger, account);
-        }
-        if ledger.journal().is_ok() {
-            let accounts = ledger.reconcilers().map(|(account, _)| account.name.clone());
-            for child in
-                [TradingChild::Journal].into_iter().chain(accounts.map(TradingChild::Reconciler))
-            {
-                state.start(child, &myself.get_cell()).await;
-            }
-        }
+        let mut state = State { address, ledger, children, closing: HashMap::new() };
+        state.start_all(&myself.get_cell()).await;
         // Executions that ended while there was no actor.
         state.end_executions();
         Ok(state)
@@ -110,6 +107,8 @@ impl Actor for TradingActor {
                     state.ledger.metrics.record(Event::ActorRestarted(role));
                 }
             }
+            Msg::Open => state.start_all(&myself.get_cell()).await,
+            Msg::Close(account, closed) => state.close(account, closed),
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]
             Msg::Fail => return Err("on purpose".into()),
@@ -124,7 +123,14 @@ impl Actor for TradingActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(ended) = state.children.ended(event) {
-            state.restart(ended);
+            match state.closing.remove(&ended.key) {
+                // Its account goes.
+                Some(closed) => {
+                    state.children.forget(&ended.key);
+                    let _ = closed.send(());
+                }
+                None => state.restart(&ended),
+            }
         }
         Ok(())
     }
@@ -208,8 +214,39 @@ impl State {
         }
     }
 
-    /// Starts a child, or does so later. Gives whether it started.
+    /// Starts the journal and the reconcilers that do not run, if there is a journal.
+    async fn start_all(&mut self, myself: &ActorCell) {
+        let accounts = self.ledger.accounts();
+        for of_account in &accounts {
+            permission::announce(&self.ledger, &of_account.account);
+        }
+        if self.ledger.journal().is_err() {
+            return;
+        }
+        let accounts = accounts.iter().map(|ledger| ledger.account.name.clone());
+        for child in
+            [TradingChild::Journal].into_iter().chain(accounts.map(TradingChild::Reconciler))
+        {
+            self.start(child, myself).await;
+        }
+    }
+
+    /// Ends a reconciler. One that is not there is not started again, because its account goes.
+    fn close(&mut self, account: AccountName, closed: oneshot::Sender<()>) {
+        let child = TradingChild::Reconciler(account);
+        if self.children.stop_one(&child) {
+            self.closing.insert(child, closed);
+        } else {
+            self.children.forget(&child);
+            let _ = closed.send(());
+        }
+    }
+
+    /// Starts a child unless it runs, or does so later. Gives whether it started.
     async fn start(&mut self, child: TradingChild, myself: &ActorCell) -> bool {
+        if self.children.is_running(&child) {
+            return false;
+        }
         let ledger = self.ledger.clone();
         let started = match &child {
             TradingChild::Journal => {
@@ -220,31 +257,26 @@ impl State {
                 self.children.spawn(child, JournalActor, args, myself.clone()).await
             }
             TradingChild::Reconciler(name) => {
-                let mut reconcilers = ledger.reconcilers();
-                let Some((account, address)) =
-                    reconcilers.find(|(account, _)| account.name == *name)
-                else {
+                let of_account = ledger.account(name);
+                let of_account = of_account.filter(|of| !of.account.door.is_ending());
+                let Some(of_account) = of_account else {
                     return false;
                 };
-                let args = ReconcilerArgs {
-                    account: account.clone(),
-                    address: address.clone(),
-                    ledger: ledger.clone(),
-                };
+                let args = ReconcilerArgs { of_account, ledger: ledger.clone() };
                 self.children.spawn(child, Reconciler, args, myself.clone()).await
             }
         };
         match started {
             Ok(()) => true,
             Err(ended) => {
-                self.restart(ended);
+                self.restart(&ended);
                 false
             }
         }
     }
 
     /// Without its children the actor refuses trades, and with them it goes on: it never gives them up.
-    fn restart(&self, ended: Ended<TradingChild>) {
+    fn restart(&self, ended: &Ended<TradingChild>) {
         let child = &ended.key;
         ended.retry(child.role(), child.account(), &self.address, Msg::Start(child.clone()));
     }

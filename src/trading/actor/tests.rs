@@ -71,6 +71,7 @@ impl Harness {
             sessions: 1,
             queue: 10,
             trade: true,
+            paused: false,
             send_within: PATIENCE,
             send_within_close: PATIENCE,
             clock: ServerClock::RAW,
@@ -118,11 +119,9 @@ impl Harness {
 
     async fn wait_until_open(&self) {
         let ledger = self.ledger();
-        until(|| {
-            self.account.is_ready() && ledger.gate(&self.account.name).is_complete(&self.account)
-        })
-        .await;
-        until(|| ledger.gate(&self.account.name).is_reconciled()).await;
+        let of_account = ledger.account(&self.account.name).unwrap();
+        until(|| self.account.is_ready() && of_account.gate.is_complete(&self.account)).await;
+        until(|| of_account.gate.is_reconciled()).await;
     }
 
     /// Buys, on a task of its own. Lots that the symbol does not allow are refused.
@@ -211,9 +210,8 @@ impl Harness {
     }
 
     fn fail_reconciler(&self) {
-        let ledger = self.ledger();
-        let (_, reconciler) = ledger.reconcilers().next().unwrap();
-        let _ = reconciler.send(crate::trading::reconcile::Msg::Fail);
+        let of_account = self.ledger().account(&self.account.name).unwrap();
+        let _ = of_account.reconciler.send(crate::trading::reconcile::Msg::Fail);
     }
 
     /// How many positions the broker shows: how often an order was sent.

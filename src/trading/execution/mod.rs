@@ -19,7 +19,7 @@ use super::build::{self, Prepared, Refused};
 use super::identifiers::IdempotencyKey;
 use super::journal::Journal;
 use super::ledger::Ledger;
-use super::reconcile;
+use super::reconcile::{self, Gate};
 use super::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
 use super::trade::{Operation, Trade, TradeState};
 use crate::clock::BootInstant;
@@ -61,7 +61,11 @@ pub fn settle_panicked(ledger: &Ledger, submission: &Submission) {
 /// unknown, or nothing.
 pub fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
     match error {
-        Error::Refused(_) | Error::Reconciling | Error::NotAllowed(_) | Error::NoJournal(_) => {
+        Error::Refused(_)
+        | Error::Paused
+        | Error::Reconciling
+        | Error::NotAllowed(_)
+        | Error::NoJournal(_) => {
             finish_unsent(ledger, submission, format!("it was not sent: {error}"));
         }
         // Of these the journal has the trade itself, or another one with its key.
@@ -96,15 +100,22 @@ impl Execution<'_> {
         {
             return told;
         }
+        if !account.door.is_open() {
+            return Err(Error::Paused);
+        }
         if !account.trade {
             return Err(disabled());
         }
-        if !ledger.gate(&account.name).is_reconciled() {
+        let Some(of_account) = ledger.account(&account.name) else {
+            return Err(Error::Paused);
+        };
+        if !of_account.gate.is_reconciled() {
             return Err(Error::Reconciling);
         }
         let _deciding = ledger.executions.decide(self.submission.trade());
 
-        let prepared = match self.prepare(journal).await {
+        let gate = &of_account.gate;
+        let prepared = match self.prepare(journal, gate).await {
             Err(Error::Refused(Refused::Call(CallError::DeadlinePassed))) => {
                 self.spent.preparation = elapsed(origin.arrived);
                 return Err(self.too_late(self.submission.trade()).await);
@@ -133,7 +144,7 @@ impl Execution<'_> {
         self.reached(Moment::IntentWritten).await;
 
         let begun = BootInstant::now();
-        let traded = self.send(journal, request, send_by).await;
+        let traded = self.send(journal, gate, request, send_by).await;
         self.spent.waiting = elapsed(begun);
         self.reached(Moment::Answered).await;
         if let Ok(result) = &traded {
@@ -157,6 +168,7 @@ impl Execution<'_> {
     async fn send(
         &self,
         journal: &Journal,
+        gate: &Gate,
         request: TradeRequest,
         send_by: BootInstant,
     ) -> TradeOutcome {
@@ -170,7 +182,6 @@ impl Execution<'_> {
                 return Err(TradeError::Withdrawn);
             }
             // The new primary has to know what the journal knows.
-            let gate = self.ledger.gate(&account.name);
             let context = self.submission.context();
             let known = gate.ensure_complete(account, journal, &context).await;
             if let Err(error) = known {
@@ -215,31 +226,31 @@ impl Execution<'_> {
 
     /// Reads what the request needs. With several sessions, a primary that hangs hands over soon, and a
     /// second attempt is made on its successor.
-    async fn prepare(&self, journal: &Journal) -> Result<Prepared, Error> {
+    async fn prepare(&self, journal: &Journal, gate: &Gate) -> Result<Prepared, Error> {
         let account = &self.submission.account;
         let mut context = self.submission.context();
         if account.has_several_sessions() {
             let soon = Instant::now() + account.hand_over_after().mul_f64(PREPARATION_SLACK);
             let whole = std::mem::replace(&mut context.deadline, soon);
             if soon < whole {
-                match self.prepare_once(journal, &context).await {
+                match self.prepare_once(journal, gate, &context).await {
                     Err(Error::Refused(Refused::Call(CallError::DeadlinePassed))) => {}
                     prepared => return prepared,
                 }
             }
             context.deadline = whole;
         }
-        self.prepare_once(journal, &context).await
+        self.prepare_once(journal, gate, &context).await
     }
 
     async fn prepare_once(
         &self,
         journal: &Journal,
+        gate: &Gate,
         context: &CallContext,
     ) -> Result<Prepared, Error> {
         let Submission { account, command, .. } = self.submission;
         self.ensure_allowed(context).await?;
-        let gate = self.ledger.gate(&account.name);
         gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
         let tag = self.ledger.options.tag;
         Ok(build::prepare(account, command, context, tag).await?)

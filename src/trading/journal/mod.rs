@@ -174,6 +174,14 @@ impl Journal {
         answer
     }
 
+    /// Gives the trades of an account, which is its login and server, its present name.
+    ///
+    /// # Errors
+    /// If the journal does not answer, or cannot be written.
+    pub async fn adopt(&self, owner: Owner) -> Result<(), JournalError> {
+        self.run(move |store| store.adopt(owner)).await
+    }
+
     /// Notes that a client was told that its trade was not sent, which frees its key. Lost if the actor
     /// is being restarted; the client is told once more then.
     pub fn note_told(&self, trade_id: TradeId) {

@@ -309,6 +309,16 @@ fn follow_accounts(change: &Transaction<'_>, owners: &[Owner]) -> rusqlite::Resu
     Ok(())
 }
 
+/// Gives the trades of an account that has come its present name.
+///
+/// # Errors
+/// If the file cannot be read or written.
+pub fn adopt(connection: &mut Connection, owner: Owner) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    follow_accounts(&change, &[owner])?;
+    change.commit()
+}
+
 fn with_ending(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);

@@ -276,6 +276,14 @@ impl Store {
         }
     }
 
+    /// Gives the trades of an account its present name.
+    pub fn adopt(&mut self, owner: Owner) -> Result<(), String> {
+        if !self.outbox.is_empty() || !self.kept.is_empty() {
+            return Err("states of trades wait to be written under their earlier names".to_owned());
+        }
+        schema::adopt(&mut self.connection, owner).map_err(text)
+    }
+
     /// Notes that a client was told that its trade was not sent, which frees its key.
     pub fn note_told(&mut self, trade_id: &TradeId) {
         let Ok(Some(present)) = self.state_of(trade_id) else {

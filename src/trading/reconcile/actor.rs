@@ -17,11 +17,11 @@ use super::snapshot::{self, Evidence};
 use super::{LOOK_TIMEOUT, Msg, REQUEST_ID, matching};
 use crate::actor::{Address, Envelope};
 use crate::metrics::Event;
-use crate::pool::{Account, CallContext, CallError, TradeBlock};
+use crate::pool::{CallContext, CallError, TradeBlock};
 use crate::terminal::Mode;
 use crate::trading::identifiers::TradeId;
-use crate::trading::journal::Journal;
-use crate::trading::ledger::Ledger;
+use crate::trading::journal::{Journal, Owner};
+use crate::trading::ledger::{AccountLedger, Ledger};
 use crate::trading::now_msc;
 use crate::trading::permission;
 use crate::trading::trade::{Trade, TradeState};
@@ -44,16 +44,18 @@ const LONGEST_START: Duration = Duration::from_secs(10);
 /// Searches for the lost trades of one account.
 pub struct Reconciler;
 
-#[derive(Clone)]
 pub struct ReconcilerArgs {
-    pub account: Arc<Account>,
-    /// The actor's own address.
-    pub address: Address<Msg>,
+    pub of_account: Arc<AccountLedger>,
     pub ledger: Arc<Ledger>,
 }
 
 pub struct State {
-    args: ReconcilerArgs,
+    ledger: Arc<Ledger>,
+    of_account: Arc<AccountLedger>,
+    /// Of this actor alone.
+    address: Address<Msg>,
+    /// Whether the account's trades bear its present name.
+    named: bool,
     schedule: Schedule,
     /// Trades from before the start that are open; `None`: not asked for yet.
     inherited: Option<HashSet<TradeId>>,
@@ -81,11 +83,15 @@ impl Actor for Reconciler {
         myself: ActorRef<Self::Msg>,
         args: ReconcilerArgs,
     ) -> Result<State, ActorProcessingErr> {
-        args.address.started(myself);
-        let args = ReconcilerArgs { address: args.address.pinned(), ..args };
-        let _ = args.address.send(Msg::Look);
+        let ReconcilerArgs { of_account, ledger } = args;
+        of_account.reconciler.started(myself);
+        let address = of_account.reconciler.pinned();
+        let _ = address.send(Msg::Look);
         Ok(State {
-            args,
+            ledger,
+            of_account,
+            address,
+            named: false,
             schedule: Schedule::default(),
             inherited: None,
             began: None,
@@ -128,14 +134,14 @@ impl Actor for Reconciler {
         _myself: ActorRef<Self::Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        state.args.address.stopped();
+        state.address.stopped();
         Ok(())
     }
 }
 
 impl State {
     fn look_after(&mut self, wait: Duration) {
-        let next = self.args.address.send_after(wait, Msg::Look);
+        let next = self.address.send_after(wait, Msg::Look);
         if let Some(earlier) = self.next.replace(next) {
             earlier.abort();
         }
@@ -143,7 +149,7 @@ impl State {
 
     /// Tells the metrics what keeps the account from trading, when that has changed.
     fn announce_blocks(&mut self) {
-        let (ledger, account) = (&self.args.ledger, &self.args.account);
+        let (ledger, account) = (&self.ledger, &self.of_account.account);
         let blocks = permission::blocks(ledger, account);
         if self.announced.replace(blocks) != Some(blocks) {
             permission::announce(ledger, account);
@@ -152,7 +158,7 @@ impl State {
 
     /// Looks once, and says when to look again.
     async fn look(&mut self) -> Duration {
-        let (ledger, account) = (self.args.ledger.clone(), self.args.account.clone());
+        let (ledger, account) = (self.ledger.clone(), self.of_account.account.clone());
         let Ok(journal) = ledger.journal() else {
             return RARELY;
         };
@@ -176,7 +182,8 @@ impl State {
             }
             self.obstacle = obstacle;
         }
-        let gate = ledger.gate(&account.name);
+        let of_account = self.of_account.clone();
+        let gate = &of_account.gate;
         let mut failed = false;
         if account.trade && !gate.is_complete(&account) {
             let context = CallContext::internal(REQUEST_ID, LOOK_TIMEOUT);
@@ -196,7 +203,13 @@ impl State {
 
     /// Trades whose state is open and which no execution decides about. `None` if the journal cannot be used.
     async fn open_trades(&mut self, journal: &Journal) -> Option<Vec<Trade>> {
-        let (ledger, account) = (self.args.ledger.clone(), self.args.account.clone());
+        let (ledger, account) = (self.ledger.clone(), self.of_account.account.clone());
+        if !self.named {
+            // Before its gate opens: under a new name it must not trade with a key again.
+            let (login, server) = (account.login, account.server.clone());
+            journal.adopt(Owner { account: account.name.clone(), login, server }).await.ok()?;
+            self.named = true;
+        }
         let since = now_msc().saturating_sub(WATCHED_MSC);
         let found = journal.unfinished(&account.name, since).await.ok()?;
         let mut trades = vec![];
@@ -241,7 +254,7 @@ impl State {
     /// Leaves alone what was traded at another login or server: this terminal cannot know.
     fn leave_strangers(&mut self, trades: &mut Vec<Trade>) {
         let all = trades.len();
-        let account = &self.args.account;
+        let account = &self.of_account.account;
         trades.retain(|trade| account.is_of(&trade.identity));
         let strangers = all - trades.len();
         if strangers > 0 && !self.warned {
@@ -254,13 +267,12 @@ impl State {
     /// Lets new trades in once each trade from before the start is decided, or known not to be
     /// decided by looking, or was waited for long enough.
     fn open_gate(&mut self) {
-        let (ledger, account) = (&self.args.ledger, &self.args.account.name);
-        let (gate, account) = (ledger.gate(account), account.as_str());
+        let (gate, account) = (&self.of_account.gate, self.of_account.account.name.as_str());
         let Some(inherited) = self.inherited.as_ref().filter(|_| !gate.is_reconciled()) else {
             return;
         };
         let undecided = self.schedule.decidable(inherited);
-        let longest = ledger.options.not_found_after + LONGEST_START;
+        let longest = self.ledger.options.not_found_after + LONGEST_START;
         if undecided == 0 || self.began.is_some_and(|began| began.elapsed() > longest) {
             gate.open();
             info!(account, undecided, "account accepts trades");
@@ -269,7 +281,7 @@ impl State {
 
     /// Decides what one look decides.
     async fn decide_all(&mut self, journal: &Journal, trades: &[Trade]) -> Result<(), CallError> {
-        let account = self.args.account.clone();
+        let account = self.of_account.account.clone();
         let context = CallContext::internal(REQUEST_ID, LOOK_TIMEOUT);
         let not_ready = || CallError::NotReady(account.ready_in());
         let primary = account.primary_since().ok_or_else(not_ready)?;
@@ -292,7 +304,7 @@ impl State {
             }
             if let Some(search) = self.schedule.succeeded(&trade.trade_id) {
                 let look = Look { at: Instant::now(), primary, history };
-                let patience = self.args.ledger.options.not_found_after;
+                let patience = self.ledger.options.not_found_after;
                 let conclusion = conclude(search, trade.clone(), finding, look, patience);
                 self.carry_out(journal, conclusion).await;
             }
@@ -307,7 +319,7 @@ impl State {
         trades: &'a [Trade],
         context: &CallContext,
     ) -> Result<Vec<(&'a Trade, Evidence)>, CallError> {
-        let account = &self.args.account;
+        let account = &self.of_account.account;
         let standing = snapshot::standing(account, context).await?;
         let mut seen = vec![];
         for trade in trades {
@@ -325,7 +337,7 @@ impl State {
     }
 
     async fn carry_out(&mut self, journal: &Journal, conclusion: Conclusion) {
-        let (ledger, account) = (&self.args.ledger, &self.args.account);
+        let (ledger, account) = (&self.ledger, &self.of_account.account);
         let name = account.name.as_str();
         match conclusion {
             Conclusion::Nothing => {}

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::auth::EXPIRED;
+use crate::api::auth::{EXPIRED, REVOKED};
 use crate::api::authorized::AccountRequest;
 use crate::api::problem::{Problem, ProblemType};
+use crate::pool::Standing;
 use crate::streams::{Content, Item, Subscriber};
 
 /// How long a client may take to take the end of its stream.
@@ -63,10 +64,10 @@ pub enum Next {
     Events(Vec<ClientEvent>),
     /// Nothing happened for a while.
     Quiet,
-    /// The gateway stops.
-    Stopping,
-    /// The client's key has expired. The problem is the last event that the client gets.
-    Expired(ClientEvent),
+    /// The gateway stops, or the account does not serve any more: the reason, for the client.
+    End(&'static str),
+    /// The client's key has expired or was revoked: the reason, and the problem. The problem is the last event that the client gets.
+    Expired(&'static str, ClientEvent),
 }
 
 /// Waits for what happens next.
@@ -77,12 +78,19 @@ pub async fn next(
 ) -> Next {
     let heartbeat = request.app().streams.options.heartbeat;
     let request_id = &request.context.request_id;
+    let ended = subscriber.ended().clone();
     tokio::select! {
         biased;
-        () = stopping.cancelled() => Next::Stopping,
-        () = request.key_expired() => {
-            let data = Problem::unauthorized(EXPIRED).body(request_id).into();
-            Next::Expired(ClientEvent { id: subscriber.id(None), event: "problem", data })
+        () = stopping.cancelled() => Next::End("the gateway stops"),
+        () = ended.cancelled() => Next::End(match request.account.door.standing() {
+            Standing::Leaving => "the account is removed",
+            Standing::Changing => "the account's settings change",
+            Standing::Paused | Standing::Serving => "the account is paused",
+        }),
+        () = request.key_ended() => {
+            let reason = if request.is_key_expired() { EXPIRED } else { REVOKED };
+            let data = Problem::unauthorized(reason).body(request_id).into();
+            Next::Expired(reason, ClientEvent { id: subscriber.id(None), event: "problem", data })
         }
         item = tokio::time::timeout(heartbeat, subscriber.next()) => match item {
             Ok(first) => {

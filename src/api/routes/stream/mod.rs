@@ -100,10 +100,11 @@ pub async fn stream(request: AccountRequest, upgrade: Option<Ws>) -> Outcome {
         streams.subscribe(&request.account.name, topics.collect(), last_event_id, admission);
     let deadline = request.call_context().deadline;
     let subscribed = tokio::time::timeout_at(deadline, subscribing).await.ok().flatten();
-    let subscriber = subscribed.ok_or_else(|| {
+    let Some(subscriber) = subscribed else {
+        request.check_standing()?;
         let detail = "the streams of the account are being restarted";
-        Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
-    })?;
+        return Err(Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1)));
+    };
     request.context.begin_stream();
     Ok(match upgrade {
         Some(upgrade) => web_socket::answer(request, upgrade, subscriber),

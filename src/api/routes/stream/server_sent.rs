@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use serde_json::json;
 use tokio::sync::mpsc;
 use warp::Reply;
 use warp::reply::Response;
@@ -23,6 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub fn answer(request: &AccountRequest, mut subscriber: Subscriber) -> Response {
     let (events, mut arriving) = mpsc::channel::<Result<Bytes, Infallible>>(WRITTEN_AHEAD);
     let stopping = request.app().streams.stopping();
+    let ended = subscriber.ended().clone();
     request.app().streams.spawn({
         let request = request.clone();
         async move {
@@ -38,6 +40,7 @@ pub fn answer(request: &AccountRequest, mut subscriber: Subscriber) -> Response 
                 let sent = tokio::select! {
                     sent = sending => sent.is_ok(),
                     () = stopping.cancelled() => true,
+                    () = ended.cancelled() => true,
                 };
                 if !sent {
                     return;
@@ -53,11 +56,11 @@ pub fn answer(request: &AccountRequest, mut subscriber: Subscriber) -> Response 
                         }
                         // Clients remember an id without data, and it is no event to them.
                         Next::Quiet => format!(": quiet\nid: {}\n\n", subscriber.id(None)),
-                        Next::Stopping => {
+                        Next::End(reason) => {
                             over = true;
-                            "event: end\ndata: {\"reason\":\"the gateway stops\"}\n\n".to_owned()
+                            format!("event: end\ndata: {}\n\n", json!({ "reason": reason }))
                         }
-                        Next::Expired(event) => {
+                        Next::Expired(_, event) => {
                             over = true;
                             let mut text = String::new();
                             event.write_to(&mut text);

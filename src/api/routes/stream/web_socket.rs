@@ -12,7 +12,6 @@ use warp::reply::Response;
 use warp::ws::{Message, WebSocket, Ws};
 
 use super::events::{ClientEvent, GOODBYE, Next, next};
-use crate::api::auth::EXPIRED;
 use crate::api::authorized::AccountRequest;
 use crate::streams::Subscriber;
 
@@ -45,6 +44,7 @@ pub fn answer(request: AccountRequest, upgrade: Ws, subscriber: Subscriber) -> R
 async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Subscriber) {
     let (mut sink, mut source) = socket.split();
     let stopping = request.app().streams.stopping();
+    let ended = subscriber.ended().clone();
     let heartbeat = request.app().streams.options.heartbeat;
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + heartbeat, heartbeat);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,12 +56,12 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
             next = next(&request, &mut subscriber, &stopping) => match next {
                 Next::Events(events) => events.iter().map(ClientEvent::message).collect(),
                 Next::Quiet => continue,
-                Next::Stopping => {
-                    closing = Some((GOING_AWAY, "the gateway stops"));
+                Next::End(reason) => {
+                    closing = Some((GOING_AWAY, reason));
                     continue;
                 }
-                Next::Expired(event) => {
-                    closing = Some((POLICY_VIOLATION, EXPIRED));
+                Next::Expired(reason, event) => {
+                    closing = Some((POLICY_VIOLATION, reason));
                     vec![event.message()]
                 }
             },
@@ -83,6 +83,7 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
                             biased;
                             flushed = sink.flush() => flushed,
                             () = stopping.cancelled() => return,
+                            () = ended.cancelled() => return,
                         };
                         if flushed.is_err() {
                             return;
@@ -112,6 +113,7 @@ async fn converse(request: AccountRequest, socket: WebSocket, mut subscriber: Su
             biased;
             sent = sending => sent,
             () = stopping.cancelled() => return,
+            () = ended.cancelled() => return,
         };
         if sent.is_err() {
             return;

@@ -1,0 +1,61 @@
+//! What the API asks of whoever owns the settings: to read them again, and to apply what has changed.
+//!
+//! The settings are above this room, so it knows their owner by a trait.
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What happened to a setting while the gateway runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It has another value. An account of which more has changed than its pause ends and begins anew.
+    Changed,
+    /// It is gone.
+    Removed,
+    /// The account is paused now, and nothing else of it has changed.
+    Paused,
+    /// The account is not paused any more, and nothing else of it has changed.
+    Resumed,
+}
+
+/// A change that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SettingChange {
+    /// The table or the setting.
+    #[schema(example = "accounts.main")]
+    pub setting: String,
+    /// What happened to it.
+    pub change: ChangeKind,
+}
+
+/// What a new reading of the settings has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reloaded {
+    /// What is in force now.
+    pub applied: Vec<SettingChange>,
+    /// Settings that have another value than the one in force, which a restart applies.
+    #[schema(example = json!(["server.listen"]))]
+    pub restart_required: Vec<String>,
+}
+
+/// Why the settings were not changed. The earlier ones are in force, as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The settings have these faults.
+    Faults(Vec<String>),
+    /// The change failed half way, which is a bug. The log says more.
+    Failed,
+}
+
+/// The owner of the settings. One change is made at a time, and goes on if nobody waits for it.
+pub trait Administration: Send + Sync {
+    /// Whether clients may change settings on a gateway without keys.
+    fn allows_anonymous(&self) -> bool;
+
+    /// Reads every source of settings again, and applies what has changed.
+    fn reload(&self) -> BoxFuture<'static, Result<Reloaded, Refusal>>;
+}

@@ -1,0 +1,214 @@
+//! Commands to a gateway that runs, over its own API. They work on every system alike.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::settings::read_password_file;
+
+/// How long a command waits for the gateway at most. A change waits for trades that are under way, which
+/// have limits of their own.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long a gateway may take to accept the connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where a gateway is reached, and with which key.
+pub struct Remote {
+    authority: String,
+    /// In front of every path; empty unless a proxy adds one.
+    prefix: String,
+    key: Option<SecretString>,
+}
+
+impl Remote {
+    /// The gateway at a URL, such as `http://127.0.0.1:8080`, and the key that a file holds.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or the file.
+    pub fn new(url: &str, key_file: Option<&Path>) -> Result<Remote, String> {
+        let expected = "expected a URL such as \"http://127.0.0.1:8080\"";
+        let uri: Uri = url.parse().map_err(|_| format!("{url:?} is no URL: {expected}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(format!(
+                    "{url:?}: this command does not speak TLS; {expected}, the gateway's own address"
+                ));
+            }
+            _ => return Err(format!("{url:?} does not begin with http://: {expected}")),
+        }
+        let authority =
+            uri.authority().ok_or_else(|| format!("{url:?} has no host: {expected}"))?;
+        let key =
+            key_file.map(|file| read_password_file(file).map(SecretString::from)).transpose()?;
+        Ok(Remote {
+            authority: authority.as_str().to_owned(),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+            key,
+        })
+    }
+
+    /// The URL under which this machine reaches a gateway that listens on an address.
+    ///
+    /// # Errors
+    /// If the port is not known.
+    pub fn url_of(listen: SocketAddr) -> Result<String, String> {
+        if listen.port() == 0 {
+            return Err("`server.listen` takes any free port: give the gateway's --url".to_owned());
+        }
+        let ip = match listen.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        Ok(format!("http://{}", SocketAddr::new(ip, listen.port())))
+    }
+
+    /// Lets the gateway read its settings again. Gives what has changed, a line for each, once the
+    /// gateway has said that it has.
+    ///
+    /// # Errors
+    /// Why it has not, or why that is not known; a line for each fault of the settings.
+    pub async fn reload(&self) -> Result<String, String> {
+        let reloaded = async {
+            loop {
+                let (status, answer) = self.post("/api/v1/reload").await?;
+                match status {
+                    StatusCode::OK => return Ok(changes(&answer)),
+                    // An account finishes what is under way. The next reload waits for this one.
+                    StatusCode::GATEWAY_TIMEOUT => {}
+                    _ => return Err(refusal(status, &answer)),
+                }
+            }
+        };
+        let too_late =
+            |_| Err(format!("the gateway did not finish within {PATIENCE:?}, and goes on"));
+        tokio::time::timeout(PATIENCE, reloaded).await.unwrap_or_else(too_late)
+    }
+
+    async fn post(&self, path: &str) -> Result<(StatusCode, Value), String> {
+        let Remote { authority, prefix, key } = self;
+        let unreachable = |fault: String| {
+            format!("the gateway at http://{authority} does not answer ({fault}): is it running?")
+        };
+        let address = match authority.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
+            _ => format!("{authority}:80"),
+        };
+        let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
+        let connected = connecting.map_err(|_| unreachable("no connection".to_owned()))?;
+        let stream = connected.map_err(|fault| unreachable(fault.to_string()))?;
+        let begun = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = begun.map_err(|fault| unreachable(fault.to_string()))?;
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{prefix}{path}"))
+            .header(HOST, authority)
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
+            let mut value = value.map_err(|_| "the key has characters that no key has")?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|fault| fault.to_string())?;
+        let answered = async move {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            // The connection ends when its sender is dropped.
+            drop(sender);
+            Ok::<_, hyper::Error>((status, body))
+        };
+        let (answered, _) = tokio::join!(answered, connection);
+        let (status, body) = answered.map_err(|fault| unreachable(fault.to_string()))?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}
+
+/// What a reload has changed, a line for each setting.
+fn changes(answer: &Value) -> String {
+    let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let applied = list("applied").into_iter();
+    let applied = applied
+        .map(|change| format!("{}: {}\n", word(&change["setting"]), word(&change["change"])));
+    let waiting = list("restart_required").into_iter();
+    let waiting = waiting.map(|key| format!("{}: needs a restart\n", word(&key)));
+    let lines: String = applied.chain(waiting).collect();
+    if lines.is_empty() { "nothing has changed\n".to_owned() } else { lines }
+}
+
+/// Why the gateway refused, with every fault of its settings.
+fn refusal(status: StatusCode, answer: &Value) -> String {
+    if let Some(faults) = answer["faults"].as_array() {
+        let faults = faults.iter().filter_map(Value::as_str);
+        let mut text =
+            "the gateway keeps its settings, because the new ones have faults:".to_owned();
+        faults.for_each(|fault| text.push_str(&format!("\n  {fault}")));
+        return text;
+    }
+    let detail = answer["detail"].as_str().unwrap_or("something that is no mt5-gateway answered");
+    format!("the gateway refused with {}: {detail}", status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn url_of_is_where_this_machine_reaches_the_address() {
+        for (listen, expected) in [
+            ("127.0.0.1:8080", Some("http://127.0.0.1:8080")),
+            ("0.0.0.0:9090", Some("http://127.0.0.1:9090")),
+            ("[::]:80", Some("http://[::1]:80")),
+            ("10.1.2.3:1", Some("http://10.1.2.3:1")),
+            ("127.0.0.1:0", None),
+        ] {
+            assert_eq!(Remote::url_of(listen.parse().unwrap()).ok().as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_url_is_plain_http_with_a_host() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8080", Some(("127.0.0.1:8080", ""))),
+            ("http://gateway/", Some(("gateway", ""))),
+            ("http://[::1]:80/mt5/", Some(("[::1]:80", "/mt5"))),
+            ("https://gateway", None),
+            ("gateway:8080", None),
+            ("/api", None),
+            ("", None),
+        ] {
+            let remote = Remote::new(url, None).ok();
+            let read = remote.as_ref().map(|to| (to.authority.as_str(), to.prefix.as_str()));
+            assert_eq!(read, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn changes_and_faults_are_told_line_by_line() {
+        let answer = json!({
+            "applied": [{ "setting": "accounts.main", "change": "added" }],
+            "restart_required": ["server.listen"],
+        });
+        assert_eq!(changes(&answer), "accounts.main: added\nserver.listen: needs a restart\n");
+        assert_eq!(changes(&json!({})), "nothing has changed\n");
+        let faults = refusal(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "faults": ["a", "b"] }));
+        assert!(faults.ends_with(":\n  a\n  b"), "{faults}");
+        let other = refusal(StatusCode::FORBIDDEN, &json!({ "detail": "no" }));
+        assert_eq!(other, "the gateway refused with 403: no");
+    }
+}
