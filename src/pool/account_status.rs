@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::equity_history::EquityPoint;
 use super::labels::SessionState;
 use crate::account_name::AccountName;
 use crate::mt5::AccountValues;
@@ -60,8 +61,8 @@ pub struct AccountMoney {
     /// The figures.
     #[serde(flatten)]
     pub values: AccountValues,
-    /// Equity of the last quarter of an hour, oldest first: unix seconds and money.
-    pub history: Vec<(f64, f64)>,
+    /// Equity of the last quarter of an hour, oldest first.
+    pub history: Vec<EquityPoint>,
 }
 
 /// An account as `/api/v1/accounts` shows it.

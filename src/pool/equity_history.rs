@@ -4,12 +4,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// For how long equity is remembered.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The shortest from one remembered equity to the next.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Equity at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct EquityPoint {
+    /// Unix seconds.
+    pub time: f64,
+    /// Money with the result of open positions.
+    pub equity: f64,
+}
 
 /// Equity of the last quarter of an hour, oldest first.
 #[derive(Debug, Default)]
@@ -28,10 +39,13 @@ impl EquityHistory {
         self.0.push_back((at, equity));
     }
 
-    /// Unix seconds and money, oldest first.
-    pub fn points(&self) -> Vec<(f64, f64)> {
-        let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1e3;
-        self.0.iter().map(|(at, equity)| (seconds(*at), *equity)).collect()
+    /// What is remembered, oldest first.
+    pub fn points(&self) -> Vec<EquityPoint> {
+        let point = |&(at, equity): &(Timestamp, f64)| EquityPoint {
+            time: at.as_millisecond() as f64 / 1e3,
+            equity,
+        };
+        self.0.iter().map(point).collect()
     }
 }
 
@@ -47,6 +61,7 @@ mod tests {
         }
         let points = history.points();
         assert_eq!(points.len(), 181);
-        assert_eq!((points[0], points[180]), ((1_095.0, 1_095.0), (1_995.0, 1_995.0)));
+        let at = |second: f64| EquityPoint { time: second, equity: second };
+        assert_eq!((points[0], points[180]), (at(1_095.0), at(1_995.0)));
     }
 }

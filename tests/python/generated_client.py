@@ -162,6 +162,7 @@ assert call("livez").parsed.status == "ok"
 assert call("readyz").parsed.accounts["demo"].sessions == 1
 assert "http_requests_total" in call("metrics").parsed
 assert call("console").parsed.accounts[0].name == "demo"
+assert call("reload").parsed.applied == []
 assert call("restart", expect=202).parsed.sessions == 1
 
 missed = TAGS.keys() - called

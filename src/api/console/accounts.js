@@ -231,12 +231,12 @@ function updateMoney(parts, money) {
   setTime(parts.moneyAt, money.at);
   const level = money.margin_level_ratio === null ? "" : ` (level ${percent(money.margin_level_ratio)})`;
   write(parts.money, `balance ${amount(money.balance)} · profit ${signed(money.profit)} · margin ${amount(money.margin)}${level} · free ${amount(money.margin_free)}`);
-  const values = history.map(([, value]) => value);
+  const values = history.map(({ equity }) => equity);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const [first, last] = [history.at(0)?.[0] ?? 0, history.at(-1)?.[0] ?? 0];
+  const [first, last] = [history.at(0)?.time ?? 0, history.at(-1)?.time ?? 0];
   const x = (time) => (CURVE.width * (time - first)) / Math.max(1, last - first);
   const y = (value) => CURVE.height - 1 - ((CURVE.height - 2) * (value - low)) / Math.max(high - low, 1e-9);
-  mark(parts.curve, "d", history.map(([time, value], index) => `${index === 0 ? "M" : "L"}${x(time).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
+  mark(parts.curve, "d", history.map(({ time, equity }, index) => `${index === 0 ? "M" : "L"}${x(time).toFixed(1)} ${y(equity).toFixed(1)}`).join(""));
   hide(parts.range, history.length === 0);
   const range = `${amount(low)} to ${amount(high)}, the last ${counted(Math.max(1, Math.round((last - first) / 60)), "minute")}`;
   write(parts.range, range);

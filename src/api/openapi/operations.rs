@@ -155,7 +155,8 @@ impl Traits<'_> {
                 vec![ProblemType::TradeNotResolvable, ProblemType::JournalUnavailable]
             }
             "stream" => vec![ProblemType::TooManyStreams],
-            "console" | "livez" | "readyz" => vec![ProblemType::NotReady],
+            "console" | "livez" => vec![ProblemType::NotReady],
+            "readyz" => vec![ProblemType::NotFound, ProblemType::NotReady],
             "metrics" => {
                 vec![
                     ProblemType::NotFound,

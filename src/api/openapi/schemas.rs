@@ -191,13 +191,15 @@ fn name_words(schemas: &mut Value) {
     let retcodes: Vec<&str> = Retcode::ALL.iter().map(|retcode| retcode.name()).collect();
     let checked: Vec<&str> = std::iter::once("ok").chain(retcodes.iter().copied()).collect();
     let roles: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
+    // The HTTP service is no actor, and has events of its own.
+    let sources: Vec<&str> = roles.iter().copied().chain(["http"]).collect();
     let words: [(&str, &str, &[&str]); 9] = [
         ("TradeResult", "retcode_name", &retcodes),
         ("Checked", "retcode_name", &checked),
         ("ResolvedAsExecuted", "state", &[TradeState::Executed.name()]),
         ("ResolvedAsNotFound", "state", &[TradeState::NotFound.name()]),
         ("LoginReport", "outcome", &["success", "failure"]),
-        ("Noted", "actor", &roles),
+        ("Noted", "actor", &sources),
         ("Noted", "level", &["ERROR", "WARN", "INFO"]),
         ("Pong", "status", &[STATUS_OK]),
         ("Health", "status", &[STATUS_OK]),

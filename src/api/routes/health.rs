@@ -89,6 +89,8 @@ pub async fn livez(request: AuthorizedRequest) -> Outcome {
 }
 
 /// What an account has to be ready for.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
 enum Purpose {
     /// A session is ready.
     Read,
@@ -115,7 +117,7 @@ impl Parameter for Purpose {
     get, path = "/readyz", tag = "health",
     params(
         ("account" = Option<String>, Query, description = "The account that has to be ready; any one unless given"),
-        ("for" = Option<String>, Query, description = "`read` (a session is ready, the default) or `trade` (orders that open can be sent, too)"),
+        ("for" = inline(Option<Purpose>), Query, description = "`read` (a session is ready, the default) or `trade` (orders that open can be sent, too)"),
     ),
     responses((status = 200, description = "One does; how many sessions are ready of each account", body = Readiness))
 )]
