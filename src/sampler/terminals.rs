@@ -92,16 +92,15 @@ mod tests {
     #[test]
     fn processor_time_of_processes_that_ended_is_kept() {
         let mut time = ProcessorTime::default();
-        let steps: [(&[((u32, u64), u64)], u64); 5] = [
-            (&[((1, 7), 10)], 10),
-            (&[((1, 7), 12), ((2, 8), 100)], 112),
-            (&[((1, 7), 13)], 113),
-            // The same number is another process.
-            (&[((1, 7), 13), ((2, 9), 5)], 118),
-            (&[((1, 7), 14), ((2, 9), 6)], 120),
-        ];
-        for (now, expected) in steps {
-            assert_eq!(time.update(now.iter().copied().collect()), expected, "{now:?}");
-        }
+        // Process id, start and processor time of each that lives.
+        let mut sum = |living: &[(u32, u64, u64)]| {
+            time.update(living.iter().map(|(pid, start, used)| ((*pid, *start), *used)).collect())
+        };
+        assert_eq!(sum(&[(1, 7, 10)]), 10);
+        assert_eq!(sum(&[(1, 7, 12), (2, 8, 100)]), 112);
+        assert_eq!(sum(&[(1, 7, 13)]), 113);
+        // The same number is another process.
+        assert_eq!(sum(&[(1, 7, 13), (2, 9, 5)]), 118);
+        assert_eq!(sum(&[(1, 7, 14), (2, 9, 6)]), 120);
     }
 }
