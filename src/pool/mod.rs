@@ -15,6 +15,7 @@ mod coalescing;
 mod dispatch;
 pub mod history;
 mod labels;
+mod recycling;
 mod routing;
 mod server_time;
 mod session;
@@ -37,6 +38,7 @@ pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
+pub use self::recycling::{Recycling, Schedule};
 pub use self::supervisor::Pool;
 
 /// How sessions treat their terminals.
@@ -85,4 +87,6 @@ pub struct AccountOptions {
     pub clock: ServerClock,
     /// Starts its terminals.
     pub launcher: Arc<dyn Launch>,
+    /// When its terminals are replaced although they work.
+    pub recycling: Recycling,
 }

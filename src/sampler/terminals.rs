@@ -51,13 +51,14 @@ impl Terminals {
                 (identity, process.accumulated_cpu_time())
             });
             let used = self.used.entry(watched).or_default().update(times.collect());
+            let memory = family.iter().filter_map(find).map(Process::memory).sum();
             // One that left the list meanwhile has no series any more.
-            if self.list.has(&watched) {
+            if self.list.note_memory(&watched, memory) {
                 samples.push(TerminalSample {
                     account: watched.account,
                     session: watched.session,
                     cpu_seconds: used as f64 / 1000.0,
-                    resident_memory: family.iter().filter_map(find).map(Process::memory).sum(),
+                    resident_memory: memory,
                     start_time: worker.start_time() as f64,
                 });
             }
