@@ -33,7 +33,7 @@ pub use overview::{Overview, Unknown};
 pub use render::{RenderError, Rendered};
 pub use sample::{Disk, Memory, ProcessSample, Sample, TerminalSample};
 pub use watch::Watch;
-pub use watchlist::{Watched, Watchlist};
+pub use watchlist::{Figures, Watched, Watchlist};
 
 /// Which buckets histograms have, and how statuses are written.
 #[derive(Debug, Clone)]

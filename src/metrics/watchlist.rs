@@ -3,13 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::AccountId;
 
 /// The workers whose processes are measured. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Watchlist(Arc<Mutex<BTreeMap<(AccountId, usize), u32>>>);
+pub struct Watchlist(Arc<Mutex<BTreeMap<(AccountId, usize), Entry>>>);
+
+#[derive(Clone, Copy)]
+struct Entry {
+    pid: u32,
+    figures: Figures,
+}
+
+/// What is known about a worker and the processes that it started.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// Since when the worker has been on the list, which is since its start.
+    pub since: Timestamp,
+    /// The resident memory that was measured last, bytes.
+    pub memory: Option<u64>,
+}
 
 /// A worker on the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,24 +42,41 @@ impl Watchlist {
     /// Every worker, by account and session.
     pub fn workers(&self) -> Vec<Watched> {
         let list = self.0.lock();
-        let watched = |(&(account, session), &pid)| Watched { account, session, pid };
+        let watched = |(&(account, session), entry): (&_, &Entry)| {
+            let pid = entry.pid;
+            Watched { account, session, pid }
+        };
         list.iter().map(watched).collect()
     }
 
-    /// Whether a worker is still on the list.
-    pub fn has(&self, watched: &Watched) -> bool {
-        self.0.lock().get(&(watched.account, watched.session)) == Some(&watched.pid)
+    /// Notes what a worker and the processes that it started hold. `false`: it is not on the list any more.
+    pub fn note_memory(&self, watched: &Watched, memory: u64) -> bool {
+        let mut list = self.0.lock();
+        let entry = list.get_mut(&watched.key()).filter(|entry| entry.pid == watched.pid);
+        entry.map(|entry| entry.figures.memory = Some(memory)).is_some()
     }
 
-    /// Puts a worker on the list, in the place of the session's worker before.
+    /// What is known about the worker of a session. `None`: it has none.
+    pub fn figures(&self, account: AccountId, session: usize) -> Option<Figures> {
+        self.0.lock().get(&(account, session)).map(|entry| entry.figures)
+    }
+
+    /// Puts a worker that was just started on the list, in the place of the session's worker before.
     pub(super) fn add(&self, watched: Watched) {
-        self.0.lock().insert((watched.account, watched.session), watched.pid);
+        let figures = Figures { since: Timestamp::now(), memory: None };
+        self.0.lock().insert(watched.key(), Entry { pid: watched.pid, figures });
     }
 
     /// Takes a worker off the list. `false`: it is not there any more.
     pub(super) fn remove(&self, watched: &Watched) -> bool {
         let mut list = self.0.lock();
-        let key = (watched.account, watched.session);
-        list.get(&key) == Some(&watched.pid) && list.remove(&key).is_some()
+        let is_there = list.get(&watched.key()).is_some_and(|entry| entry.pid == watched.pid);
+        is_there && list.remove(&watched.key()).is_some()
+    }
+}
+
+impl Watched {
+    fn key(&self) -> (AccountId, usize) {
+        (self.account, self.session)
     }
 }

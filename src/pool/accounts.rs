@@ -18,6 +18,7 @@ use super::bar_cache::BarCache;
 use super::coalescing::Coalescer;
 use super::equity_history::EquityHistory;
 use super::labels::SessionState;
+use super::recycling::Due;
 use super::routing::{self, SessionLoad};
 use super::server_time::ServerTimeFloor;
 use super::session_slot::SessionSlot;
@@ -25,7 +26,7 @@ use super::standing::Door;
 use super::tickets::HighestTickets;
 use super::timers::Timers;
 use super::trade_permission::{TradeBlock, TradeFlags};
-use super::{AccountOptions, Availability, Savings};
+use super::{AccountOptions, Availability, Recycling, Savings};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
 use crate::metrics::{AccountFigures, AccountId, Catalog, Event, Metrics};
@@ -131,6 +132,8 @@ impl Accounts {
             timers: Timers::default(),
             cache: self.cache.clone(),
             launcher: options.launcher,
+            recycling: options.recycling,
+            searches: AtomicUsize::new(0),
             slots,
             primary: Mutex::new(None),
             availability: Mutex::new(Availability::new(Timestamp::now())),
@@ -199,6 +202,9 @@ pub struct Account {
     /// `None`: nothing is kept.
     pub(super) cache: Option<BarCache>,
     pub(super) launcher: Arc<dyn Launch>,
+    recycling: Recycling,
+    /// Lost trades that are being searched for and may be found.
+    searches: AtomicUsize,
     pub(super) slots: Vec<SessionSlot>,
     /// The session that trades. It changes when it stops being ready, or when it hangs and an idle one takes over.
     primary: Mutex<Option<usize>>,
@@ -295,6 +301,31 @@ impl Account {
         let server = &identity.server;
         identity.login == self.login
             && (server.is_empty() || server.eq_ignore_ascii_case(&self.server))
+    }
+
+    /// Notes how many lost trades are being searched for that a further look may decide.
+    pub fn set_searches(&self, open: usize) {
+        self.searches.store(open, Ordering::Relaxed);
+    }
+
+    /// Notes that a trade was lost, whose search begins.
+    pub fn note_search(&self) {
+        self.searches.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// The session whose terminal is to be replaced now although it works, and why. None while a trade
+    /// waits, is under way or is searched for, or while another session does not serve.
+    pub(super) fn due_for_recycling(&self, now: Timestamp) -> Option<(usize, Due)> {
+        if self.recycling == Recycling::default() || self.searches.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        if !self.loads().all(|load| load.ready && !load.trading) {
+            return None;
+        }
+        (0..self.slots.len()).find_map(|index| {
+            let running = self.metrics.watchlist().figures(self.id, index)?;
+            Some((index, self.recycling.due(running, now)?))
+        })
     }
 
     /// Reports how many sessions are in each state, and how many terminals hear their broker. Whole

@@ -58,6 +58,8 @@ pub enum RestartReason {
     Login,
     /// Somebody asked for it.
     Request,
+    /// The account's settings say so: it took too much memory, or its time had come.
+    Recycle,
 }
 
 impl RestartReason {

@@ -16,6 +16,7 @@ mod dispatch;
 mod equity_history;
 pub mod history;
 mod labels;
+mod recycling;
 mod routing;
 mod server_time;
 mod session;
@@ -40,6 +41,7 @@ pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
+pub use self::recycling::{Recycling, Schedule};
 pub use self::standing::{Door, RequestUnderWay, Standing};
 pub use self::supervisor::Pool;
 pub use self::trade_permission::{TradeBlock, TradeFlags};
@@ -94,4 +96,6 @@ pub struct AccountOptions {
     pub clock: ServerClock,
     /// Starts its terminals.
     pub launcher: Arc<dyn Launch>,
+    /// When its terminals are replaced although they work.
+    pub recycling: Recycling,
 }

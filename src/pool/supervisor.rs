@@ -7,19 +7,24 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, info};
 
 use super::Options;
 use super::accounts::{Account, Accounts};
-use super::labels::SessionState;
+use super::labels::{RestartReason, SessionState};
 use super::session::{self, Session, Settled, StopToken};
 use crate::actor::{Address, Children, Depths, Ended, Envelope, Ping, RestartVerdict, Role};
 use crate::metrics::{AccountId, Event, Metrics};
+
+/// From one look for terminals that are due for recycling to the next.
+const RECYCLING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the pool is told.
 pub enum Msg {
@@ -34,6 +39,11 @@ pub enum Msg {
     Open(AccountId),
     /// Let the terminals of an account that goes finish, and end them.
     Close(AccountId, StopToken),
+    /// Time to look for terminals that are due for recycling.
+    Recycle,
+    /// Look for them as if it were that moment.
+    #[cfg(test)]
+    RecycleAt(Timestamp),
     /// Let every terminal finish and end it.
     Stop(StopToken),
     /// Answers that it lives.
@@ -147,8 +157,15 @@ pub struct State {
     sessions: Children<SessionKey>,
     /// Sessions whose actor failed, each with the timer of its next start.
     delayed: HashMap<SessionKey, AbortHandle>,
-    /// Accounts whose terminals are being replaced, with the sessions whose turn has yet to come.
-    restarting: HashMap<AccountId, VecDeque<usize>>,
+    /// Accounts whose terminals are being replaced.
+    restarting: HashMap<AccountId, Restarting>,
+}
+
+/// How the terminals of an account are being replaced.
+struct Restarting {
+    reason: RestartReason,
+    /// The sessions whose turn has yet to come.
+    turns: VecDeque<usize>,
 }
 
 impl Actor for PoolActor {
@@ -189,6 +206,7 @@ impl Actor for PoolActor {
             }
             state.start_all(&myself, account).await;
         }
+        state.address.send_after(RECYCLING_INTERVAL, Msg::Recycle);
         Ok(())
     }
 
@@ -214,6 +232,12 @@ impl Actor for PoolActor {
                 }
             }
             Msg::Close(account, token) => state.close(account, &token),
+            Msg::Recycle => {
+                state.recycle(Timestamp::now());
+                state.address.send_after(RECYCLING_INTERVAL, Msg::Recycle);
+            }
+            #[cfg(test)]
+            Msg::RecycleAt(now) => state.recycle(now),
             Msg::Stop(token) => state.stop(&token),
             Msg::Ping(ping) => ping.answer(),
             #[cfg(test)]
@@ -333,14 +357,36 @@ impl State {
             self.start_again(myself, *key).await;
         }
         let running = (0..account.slots.len()).filter(|index| !delayed.contains(&(id, *index)));
-        self.restarting.insert(id, running.collect());
+        let reason = RestartReason::Request;
+        self.restarting.insert(id, Restarting { reason, turns: running.collect() });
         self.replace_next(id);
+    }
+
+    /// Begins to replace terminals that are due for recycling, of each account one at most.
+    fn recycle(&mut self, now: Timestamp) {
+        let accounts = self.args.pool.accounts.all();
+        // The terminals of an account that goes end by themselves.
+        let idle = accounts.values().filter(|account| {
+            !account.door.is_ending() && !self.restarting.contains_key(&account.id)
+        });
+        let due = idle.filter_map(|account| Some((account, account.due_for_recycling(now)?)));
+        for (account, (session, due)) in due.collect::<Vec<_>>() {
+            if self.is_stopping() {
+                return;
+            }
+            let name = account.name.as_str();
+            info!(account = name, session, reason = %due, "terminal is due for recycling");
+            let reason = RestartReason::Recycle;
+            self.restarting.insert(account.id, Restarting { reason, turns: [session].into() });
+            self.replace_next(account.id);
+        }
     }
 
     /// Replaces the terminal of the session whose turn it is.
     fn replace_next(&mut self, id: AccountId) {
-        let next = self.restarting.get_mut(&id).and_then(VecDeque::pop_front);
-        let (Some(index), Some(account)) = (next, self.account(id)) else {
+        let restarting = self.restarting.get_mut(&id);
+        let next = restarting.and_then(|of| Some((of.turns.pop_front()?, of.reason)));
+        let (Some((index, reason)), Some(account)) = (next, self.account(id)) else {
             self.restarting.remove(&id);
             return;
         };
@@ -350,7 +396,7 @@ impl State {
             let _ = address.send(Msg::Settled(id));
         });
         // A session without an actor gives the message back, which settles it.
-        drop(account.slots[index].address.send(session::Msg::Restart(settled)));
+        drop(account.slots[index].address.send(session::Msg::Restart(reason, settled)));
     }
 
     /// Stops every session, each of which holds the token until it has ended.
@@ -397,7 +443,6 @@ fn stop_sessions(account: &Account, token: &StopToken) {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use tokio::task::JoinHandle;
 
@@ -405,9 +450,9 @@ mod tests {
     use crate::account_name::AccountName;
     use crate::actor::RestartPolicy;
     use crate::clock::BootInstant;
-    use crate::metrics::{self, Catalog, Collector, LabelSets, collector};
+    use crate::metrics::{self, Catalog, Collector, LabelSets, Watch, collector};
     use crate::mt5::{ServerClock, TradeRequest, calls};
-    use crate::pool::{AccountOptions, CallContext, CallError, Savings, TradeError};
+    use crate::pool::{AccountOptions, CallContext, CallError, Recycling, Savings, TradeError};
     use crate::terminal::simulator::{self, MarginMode};
     use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 
@@ -486,6 +531,7 @@ mod tests {
                 send_within_close: Duration::from_secs(30),
                 clock: ServerClock::RAW,
                 launcher: launcher.clone(),
+                recycling: Recycling { memory: Some(1_000), schedule: None },
             };
             let savings = Savings { share: false, cache: 0 };
             let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);
@@ -606,6 +652,43 @@ mod tests {
         harness.is_in(SessionState::Ready).await;
         assert_eq!(harness.launches(), 3);
         harness.counts_restarts(2).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_that_holds_too_much_is_recycled_unless_a_trade_is_searched_for() {
+        let harness = Harness::new(0, options()).await;
+        harness.start_pool().await;
+        harness.is_in(SessionState::Ready).await;
+        let account = harness.account();
+        // The simulator has no process.
+        let _watch = Watch::begin(&harness.metrics, account.id, 0, 1);
+        let watchlist = harness.metrics.watchlist();
+        assert!(watchlist.note_memory(&watchlist.workers()[0], 1_001));
+        let recycle = async || {
+            let later = Timestamp::now() + Duration::from_secs(660);
+            assert!(harness.pool.address.send(Msg::RecycleAt(later)).is_ok());
+            // Until nothing is left to do.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        account.note_search();
+        recycle().await;
+        account.set_searches(0);
+        assert_eq!(harness.launches(), 1, "it was not replaced while a trade was lost");
+        let restarts = &harness.catalog.mt5_session_restarts_total;
+        let restarts = restarts.with_label_values(&["demo", "recycle"]);
+        recycle().await;
+        eventually("it is replaced", || restarts.get() == 1).await;
+        harness.is_in(SessionState::Ready).await;
+        assert_eq!(harness.launches(), 2);
+        // Somebody may ask for a restart again.
+        let free = async || harness.pool.restart(&account).await == Some(true);
+        for _ in 0..1_000 {
+            if free().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the replacement never ends");
     }
 
     #[tokio::test(start_paused = true)]

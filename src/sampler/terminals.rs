@@ -51,13 +51,14 @@ impl Terminals {
                 (identity, process.accumulated_cpu_time())
             });
             let used = self.used.entry(watched).or_default().update(times.collect());
+            let memory = family.iter().filter_map(find).map(Process::memory).sum();
             // One that left the list meanwhile has no series any more.
-            if self.list.has(&watched) {
+            if self.list.note_memory(&watched, memory) {
                 samples.push(TerminalSample {
                     account: watched.account,
                     session: watched.session,
                     cpu_seconds: used as f64 / 1000.0,
-                    resident_memory: family.iter().filter_map(find).map(Process::memory).sum(),
+                    resident_memory: memory,
                     start_time: worker.start_time() as f64,
                 });
             }
@@ -92,16 +93,15 @@ mod tests {
     #[test]
     fn processor_time_of_processes_that_ended_is_kept() {
         let mut time = ProcessorTime::default();
-        let steps = [
-            (vec![((1, 7), 10)], 10),
-            (vec![((1, 7), 12), ((2, 8), 100)], 112),
-            (vec![((1, 7), 13)], 113),
-            // The same number is another process.
-            (vec![((1, 7), 13), ((2, 9), 5)], 118),
-            (vec![((1, 7), 14), ((2, 9), 6)], 120),
-        ];
-        for (now, expected) in steps {
-            assert_eq!(time.update(now.clone().into_iter().collect()), expected, "{now:?}");
-        }
+        // Process id, start and processor time of each that lives.
+        let mut sum = |living: &[(u32, u64, u64)]| {
+            time.update(living.iter().map(|(pid, start, used)| ((*pid, *start), *used)).collect())
+        };
+        assert_eq!(sum(&[(1, 7, 10)]), 10);
+        assert_eq!(sum(&[(1, 7, 12), (2, 8, 100)]), 112);
+        assert_eq!(sum(&[(1, 7, 13)]), 113);
+        // The same number is another process.
+        assert_eq!(sum(&[(1, 7, 13), (2, 9, 5)]), 118);
+        assert_eq!(sum(&[(1, 7, 14), (2, 9, 6)]), 120);
     }
 }

@@ -102,6 +102,7 @@ impl Harness {
             send_within_close: Duration::from_secs(30),
             clock: ServerClock::RAW,
             launcher: Arc::new(NoTerminal),
+            recycling: crate::pool::Recycling::default(),
         };
         let savings = Savings { share: false, cache: 0 };
         let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);

@@ -199,6 +199,8 @@ impl Ledger {
             ledger.settled.notify_waiters();
         }
         if trade.state == TradeState::Unknown {
+            // Before anybody can replace the terminal that has to find it.
+            account.note_search();
             self.wake_reconciler(&account.name, &trade.trade_id);
         }
         trade

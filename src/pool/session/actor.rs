@@ -36,8 +36,9 @@ pub enum Msg {
     Terminal(Generation, terminal::Event),
     /// It is time for something that was decided in this generation.
     Ring(Timer, Generation),
-    /// Replace the terminal. Dropped when the new one is ready or has failed.
-    Restart(Settled),
+    /// Replace the terminal for this reason. Dropped when the new one is ready or has failed, or if a
+    /// trade keeps the terminal from being recycled.
+    Restart(RestartReason, Settled),
     /// Let the terminal finish and end. Dropped when the actor has ended; the terminal is gone when
     /// its lease is free.
     Stop(StopToken),
@@ -126,7 +127,7 @@ impl Actor for Session {
             Msg::Trade(trade) => machine.take_trade(trade, now, place),
             Msg::Terminal(generation, event) => machine.hear(generation, event, now, place),
             Msg::Ring(timer, generation) => machine.ring(timer, generation, now, place),
-            Msg::Restart(settled) => machine.restart(settled, now),
+            Msg::Restart(reason, settled) => machine.restart(reason, settled, now),
             Msg::Stop(token) => machine.stop(token, now),
             #[cfg(test)]
             Msg::Fail => return Err("injected".into()),
@@ -268,8 +269,8 @@ impl Place {
                 account.note_error(session, detail);
                 account.note_restart(session);
             }
-            Report::Replaced => {
-                let reason = RestartReason::Request.name();
+            Report::Replaced(reason) => {
+                let reason = reason.name();
                 info!(account = name, session, reason, "terminal restarting");
                 account.note_restart(session);
             }

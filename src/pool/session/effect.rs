@@ -140,6 +140,6 @@ pub enum Report {
         /// The id of the request whose read the terminal was on.
         request_id: Option<Arc<str>>,
     },
-    /// The terminal is replaced because somebody asked for it.
-    Replaced,
+    /// The terminal is replaced although it works, for this reason.
+    Replaced(RestartReason),
 }

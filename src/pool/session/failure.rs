@@ -138,11 +138,12 @@ impl Machine {
         if !self.replacing || !self.in_flight.is_empty() || self.is_stopping() {
             return;
         }
-        self.report(Report::Replaced);
+        let reason = self.replace_reason;
+        self.report(Report::Replaced(reason));
         if self.drop_terminal() {
             self.emit(Effect::Close);
         }
-        let (account, reason) = (self.config.account, RestartReason::Request.name());
+        let (account, reason) = (self.config.account, reason.name());
         self.emit(Effect::Count(Event::Restarted { account, reason }));
         self.launch(now);
     }

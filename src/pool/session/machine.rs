@@ -26,7 +26,7 @@ use crate::metrics::AccountId;
 use crate::mt5::{Method, Request};
 use crate::pool::Options;
 use crate::pool::call::{QueuedCall, QueuedTrade, TradeError};
-use crate::pool::labels::SessionState;
+use crate::pool::labels::{RestartReason, SessionState};
 use crate::pool::trade_permission::TradeFlags;
 
 /// When a probe that came upon a trade is tried again.
@@ -68,6 +68,8 @@ pub struct Machine {
     pub(super) restart: Option<Settled>,
     /// The running terminal answers what it has and is then replaced.
     pub(super) replacing: bool,
+    /// Why it is, or was last.
+    pub(super) replace_reason: RestartReason,
     /// Held while somebody waits for the end.
     stop: Option<StopToken>,
     pub(super) effects: Vec<Effect>,
@@ -139,6 +141,7 @@ impl Machine {
             limit_check: None,
             restart: None,
             replacing: false,
+            replace_reason: RestartReason::Request,
             stop: None,
             effects: vec![],
         }
@@ -214,11 +217,15 @@ impl Machine {
         self.stop_if_done();
     }
 
-    /// Begins to replace the terminal, once it has answered what it has.
-    pub fn restart(&mut self, settled: Settled, now: Now) {
-        if self.is_stopping() {
+    /// Begins to replace the terminal, once it has answered what it has. One that trades, or does not
+    /// serve, is not recycled.
+    pub fn restart(&mut self, reason: RestartReason, settled: Settled, now: Now) {
+        let is_kept = reason == RestartReason::Recycle
+            && (self.is_trading() || self.state != SessionState::Ready);
+        if self.is_stopping() || is_kept {
             return self.emit(Effect::Settle(settled));
         }
+        self.replace_reason = reason;
         self.settle();
         self.restart = Some(settled);
         self.replacing = true;

@@ -23,7 +23,7 @@ use crate::pool::call::{
     CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
 };
 use crate::pool::coalescing::Waiter;
-use crate::pool::labels::SessionState;
+use crate::pool::labels::{RestartReason, SessionState};
 use crate::terminal::{self, Answered, Ending, Failure};
 
 const LOGIN: u64 = 7;
@@ -310,10 +310,14 @@ impl World {
     }
 
     fn restart(&mut self) {
+        self.restart_for(RestartReason::Request);
+    }
+
+    fn restart_for(&mut self, reason: RestartReason) {
         let settled = Arc::new(AtomicBool::new(false));
         self.settled.push(settled.clone());
         let settled = Settled::new(move || settled.store(true, Ordering::Relaxed));
-        self.machine.restart(settled, self.now);
+        self.machine.restart(reason, settled, self.now);
         self.perform();
     }
 
@@ -409,7 +413,7 @@ impl World {
                 Report::BrokerLost => "broker lost",
                 Report::TradesHandedOver => "handed over",
                 Report::Failed { reason, .. } => reason.name(),
-                Report::Replaced => "replaced",
+                Report::Replaced(reason) => reason.name(),
             }),
             Effect::SetTradeFlags(_)
             | Effect::ShowAccount(_)
@@ -776,6 +780,32 @@ fn a_restart_lets_the_terminal_answer_what_it_has() {
     world.answer_all();
     assert!(world.settled[0].load(Ordering::Relaxed));
     assert_eq!(world.state, SessionState::Ready);
+    world.finish();
+}
+
+#[test]
+fn a_terminal_that_trades_or_does_not_serve_is_not_recycled() {
+    let mut world = World::ready();
+    world.trade(SEND_WITHIN);
+    // The look at the account before the trade, and then the trade.
+    for _ in 0..2 {
+        world.restart_for(RestartReason::Recycle);
+        assert!(world.settled.pop().unwrap().load(Ordering::Relaxed), "nobody waits for it");
+        assert_eq!((world.state, world.launches), (SessionState::Ready, 1));
+        world.answer(1);
+    }
+    assert_eq!(world.traded(0), Ok(Box::default()));
+    world.read(false, false, PATIENCE);
+    world.restart_for(RestartReason::Recycle);
+    assert_eq!(world.launches, 1, "a read is finished first");
+    world.answer(1);
+    assert_eq!((world.launches, world.reports.last()), (2, Some(&"recycle")));
+    world.restart_for(RestartReason::Recycle);
+    world.start();
+    world.answer_all();
+    assert_eq!((world.state, world.launches), (SessionState::Ready, 2));
+    assert!(world.settled.iter().all(|settled| settled.load(Ordering::Relaxed)));
+    assert!(world.told_read(0).is_ok());
     world.finish();
 }
 

@@ -3,6 +3,7 @@
 mod clock;
 mod conflicts;
 mod password;
+mod recycle;
 mod simulator;
 mod worker;
 
@@ -14,7 +15,7 @@ use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
 use super::sections::SendLimits;
 use crate::account_name::AccountName;
-use crate::pool::AccountOptions;
+use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
 
 /// The account that exists when no source names one.
@@ -102,6 +103,7 @@ fn account(
         // The kind decides which settings are allowed there.
         reader.skip(&field("terminal"));
     }
+    let mut recycling = Recycling::default();
     let (launcher, terminal): (Arc<dyn Launch>, _) = match kind {
         Some(TerminalKind::Worker) => {
             if !has_password {
@@ -111,6 +113,7 @@ fn account(
             let options = worker::options(reader, name, login, server.clone(), password);
             worker::warn_of_python(reader, &field("terminal.python"), &options.python);
             worker::check_sessions(reader, &field("sessions"), sessions, &options);
+            recycling = recycle::take(reader, &field("terminal.recycle"));
             let terminal = TerminalIdentity::of(&options);
             (Arc::new(terminal::worker::Launcher(options)), Some(terminal))
         }
@@ -135,6 +138,7 @@ fn account(
         send_within_close,
         clock,
         launcher,
+        recycling,
     };
     Some(ParsedAccount { options, terminal })
 }

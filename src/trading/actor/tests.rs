@@ -76,6 +76,7 @@ impl Harness {
             send_within_close: PATIENCE,
             clock: ServerClock::RAW,
             launcher: Arc::new(launcher),
+            recycling: crate::pool::Recycling::default(),
         };
         let savings = Savings { share: false, cache: 0 };
         let accounts = Accounts::new(vec![account], savings, &catalog, &metrics, &depths);

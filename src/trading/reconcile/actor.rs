@@ -168,6 +168,8 @@ impl State {
         if open.is_empty() {
             self.obstacle = None;
         }
+        let lost = open.iter().filter(|trade| trade.state == TradeState::Unknown);
+        let lost: HashSet<TradeId> = lost.map(|trade| trade.trade_id.clone()).collect();
         let now = Instant::now();
         let due = self.schedule.take_due(open, &std::mem::take(&mut self.woken), now);
         if account.primary_since().is_some() {
@@ -195,6 +197,7 @@ impl State {
             let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
             self.schedule.again(trade, age, ledger.options.not_found_after, now);
         }
+        account.set_searches(self.schedule.decidable(&lost));
         self.open_gate();
         let ready = gate.is_reconciled() && (!account.trade || gate.is_complete(&account));
         let idle = if ready || failed { NEXT_PRIMARY } else { AT_START };

@@ -97,6 +97,22 @@ fn each_invalid_value_is_one_fault_with_what_is_expected() {
             "accounts.a.terminal.connect.rpyc: expected either `rpyc`, or `host` and `port`, not both",
         ),
         (
+            account("", "recycle = { zone = 'UTC' }"),
+            "accounts.a.terminal.recycle: expected `memory`, `at` or both",
+        ),
+        (
+            account("", "recycle = { memory = '1 MiB' }"),
+            "accounts.a.terminal.recycle.memory: expected a size of at least",
+        ),
+        (
+            account("", "recycle = { at = 'Saturday 3:00' }"),
+            "accounts.a.terminal.recycle.at: expected a time such as \"03:00\"",
+        ),
+        (
+            account("", "recycle = { at = '03:00', zone = 'Mars' }"),
+            "accounts.a.terminal.recycle.zone: expected an IANA time zone",
+        ),
+        (
             account("", "connect = 'h:1'"),
             "accounts.a.terminal.connect: expected a section of settings",
         ),
