@@ -81,12 +81,20 @@ impl Remote {
     /// Why it has not, or why that is not known; a line for each fault of the settings.
     pub async fn reload(&self) -> Result<String, String> {
         let reloaded = async {
+            let mut is_late = false;
             loop {
                 let (status, answer) = self.post("/api/v1/reload").await?;
                 match status {
+                    StatusCode::OK if is_late => {
+                        // What the first one changed is not in this answer.
+                        let more = changes(&answer);
+                        return Ok(format!(
+                            "the settings are in force; the gateway's log says what has changed\n{more}"
+                        ));
+                    }
                     StatusCode::OK => return Ok(changes(&answer)),
                     // An account finishes what is under way. The next reload waits for this one.
-                    StatusCode::GATEWAY_TIMEOUT => {}
+                    StatusCode::GATEWAY_TIMEOUT => is_late = true,
                     _ => return Err(refusal(status, &answer)),
                 }
             }

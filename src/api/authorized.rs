@@ -171,6 +171,26 @@ impl AuthorizedRequest {
         left.is_some_and(|left| left.is_zero())
     }
 
+    /// Whether the client may do nothing any more: its key has expired or was revoked since the request
+    /// came, or it has none and needs one now.
+    pub fn has_key_ended(&self) -> bool {
+        match self.context.key() {
+            Some(key) => key.revoked().is_cancelled() || self.is_key_expired(),
+            None => !self.app().keys.load().is_empty(),
+        }
+    }
+
+    /// Looks at the key once more, after the body has come and before something is changed.
+    ///
+    /// # Errors
+    /// 401 if the client may do nothing any more.
+    pub fn check_key(&self) -> Result<(), Problem> {
+        if self.has_key_ended() {
+            return Err(Problem::unauthorized("the key has expired or was revoked meanwhile"));
+        }
+        Ok(())
+    }
+
     /// Returns when the client's key has expired or was revoked, or when a client without one needs one.
     pub async fn key_ended(&self) {
         match self.context.key() {

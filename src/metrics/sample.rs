@@ -133,12 +133,17 @@ impl Sample {
         retain_terminals(catalog, is_there);
         for terminal in &self.terminals {
             catalog.with_account(terminal.account, |account| {
-                let labels = [account, &terminal.session.to_string()];
+                let session = terminal.session.to_string();
+                let labels = [account, &session];
+                let start = &catalog.mt5_terminal_start_time_seconds;
+                // Another worker counts from 0.
+                if start.with_label_values(&labels).get() != terminal.start_time {
+                    retain_terminals(catalog, |of| *of[0] != *account || *of[1] != *session);
+                }
                 let memory = &catalog.mt5_terminal_resident_memory_bytes;
                 memory.with_label_values(&labels).set(bytes(terminal.resident_memory));
                 let cpu = catalog.mt5_terminal_cpu_seconds_total.with_label_values(&labels);
                 cpu.inc_by((terminal.cpu_seconds - cpu.get()).max(0.0));
-                let start = &catalog.mt5_terminal_start_time_seconds;
                 start.with_label_values(&labels).set(terminal.start_time);
             });
         }

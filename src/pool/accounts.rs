@@ -403,6 +403,11 @@ impl Account {
         };
         *primary = Some(to);
         drop(primary);
+        // It was not asked for these while it was another session.
+        {
+            let mut status = self.slots[to].status();
+            (status.positions, status.orders) = (None, None);
+        }
         // Its terminal may have other switches.
         self.announce();
         true

@@ -30,8 +30,14 @@ impl EquityHistory {
     /// Remembers equity, unless the last one is too young, and forgets what is old.
     pub fn add(&mut self, at: Timestamp, equity: f64) {
         let age = |earlier: &(Timestamp, f64)| at.duration_since(earlier.0).unsigned_abs();
-        if self.0.back().is_some_and(|last| age(last) < INTERVAL) {
-            return;
+        if let Some(last) = self.0.back() {
+            let goes_back = at < last.0;
+            if goes_back && age(last) > REMEMBERED {
+                // Somebody has set the clock.
+                self.0.clear();
+            } else if goes_back || age(last) < INTERVAL {
+                return;
+            }
         }
         while self.0.front().is_some_and(|first| age(first) > REMEMBERED) {
             self.0.pop_front();

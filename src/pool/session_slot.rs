@@ -104,6 +104,10 @@ impl SessionSlot {
         }
         status.state = to;
         status.retry_at = retry_at;
+        if to != SessionState::Ready {
+            // Another terminal, or this one later, counts them anew.
+            (status.positions, status.orders) = (None, None);
+        }
     }
 
     /// Notes since when the terminal has been on a call, and whether that is the gateway's own search.

@@ -94,7 +94,10 @@ impl TradeFlags {
     pub fn of(terminal: &TerminalInfo, account: &AccountInfo) -> TradeFlags {
         let mut flags = TradeFlags::default();
         flags.see_terminal(terminal);
-        flags.see_account(account);
+        // Without its broker a terminal shows every account as one that may not trade.
+        if terminal.connected {
+            flags.see_account(account);
+        }
         flags
     }
 

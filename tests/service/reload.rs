@@ -1,7 +1,8 @@
 //! Settings that change while the gateway runs: accounts and keys come, go and change, and nobody else
 //! notices.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
@@ -364,6 +365,42 @@ fn keys_are_applied_and_a_reload_needs_an_admin_that_is_not_limited_to_accounts(
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.contains("the key is not valid any more"), "{text}");
+}
+
+#[test]
+fn a_body_that_comes_after_its_key_was_removed_trades_nothing() {
+    let main = account("main", 1, "");
+    let admin = key("admin", "scopes = ['admin']");
+    let gateway = Gateway::start(&format!("{main}{admin}{}", key("old", "scopes = ['trade']")));
+    let body = br#"{"symbol":"EURUSD","type":"BUY","volume":0.1}"#;
+    let target = path("main", "/orders");
+    let order: Value = serde_json::from_slice(body).unwrap();
+    gateway.eventually("the key trades", || {
+        let reply = gateway.send_with("POST", &target, Some(&order), &[("x-api-key", "old")]);
+        (reply.status == 201).then_some(())
+    });
+    let mut held_back = TcpStream::connect(gateway.address).unwrap();
+    write!(
+        held_back,
+        "POST {target} HTTP/1.1\r\nhost: localhost\r\nx-api-key: old\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    let under_way = format!(
+        "http_requests_inprogress{{handler=\"{}\",method=\"POST\"}}",
+        "/api/v1/accounts/{account}/orders"
+    );
+    gateway.eventually("its head has come", || (gateway.metric(&under_way) == 1.0).then_some(()));
+    write(&gateway, &format!("{main}{admin}"));
+    let header = [("x-api-key", "admin")];
+    assert_eq!(gateway.send_with("POST", "/api/v1/reload", None, &header).status, 200);
+    held_back.write_all(body).unwrap();
+    let mut reply = String::new();
+    held_back.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 401 "), "{reply}");
+    let trades = gateway.get_with(&path("main", "/trades"), &header).json();
+    assert_eq!(trades.as_array().unwrap().len(), 1, "{trades}");
 }
 
 #[test]

@@ -161,8 +161,8 @@ enum BrokenAnswer {
     NotEncodable(String),
     #[error("the gateway stopped")]
     Cut,
-    #[error("the key of the client has expired")]
-    KeyExpired,
+    #[error("the key of the client has expired or was revoked")]
+    KeyEnded,
     #[error("a later page could not be fetched: {0}")]
     Call(#[from] CallError),
 }
@@ -182,8 +182,8 @@ where
     while let Some(page) = rows {
         let length = page.row_count();
         for start in (0..length).step_by(CHUNK) {
-            if call.is_key_expired() {
-                return Err(BrokenAnswer::KeyExpired);
+            if call.has_key_ended() {
+                return Err(BrokenAnswer::KeyEnded);
             }
             let range = start..(start + CHUNK).min(length);
             let chunk = encoder.write(&page, range).map_err(broken)?;
@@ -196,6 +196,7 @@ where
         rows = tokio::select! {
             page = pages.next(&context) => page?.map(|page| page.rows),
             () = chunks.closed() => return Ok(()),
+            () = call.key_ended() => return Err(BrokenAnswer::KeyEnded),
         };
     }
     let end = encoder.finish().map_err(broken)?;

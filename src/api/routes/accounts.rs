@@ -91,6 +91,10 @@ pub struct RestartBegun {
 pub async fn restart(AnyAccountRequest(request): AnyAccountRequest, _: Body) -> Outcome {
     let account = &request.account;
     request.no_parameters()?;
+    request.check_key()?;
+    if account.door.is_ending() {
+        request.check_standing()?;
+    }
     match request.app().pool.restart(account).await {
         Some(true) => {
             info!(

@@ -30,6 +30,7 @@ pub const DEVIATION: u64 = 20;
 /// # Errors
 /// The problem if nothing was recorded: the command breaks a rule, or nothing can be traded now.
 pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome {
+    request.check_key()?;
     let origin = Origin {
         key: idempotency_key(request)?,
         arrived: request.context.arrived_at,

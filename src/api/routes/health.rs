@@ -23,7 +23,7 @@ use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
 use crate::metrics::Rendered;
-use crate::pool::Account;
+use crate::pool::{Account, Standing};
 
 /// How long the root actor and its children may take to answer that they live.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -140,9 +140,12 @@ pub async fn readyz(request: AuthorizedRequest) -> Outcome {
     let (ready, unready) = match purpose {
         Purpose::Read => {
             // A gateway whose accounts have all been removed or paused does what it was told.
-            let mut serving = asked.iter().filter(|account| account.door.is_open()).peekable();
-            let idle = named.is_none() && serving.peek().is_none();
-            let ready = idle || serving.any(|account| account.is_ready());
+            let rests = |account: &&Arc<Account>| {
+                matches!(account.door.standing(), Standing::Paused | Standing::Leaving)
+            };
+            let idle = named.is_none() && asked.iter().all(rests);
+            let serves = |account: &&Arc<Account>| account.door.is_open() && account.is_ready();
+            let ready = idle || asked.iter().any(serves);
             (ready, "no account has a ready session".to_owned())
         }
         Purpose::Trade => {

@@ -223,6 +223,7 @@ pub async fn resolve_trade(AnyAccountRequest(request): AnyAccountRequest, body: 
     let order: Option<u64> = fields.optional("order")?;
     let reason: String = fields.required("reason")?;
     fields.finish()?;
+    request.check_key()?;
     let order = match (state, order) {
         (TradeState::Executed, None) => {
             return Err(Problem::invalid(
