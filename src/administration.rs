@@ -108,21 +108,26 @@ impl Shared {
         for warning in &settings.warnings {
             warn!(%warning, "setting is probably not what was meant");
         }
-        // The address that was read counts after a restart only.
         let is_open = settings.keys.is_empty() && !settings.allow_anonymous;
-        if is_open && !self.listen.ip().is_loopback() {
-            return Err(faults(vec![SettingFault {
-                key: "auth.keys".to_owned(),
-                origin: String::new(),
-                message: format!(
-                    "without a key only a loopback address may be listened on, and this gateway \
-                     listens on {}: keep a key, or set `auth.allow_anonymous = true` if the network \
-                     is trusted",
-                    self.listen
-                ),
-            }]));
-        }
-        Ok(settings)
+        let refused = if !is_open {
+            return Ok(settings);
+        } else if !self.listen.ip().is_loopback() {
+            // The address that was read counts after a restart only.
+            format!(
+                "without a key only a loopback address may be listened on, and this gateway listens on \
+                 {}: keep a key, or set `auth.allow_anonymous = true` if the network is trusted",
+                self.listen
+            )
+        } else if !self.keys.load().is_empty() {
+            // A file that was written by half looks like this.
+            "the gateway has keys, and without any whoever reaches it may do everything: keep a key, or \
+             set `auth.allow_anonymous = true` if that is meant"
+                .to_owned()
+        } else {
+            return Ok(settings);
+        };
+        let key = "auth.keys".to_owned();
+        Err(faults(vec![SettingFault { key, origin: String::new(), message: refused }]))
     }
 
     /// Opens the journal if an account is to trade, and none was until now.

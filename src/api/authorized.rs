@@ -87,7 +87,8 @@ impl Admitted for AccountRequest {
 }
 
 impl Admitted for AnyAccountRequest {
-    /// Fails with 404 if the account does not exist, or the client may not see it.
+    /// Fails with 404 if the account does not exist, or the client may not see it, and with 503 while it
+    /// ends, perhaps for another account of its name.
     fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
         let name = request.context.account_segment();
         let found = request.app().accounts.get(name);
@@ -96,7 +97,12 @@ impl Admitted for AnyAccountRequest {
         };
         // Before anybody asks how the account stands.
         request.context.note_account(&account);
-        Ok(AnyAccountRequest(AccountRequest { request, account }))
+        let request = AccountRequest { request, account };
+        // Whoever may see the one that comes need not be one who may see the one that goes.
+        if request.account.door.is_ending() {
+            request.check_standing()?;
+        }
+        Ok(AnyAccountRequest(request))
     }
 }
 

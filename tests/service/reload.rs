@@ -404,6 +404,24 @@ fn a_body_that_comes_after_its_key_was_removed_trades_nothing() {
 }
 
 #[test]
+fn a_reading_without_keys_does_not_open_a_gateway_that_has_some() {
+    let main = account("main", 1, "");
+    let settings = format!("{main}{}", key("admin", "scopes = ['admin']"));
+    let gateway = Gateway::start(&settings);
+    let header = [("x-api-key", "admin")];
+    let reload = || gateway.send_with("POST", "/api/v1/reload", None, &header);
+    // Written by half: the keys stand at the end.
+    write(&gateway, &main);
+    let refused = reload();
+    assert_eq!(refused.problem(), (422, "settings-refused".into()), "{}", refused.text());
+    assert!(refused.detail().contains("keep a key"), "{}", refused.detail());
+    assert_eq!(gateway.get("/api/v1/accounts").status, 401);
+    write(&gateway, &format!("{main}[auth]\nallow_anonymous = true\n"));
+    assert_eq!(reload().status, 200);
+    assert_eq!(gateway.get("/api/v1/accounts").status, 200);
+}
+
+#[test]
 fn a_gateway_without_keys_is_not_administered_unless_that_is_allowed() {
     let gateway = Gateway::ready("");
     let reply = reload(&gateway);

@@ -92,9 +92,6 @@ pub async fn restart(AnyAccountRequest(request): AnyAccountRequest, _: Body) -> 
     let account = &request.account;
     request.no_parameters()?;
     request.check_key()?;
-    if account.door.is_ending() {
-        request.check_standing()?;
-    }
     match request.app().pool.restart(account).await {
         Some(true) => {
             info!(

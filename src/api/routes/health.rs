@@ -146,7 +146,10 @@ pub async fn readyz(request: AuthorizedRequest) -> Outcome {
             let idle = named.is_none() && asked.iter().all(rests);
             let serves = |account: &&Arc<Account>| account.door.is_open() && account.is_ready();
             let ready = idle || asked.iter().any(serves);
-            (ready, "no account has a ready session".to_owned())
+            let paused = asked.iter().all(|account| !account.door.is_open());
+            let why =
+                if paused { "paused, or being changed" } else { "no account has a ready session" };
+            (ready, why.to_owned())
         }
         Purpose::Trade => {
             let why = reasons.iter().map(|(name, reasons)| {
