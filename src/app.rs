@@ -191,8 +191,10 @@ impl Service {
             pool: pool.clone(),
             trading: trading.clone(),
             streams: streams.clone(),
+            terminals: settings.terminals,
             grace: settings.shutdown_grace,
         };
+        lifecycle.clear_terminals();
         let administration = Administrator::new(administered, lifecycle, keys.clone());
         let app = Arc::new(App {
             scrape_limit: ScrapeLimit::new(&settings.http),

@@ -31,6 +31,35 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// Bytes that this user may still write to the file system of a path.
+///
+/// # Errors
+/// If the system does not say so.
+#[cfg(unix)]
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let room = rustix::fs::statvfs(path)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// Bytes that this user may still write to the file system of a path.
+///
+/// # Errors
+/// If the system does not say so.
+#[cfg(windows)]
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    use std::os::windows::ffi::OsStrExt;
+    use windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW;
+
+    let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let mut free = 0;
+    let null = std::ptr::null_mut();
+    // SAFETY: the path ends with a zero, and `free` is there for the call.
+    if unsafe { GetDiskFreeSpaceExW(wide.as_ptr(), &mut free, null, null) } == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(free)
+}
+
 /// The mode of a file that other users can read or change. `None`: they cannot, or it is no file.
 #[cfg(unix)]
 pub fn exposed_mode(path: &Path) -> Option<u32> {

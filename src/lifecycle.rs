@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::pool::{Account, AccountOptions, Accounts, Pool, Standing};
 use crate::streams::Streams;
+use crate::terminal::provisioning::Terminals;
 use crate::trading::Trading;
 
 /// The rooms that an account concerns.
@@ -24,6 +25,8 @@ pub struct Lifecycle {
     pub trading: Trading,
     /// Its streams.
     pub streams: Arc<Streams>,
+    /// Copies of terminals.
+    pub terminals: Arc<Terminals>,
     /// How long requests of an account that goes may take to end. Trades have limits of their own.
     pub grace: Duration,
 }
@@ -66,12 +69,25 @@ impl Lifecycle {
     pub fn remove(&self, account: &Account) {
         self.accounts.remove(account);
         self.accounts.forget(account);
+        self.clear_terminals();
     }
 
     /// Puts an account in the place of a closed one of the same name. Its metrics go on.
     pub fn replace(&self, closed: &Account, options: AccountOptions) {
-        self.open(options);
+        self.open(options).count_replaced(closed);
         self.accounts.forget(closed);
+        self.clear_terminals();
+    }
+
+    /// Deletes the files of terminals that the gateway made for accounts and sessions that there are no
+    /// more. This may take long, so it is not waited for.
+    pub fn clear_terminals(&self) {
+        let (accounts, terminals) = (self.accounts.clone(), self.terminals.clone());
+        tokio::task::spawn_blocking(move || {
+            terminals.clear(|name, session| {
+                accounts.get(name).is_some_and(|account| account.has_files_of(session))
+            });
+        });
     }
 
     /// Lets an account take requests again, or ends its streams and refuses what is new.

@@ -196,6 +196,8 @@ catalog! { options;
         "Whether this reason keeps the account from trading: 1 or 0.";
     gauge mt5_terminal_resident_memory_bytes [account, session]
         "Memory that a session's worker holds, with the processes that it started.";
+    gauge mt5_terminal_disk_bytes [account, session]
+        "Size of a session's terminal files, if the gateway copied them from a template.";
     seconds mt5_terminal_cpu_seconds_total [account, session]
         "Processor time that a session's worker has used, with the processes that it started.";
     ratio mt5_terminal_start_time_seconds [account, session]

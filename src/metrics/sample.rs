@@ -80,6 +80,8 @@ pub struct TerminalSample {
     pub cpu_seconds: f64,
     /// Resident memory of the processes, bytes.
     pub resident_memory: u64,
+    /// Bytes of the terminal's files, if the gateway made them.
+    pub files: Option<u64>,
     /// Unix seconds of the worker's start.
     pub start_time: f64,
 }
@@ -142,6 +144,10 @@ impl Sample {
                 }
                 let memory = &catalog.mt5_terminal_resident_memory_bytes;
                 memory.with_label_values(&labels).set(bytes(terminal.resident_memory));
+                if let Some(files) = terminal.files {
+                    let disk = &catalog.mt5_terminal_disk_bytes;
+                    disk.with_label_values(&labels).set(bytes(files));
+                }
                 let cpu = catalog.mt5_terminal_cpu_seconds_total.with_label_values(&labels);
                 cpu.inc_by((terminal.cpu_seconds - cpu.get()).max(0.0));
                 start.with_label_values(&labels).set(terminal.start_time);
@@ -175,6 +181,7 @@ pub(super) fn forget_terminal(catalog: &Catalog, account: AccountId, session: us
 /// Removes the series of terminals whose account and session are not wanted.
 fn retain_terminals(catalog: &Catalog, is_wanted: impl Fn(&[Box<str>]) -> bool) {
     catalog.mt5_terminal_resident_memory_bytes.retain(&is_wanted);
+    catalog.mt5_terminal_disk_bytes.retain(&is_wanted);
     catalog.mt5_terminal_cpu_seconds_total.retain(&is_wanted);
     catalog.mt5_terminal_start_time_seconds.retain(&is_wanted);
 }
@@ -232,7 +239,7 @@ mod tests {
         let terminals = || {
             let text = String::from_utf8(render(&catalog).to_vec()).unwrap();
             let is_process = |line: &&str| {
-                ["resident", "cpu", "start"]
+                ["resident", "disk", "cpu", "start"]
                     .iter()
                     .any(|what| line.starts_with(&format!("mt5_terminal_{what}")))
             };
@@ -243,6 +250,7 @@ mod tests {
             session,
             cpu_seconds,
             resident_memory: 7,
+            files: (session == 0).then_some(8),
             start_time: 9.0,
         };
         let show = |terminals: &[TerminalSample]| {
@@ -251,14 +259,15 @@ mod tests {
         };
         assert_eq!(terminals(), [""; 0]);
         show(&[terminal(0, 0, 1.5), terminal(0, 1, 2.5), terminal(1, 0, 3.5)]);
-        assert_eq!(terminals().len(), 9);
+        assert_eq!(terminals().len(), 11);
         forget_terminal(&catalog, AccountId(0), 1);
-        assert_eq!(terminals().len(), 6);
+        assert_eq!(terminals().len(), 8);
         // A worker that was replaced begins at its own time.
         forget_terminal(&catalog, AccountId(0), 0);
         show(&[terminal(0, 0, 0.5)]);
         let expected = [
             r#"mt5_terminal_cpu_seconds_total{account="a",session="0"} 0.5"#,
+            r#"mt5_terminal_disk_bytes{account="a",session="0"} 8"#,
             r#"mt5_terminal_resident_memory_bytes{account="a",session="0"} 7"#,
             r#"mt5_terminal_start_time_seconds{account="a",session="0"} 9"#,
         ];

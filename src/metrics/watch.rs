@@ -15,6 +15,11 @@ impl Watch {
         metrics.watchlist().add(watched);
         Watch { watched, metrics: metrics.clone() }
     }
+
+    /// Notes how many bytes the terminal's files take.
+    pub fn note_files(&self, bytes: u64) {
+        self.metrics.watchlist().note_files(&self.watched, bytes);
+    }
 }
 
 impl Drop for Watch {

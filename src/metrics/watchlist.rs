@@ -25,6 +25,8 @@ pub struct Figures {
     pub since: Timestamp,
     /// The resident memory that was measured last, bytes.
     pub memory: Option<u64>,
+    /// Bytes of the terminal's files. `None`: the gateway did not make them.
+    pub files: Option<u64>,
 }
 
 /// A worker on the list.
@@ -49,11 +51,24 @@ impl Watchlist {
         list.iter().map(watched).collect()
     }
 
-    /// Notes what a worker and the processes that it started hold. `false`: it is not on the list any more.
-    pub fn note_memory(&self, watched: &Watched, memory: u64) -> bool {
+    /// Notes what a worker and the processes that it started hold, and gives what is known of it. `None`: it
+    /// is not on the list any more.
+    pub fn note_memory(&self, watched: &Watched, memory: u64) -> Option<Figures> {
+        self.change(watched, |figures| figures.memory = Some(memory))
+    }
+
+    /// Notes how many bytes the files of a worker's terminal take.
+    pub(super) fn note_files(&self, watched: &Watched, bytes: u64) {
+        self.change(watched, |figures| figures.files = Some(bytes));
+    }
+
+    /// Changes what is known about a worker, and gives it. `None`: it is not on the list any more.
+    fn change(&self, watched: &Watched, change: impl FnOnce(&mut Figures)) -> Option<Figures> {
         let mut list = self.0.lock();
         let entry = list.get_mut(&watched.key()).filter(|entry| entry.pid == watched.pid);
-        entry.map(|entry| entry.figures.memory = Some(memory)).is_some()
+        let figures = &mut entry?.figures;
+        change(figures);
+        Some(*figures)
     }
 
     /// What is known about the worker of a session. `None`: it has none.
@@ -63,7 +78,7 @@ impl Watchlist {
 
     /// Puts a worker that was just started on the list, in the place of the session's worker before.
     pub(super) fn add(&self, watched: Watched) {
-        let figures = Figures { since: Timestamp::now(), memory: None };
+        let figures = Figures { since: Timestamp::now(), memory: None, files: None };
         self.0.lock().insert(watched.key(), Entry { pid: watched.pid, figures });
     }
 

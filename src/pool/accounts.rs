@@ -17,7 +17,7 @@ use super::account_status::{AccountMoney, AccountStatus, ErrorReport, LoginRepor
 use super::bar_cache::BarCache;
 use super::coalescing::Coalescer;
 use super::equity_history::EquityHistory;
-use super::labels::SessionState;
+use super::labels::{RestartReason, SessionState};
 use super::recycling::Due;
 use super::routing::{self, SessionLoad};
 use super::server_time::ServerTimeFloor;
@@ -313,16 +313,33 @@ impl Account {
         self.searches.fetch_max(1, Ordering::Relaxed);
     }
 
+    /// Whether it has this session, with a terminal whose files the gateway makes.
+    pub fn has_files_of(&self, session: usize) -> bool {
+        self.launcher.provides_files() && session < self.slots.len()
+    }
+
+    /// Counts the terminals that it has in the place of another account's of the same name.
+    pub fn count_replaced(&self, before: &Account) {
+        let reason = RestartReason::Settings.name();
+        for _ in self.slots.iter().zip(&before.slots) {
+            self.metrics.record(Event::Restarted { account: self.id, reason });
+        }
+    }
+
     /// The session whose terminal is to be replaced now although it works, and why. None while a trade
     /// waits, is under way or is searched for, or while another session does not serve.
     pub(super) fn due_for_recycling(&self, now: Timestamp) -> Option<(usize, Due)> {
-        if self.recycling == Recycling::default() || self.searches.load(Ordering::Relaxed) > 0 {
+        let recycles = self.recycling != Recycling::default() || self.launcher.provides_files();
+        if !recycles || self.searches.load(Ordering::Relaxed) > 0 {
             return None;
         }
         if !self.loads().all(|load| load.ready && !load.trading) {
             return None;
         }
         (0..self.slots.len()).find_map(|index| {
+            if self.launcher.is_outdated(index) {
+                return Some((index, Due::Template));
+            }
             let running = self.metrics.watchlist().figures(self.id, index)?;
             Some((index, self.recycling.due(running, now)?))
         })

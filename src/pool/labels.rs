@@ -60,6 +60,10 @@ pub enum RestartReason {
     Request,
     /// The account's settings say so: it took too much memory, or its time had come.
     Recycle,
+    /// The settings of its account have changed.
+    Settings,
+    /// Its template has changed.
+    Template,
 }
 
 impl RestartReason {

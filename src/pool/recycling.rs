@@ -7,6 +7,7 @@ use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::labels::RestartReason;
 use crate::metrics::Figures;
 
 /// The least age of a terminal that is replaced for its memory. One that takes too much as soon as it
@@ -37,6 +38,8 @@ pub enum Due {
     Memory { held: u64, limit: u64 },
     /// It has run since before this moment.
     Schedule(Timestamp),
+    /// Its template has changed.
+    Template,
 }
 
 impl Recycling {
@@ -99,6 +102,16 @@ fn weekday(name: &str) -> Option<Weekday> {
     }
 }
 
+impl Due {
+    /// What the replacement is counted as.
+    pub fn reason(self) -> RestartReason {
+        match self {
+            Due::Memory { .. } | Due::Schedule(_) => RestartReason::Recycle,
+            Due::Template => RestartReason::Template,
+        }
+    }
+}
+
 impl fmt::Display for Due {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,6 +121,7 @@ impl fmt::Display for Due {
                     "its processes hold {held} bytes, above the {limit} of `recycle.memory`"
                 )
             }
+            Due::Template => formatter.write_str("its template has changed"),
             Due::Schedule(at) => {
                 write!(formatter, "it has run since before {at}, which `recycle.at` names")
             }
@@ -174,13 +188,11 @@ mod tests {
             ("2026-11-28T11:50:00Z", Some(1001), Some(Due::Memory { held: 1001, limit: 1000 })),
         ];
         for (since, memory, expected) in cases {
-            let due = recycling.due(Figures { since: at(since), memory }, now);
+            let due = recycling.due(Figures { since: at(since), memory, files: None }, now);
             assert_eq!(due, expected, "{since} {memory:?}");
         }
         let never = Recycling::default();
-        assert_eq!(
-            never.due(Figures { since: at("1990-01-01T00:00:00Z"), memory: Some(u64::MAX) }, now),
-            None
-        );
+        let since = at("1990-01-01T00:00:00Z");
+        assert_eq!(never.due(Figures { since, memory: Some(u64::MAX), files: None }, now), None);
     }
 }

@@ -225,7 +225,11 @@ impl Actor for PoolActor {
                 }
                 let _ = reply.send(begins);
             }
-            Msg::Settled(account) => state.replace_next(account),
+            Msg::Settled(account) => {
+                state.replace_next(account);
+                // The next one that is due need not wait.
+                state.recycle(Timestamp::now());
+            }
             Msg::Open(account) => {
                 if let Some(account) = state.account(account) {
                     state.start_all(&myself, &account).await;
@@ -376,7 +380,7 @@ impl State {
             }
             let name = account.name.as_str();
             info!(account = name, session, reason = %due, "terminal is due for recycling");
-            let reason = RestartReason::Recycle;
+            let reason = due.reason();
             self.restarting.insert(account.id, Restarting { reason, turns: [session].into() });
             self.replace_next(account.id);
         }
@@ -467,10 +471,10 @@ mod tests {
     }
 
     impl Launch for Faulty {
-        fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
+        fn launch(&self, session: usize, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
             let earlier = self.launches.fetch_add(1, Ordering::Relaxed);
             assert!(earlier >= self.panics, "injected");
-            self.simulator.launch(lease, events)
+            self.simulator.launch(session, lease, events)
         }
 
         fn mode(&self) -> Mode {
@@ -663,7 +667,7 @@ mod tests {
         // The simulator has no process.
         let _watch = Watch::begin(&harness.metrics, account.id, 0, 1);
         let watchlist = harness.metrics.watchlist();
-        assert!(watchlist.note_memory(&watchlist.workers()[0], 1_001));
+        assert!(watchlist.note_memory(&watchlist.workers()[0], 1_001).is_some());
         let recycle = async || {
             let later = Timestamp::now() + Duration::from_secs(660);
             assert!(harness.pool.address.send(Msg::RecycleAt(later)).is_ok());

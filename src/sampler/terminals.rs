@@ -53,12 +53,13 @@ impl Terminals {
             let used = self.used.entry(watched).or_default().update(times.collect());
             let memory = family.iter().filter_map(find).map(Process::memory).sum();
             // One that left the list meanwhile has no series any more.
-            if self.list.note_memory(&watched, memory) {
+            if let Some(figures) = self.list.note_memory(&watched, memory) {
                 samples.push(TerminalSample {
                     account: watched.account,
                     session: watched.session,
                     cpu_seconds: used as f64 / 1000.0,
                     resident_memory: memory,
+                    files: figures.files,
                     start_time: worker.start_time() as f64,
                 });
             }

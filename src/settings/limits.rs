@@ -21,6 +21,7 @@ pub const DAY: Duration = Duration::from_secs(86_400);
 pub const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
 /// Takes a duration of at least 1 ms.

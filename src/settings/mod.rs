@@ -25,6 +25,7 @@ mod types;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,9 +35,11 @@ pub use self::accounts::read_password_file;
 pub use self::difference::{Difference, SettingValues, applied, difference};
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
+use self::sections::KeptTerminals;
 use self::sources::Layers;
 use crate::api::{self, Keys};
 use crate::pool::{self, AccountOptions};
+use crate::terminal::provisioning::Terminals;
 use crate::{metrics, streams, telemetry, trading};
 
 /// Every setting, checked.
@@ -71,6 +74,8 @@ pub struct Settings {
     pub log: telemetry::Options,
     /// The accounts.
     pub accounts: Vec<AccountOptions>,
+    /// Where copies of terminals are kept.
+    pub terminals: Arc<Terminals>,
     /// What is allowed, but probably not what was meant: key, text and origin, as in a
     /// [`SettingFault`].
     pub warnings: Vec<String>,
@@ -99,6 +104,8 @@ pub struct SettingSources {
     environment: Vec<(OsString, OsString)>,
     command_line: Vec<(String, String)>,
     demo: Demo,
+    /// As they were when the gateway started.
+    terminals: Option<KeptTerminals>,
 }
 
 impl SettingSources {
@@ -149,6 +156,7 @@ impl Settings {
             environment: environment.into_iter().collect(),
             command_line: command_line.iter().map(text).collect(),
             demo: Demo::IfAlone,
+            terminals: None,
         };
         sources.load()
     }
@@ -193,7 +201,8 @@ impl Settings {
         let (trading, send_within) = sections::trading(reader);
         let metrics = sections::metrics(reader);
         let (log, access_log) = sections::log(reader);
-        let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo);
+        let terminals = sections::terminals(reader, sources.terminals.as_ref());
+        let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo, &terminals);
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         auth_keys::warn(reader, &keys, &names, Timestamp::now());
         Settings {
@@ -230,7 +239,12 @@ impl Settings {
             log,
             accounts,
             warnings: vec![],
-            sources: SettingSources { demo: Demo::Decided(has_demo), ..sources.clone() },
+            terminals: terminals.shared.clone(),
+            sources: SettingSources {
+                demo: Demo::Decided(has_demo),
+                terminals: Some(terminals),
+                ..sources.clone()
+            },
             effective: vec![],
         }
     }

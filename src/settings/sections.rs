@@ -2,15 +2,19 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::limits::{DAY, GIB, HOUR, KIB, YEAR, choice, number, positive, refuse_directory, size};
+use super::limits::{
+    DAY, GIB, HOUR, KIB, MIB, YEAR, choice, number, positive, refuse_directory, size,
+};
 use super::reader::Reader;
 use crate::actor::RestartPolicy;
 use crate::metrics::{self, StatusLabels};
 use crate::telemetry::{self, Destination, LogFile, LogFormat};
+use crate::terminal::provisioning::{self, Terminals};
 use crate::{pool, streams, trading};
 
 /// The smallest limit of a log file, in bytes. A smaller file would be replaced every few lines.
@@ -31,6 +35,30 @@ pub struct MetricsSection {
     pub disks: Vec<PathBuf>,
     pub scrape_rate: NonZeroU32,
     pub scrape_burst: NonZeroU32,
+}
+
+/// The section `[terminals]`.
+#[derive(Debug, Clone)]
+pub struct KeptTerminals {
+    /// Shared by every reading of the settings, because one gateway keeps them in one place.
+    pub shared: Arc<Terminals>,
+    /// How often templates are looked at for changes.
+    pub interval: Duration,
+}
+
+/// Takes `[terminals]`. `running`: what it was when the gateway started.
+pub fn terminals(reader: &mut Reader, running: Option<&KeptTerminals>) -> KeptTerminals {
+    let directory = reader.value("terminals.directory", PathBuf::from("data/terminals"));
+    let options = provisioning::Options {
+        directory: std::path::absolute(&directory).unwrap_or(directory),
+        keep_free: size(reader, "terminals.keep_free", ByteSize::gib(2), 0..=1_024 * GIB),
+        copy_limit: size(reader, "terminals.copy_limit", ByteSize::gib(8), 64 * MIB..=1_024 * GIB),
+    };
+    let interval = positive(reader, "terminals.template_interval", Duration::from_secs(60), DAY);
+    running.cloned().unwrap_or_else(|| {
+        let shared = Arc::new(Terminals::new(options));
+        KeptTerminals { shared, interval }
+    })
 }
 
 /// Returns the policy of restarts, and how long after its budget a quarantined session is retried.

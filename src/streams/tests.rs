@@ -26,7 +26,7 @@ use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 struct NoTerminal;
 
 impl Launch for NoTerminal {
-    fn launch(&self, _: Lease, _: EventSink) -> Box<dyn Terminal> {
+    fn launch(&self, _: usize, _: Lease, _: EventSink) -> Box<dyn Terminal> {
         unreachable!("no session is started")
     }
 

@@ -9,6 +9,7 @@
 //! lands: a symbol that is not in Market Watch is selected on first use, and a
 //! `market_book_get` without a subscription subscribes for that one call.
 
+pub mod provisioning;
 pub mod simulator;
 pub mod worker;
 
@@ -27,6 +28,8 @@ use crate::mt5::{Answer, Error, Request};
 pub enum Event {
     /// Its process has been started, with this id. A terminal without a process of its own never says so.
     Process(u32),
+    /// The terminal's files take so many bytes. Only terminals whose files the gateway makes say so.
+    Files(u64),
     /// It takes calls now. Carries its versions, for the log.
     Started(String),
     /// The answers to the oldest calls that were not answered yet, in their order. What came
@@ -126,12 +129,23 @@ pub struct SubmittedCall {
 
 /// Starts terminals of one kind for one account.
 pub trait Launch: Send + Sync {
-    /// Starts a terminal as soon as the lease is free.
-    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal>;
+    /// Starts the terminal of one of the account's sessions as soon as the lease is free.
+    fn launch(&self, session: usize, lease: Lease, events: EventSink) -> Box<dyn Terminal>;
 
     /// Whether what it starts is real.
     fn mode(&self) -> Mode;
 
     /// How long starting and each of `initialize` and `login` may take.
     fn init_timeout(&self) -> std::time::Duration;
+
+    /// Whether it makes the files of its terminals itself. Then a start takes as long as that does, and
+    /// `init_timeout` counts from [`Event::Process`].
+    fn provides_files(&self) -> bool {
+        false
+    }
+
+    /// Whether the files of a session's terminal have a newer version, which its next start takes.
+    fn is_outdated(&self, _session: usize) -> bool {
+        false
+    }
 }

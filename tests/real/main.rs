@@ -13,6 +13,7 @@ mod nginx;
 mod openapi;
 mod pages;
 mod prometheus;
+mod provisioning;
 mod readme;
 mod rpyc;
 mod streams;

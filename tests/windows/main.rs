@@ -9,6 +9,7 @@ mod common;
 mod double;
 mod faults;
 mod processes;
+mod provisioning;
 mod reads;
 mod stage;
 mod trades;

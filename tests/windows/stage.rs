@@ -45,6 +45,22 @@ pub fn account(name: &str, terminal: &Path, account: &str, more: &str) -> String
     )
 }
 
+/// A path as the gateway has it.
+pub fn gateway_path(path: &Path) -> String {
+    if is_windows_gateway() { windows_path(path) } else { path.display().to_string() }
+}
+
+/// The settings of an account whose terminals are copies of this folder.
+pub fn copied_account(name: &str, template: &Path, account: &str, password: &str) -> String {
+    format!(
+        "[accounts.{name}]\nlogin = {LOGIN}\nserver = '{SERVER}'\npassword = {}\n{account}\n\
+         [accounts.{name}.terminal]\nkind = 'worker'\npython = {:?}\ntemplate = '{}'\n",
+        serde_json::json!(password),
+        python(),
+        gateway_path(template),
+    )
+}
+
 /// What every Windows program of a test needs.
 pub fn environment() -> Vec<(&'static str, String)> {
     let prefix = installed("prefix").display().to_string();

@@ -93,6 +93,7 @@ impl Actor for Session {
         let config = Config {
             account: account.id,
             init_timeout: account.launcher.init_timeout(),
+            provides_files: account.launcher.provides_files(),
             options,
             jitter: || rand::random_range(0.0..=1.0),
         };
@@ -213,6 +214,11 @@ impl State {
             Effect::Watch(pid) => {
                 self.watch = Some(Watch::begin(&account.metrics, account.id, *index, pid));
             }
+            Effect::NoteFiles(bytes) => {
+                if let Some(watch) = &self.watch {
+                    watch.note_files(bytes);
+                }
+            }
             Effect::CountCall(call) => account.metrics.count_call(call),
             Effect::Count(event) => account.metrics.record(event),
             Effect::Report(report) => self.place.report(report),
@@ -226,7 +232,7 @@ impl State {
             let _ = address.send(Msg::Terminal(generation, event));
         });
         let lease = self.place.slot().lease.clone();
-        self.terminal = Some(self.place.account.launcher.launch(lease, sink));
+        self.terminal = Some(self.place.account.launcher.launch(self.place.index, lease, sink));
     }
 }
 

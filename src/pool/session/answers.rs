@@ -29,7 +29,14 @@ impl Machine {
             return;
         }
         match event {
-            terminal::Event::Process(pid) => self.emit(Effect::Watch(pid)),
+            terminal::Event::Process(pid) => {
+                self.emit(Effect::Watch(pid));
+                if self.launched.is_none() {
+                    self.launched = Some(now.at);
+                    self.arm_limit(now);
+                }
+            }
+            terminal::Event::Files(bytes) => self.emit(Effect::NoteFiles(bytes)),
             terminal::Event::Started(versions) => {
                 self.report(Report::Started(versions));
                 self.login.began = Some(now.at);

@@ -109,6 +109,8 @@ pub enum Effect {
     SetBusy { since: Option<Instant>, internal: bool },
     /// Have the terminal's process measured until the terminal is ended.
     Watch(u32),
+    /// Note how many bytes the terminal's files take.
+    NoteFiles(u64),
     /// Count a call that ended.
     CountCall(EndedCall),
     /// Count something else.

@@ -37,6 +37,8 @@ pub struct Config {
     pub account: AccountId,
     /// How long starting and `initialize` may take.
     pub init_timeout: Duration,
+    /// Whether the start counts from the start of the process, because what comes before may take long.
+    pub provides_files: bool,
     pub options: Arc<Options>,
     /// A number between 0 and 1, by which starts after failures are spread.
     pub jitter: fn() -> f64,
@@ -50,7 +52,8 @@ pub struct Machine {
     pub(super) generation: Generation,
     /// Whether a terminal runs.
     pub(super) running: bool,
-    launched: Instant,
+    /// When the start of the terminal began, as far as it has a limit.
+    pub(super) launched: Option<Instant>,
     pub(super) login: Login,
     /// What the terminal showed last.
     pub(super) trade_flags: TradeFlags,
@@ -130,7 +133,7 @@ impl Machine {
             state: SessionState::Starting,
             generation: 0,
             running: false,
-            launched: now,
+            launched: None,
             login: Login::default(),
             trade_flags: TradeFlags::default(),
             in_flight: VecDeque::new(),
@@ -220,7 +223,7 @@ impl Machine {
     /// Begins to replace the terminal, once it has answered what it has. One that trades, or does not
     /// serve, is not recycled.
     pub fn restart(&mut self, reason: RestartReason, settled: Settled, now: Now) {
-        let is_kept = reason == RestartReason::Recycle
+        let is_kept = matches!(reason, RestartReason::Recycle | RestartReason::Template)
             && (self.is_trading() || self.state != SessionState::Ready);
         if self.is_stopping() || is_kept {
             return self.emit(Effect::Settle(settled));
@@ -302,7 +305,7 @@ impl Machine {
     pub(super) fn launch(&mut self, now: Now) {
         self.generation += 1;
         self.running = true;
-        self.launched = now.at;
+        self.launched = (!self.config.provides_files).then_some(now.at);
         self.login = Login::default();
         self.set_trade_flags(TradeFlags::default());
         self.set_state(SessionState::Starting, None);
@@ -364,8 +367,8 @@ impl Machine {
         }
         let init_timeout = self.config.init_timeout;
         let Some(oldest) = self.in_flight.front() else {
-            let starting = self.login.began.is_none();
-            return starting.then(|| (self.launched + init_timeout, init_timeout));
+            let begun = self.launched.filter(|_| self.login.began.is_none());
+            return begun.map(|begun| (begun + init_timeout, init_timeout));
         };
         let limits = Limits {
             init_timeout,

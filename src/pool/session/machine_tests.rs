@@ -109,6 +109,11 @@ struct Read {
 
 impl World {
     fn new() -> World {
+        World::whose_terminal(false)
+    }
+
+    /// `provides_files`: its files are made before it starts.
+    fn whose_terminal(provides_files: bool) -> World {
         let restart = RestartPolicy {
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
@@ -126,6 +131,7 @@ impl World {
         let config = Config {
             account: AccountId(0),
             init_timeout: Duration::from_secs(60),
+            provides_files,
             options: Arc::new(options),
             jitter: || 1.0,
         };
@@ -419,6 +425,7 @@ impl World {
             | Effect::ShowAccount(_)
             | Effect::ShowTotal(..)
             | Effect::SetConnected(_)
+            | Effect::NoteFiles(_)
             | Effect::CountCall(_)
             | Effect::Count(_) => {}
         }
@@ -744,6 +751,24 @@ fn the_read_that_a_terminal_hangs_in_ends_and_those_behind_it_move() {
     for index in [1, 2] {
         assert_eq!(world.told_read(index), Err(CallError::NotReady(Duration::ZERO)));
     }
+    assert_eq!(world.reports.last(), Some(&"hang"));
+    world.finish();
+}
+
+#[test]
+fn the_start_of_a_terminal_has_a_limit_from_when_its_files_are_made() {
+    let mut world = World::whose_terminal(true);
+    world.pass(Duration::from_secs(3_600));
+    assert_eq!((world.launches, world.reports.last()), (1, None), "files may take long");
+    world.hear(terminal::Event::Process(1));
+    world.pass(Duration::from_secs(59));
+    assert_eq!(world.reports.last(), None);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.reports.last(), Some(&"hang"));
+    world.finish();
+
+    let mut world = World::new();
+    world.pass(Duration::from_secs(60));
     assert_eq!(world.reports.last(), Some(&"hang"));
     world.finish();
 }

@@ -28,6 +28,8 @@ pub enum TerminalIdentity {
 pub enum TerminalLocation {
     /// The folder of the executable, where a portable terminal keeps its data.
     Folder(String),
+    /// Copies of the account's own.
+    Copies { account: String },
     /// The terminal that the Python package finds by itself.
     Found { python: Vec<String>, module: String },
 }
@@ -43,6 +45,9 @@ impl TerminalIdentity {
             None => None,
         };
         let location = match &options.path {
+            _ if options.template.is_some() => {
+                TerminalLocation::Copies { account: options.account.clone() }
+            }
             Some(path) => TerminalLocation::Folder(folder(&path.to_string_lossy())),
             None => TerminalLocation::Found {
                 python: options.python.clone(),

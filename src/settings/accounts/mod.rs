@@ -13,7 +13,7 @@ use self::conflicts::{ParsedAccount, TerminalIdentity, refuse_conflicts};
 pub use self::password::read_password_file;
 use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
-use super::sections::SendLimits;
+use super::sections::{KeptTerminals, SendLimits};
 use crate::account_name::AccountName;
 use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
@@ -45,6 +45,7 @@ pub fn take(
     reader: &mut Reader,
     send_within: SendLimits,
     demo: Demo,
+    terminals: &KeptTerminals,
 ) -> (Vec<AccountOptions>, bool) {
     let mut names = reader.names("accounts");
     let has_demo = match demo {
@@ -57,8 +58,10 @@ pub fn take(
         names.insert(DEMO.to_owned());
     }
     let is_demo = |name: &str| is_built_in && name == DEMO;
-    let accounts: Vec<ParsedAccount> =
-        names.iter().filter_map(|name| account(reader, name, is_demo(name), send_within)).collect();
+    let accounts: Vec<ParsedAccount> = names
+        .iter()
+        .filter_map(|name| account(reader, name, is_demo(name), send_within, terminals))
+        .collect();
     refuse_conflicts(reader, &accounts);
     (accounts.into_iter().map(|account| account.options).collect(), has_demo)
 }
@@ -69,6 +72,7 @@ fn account(
     name: &str,
     demo: bool,
     send_within: SendLimits,
+    terminals: &KeptTerminals,
 ) -> Option<ParsedAccount> {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
@@ -110,12 +114,15 @@ fn account(
                 reader.missing(&field("password"), "`password` or `password_file`");
             }
             let password = password.unwrap_or_default();
-            let options = worker::options(reader, name, login, server.clone(), password);
+            let options = worker::options(reader, name, login, server.clone(), password, terminals);
             worker::warn_of_python(reader, &field("terminal.python"), &options.python);
             worker::check_sessions(reader, &field("sessions"), sessions, &options);
             recycling = recycle::take(reader, &field("terminal.recycle"));
             let terminal = TerminalIdentity::of(&options);
-            (Arc::new(terminal::worker::Launcher(options)), Some(terminal))
+            if let Some(template) = &options.template {
+                worker::warn_of_template(reader, &field("terminal.template"), template);
+            }
+            (Arc::new(terminal::worker::Launcher::new(options)), Some(terminal))
         }
         Some(TerminalKind::Simulator) | None => {
             let options = simulator::options(reader, &section, login, server.clone());
@@ -157,6 +164,11 @@ fn server(reader: &mut Reader, key: &str) -> String {
     let server: Option<String> = reader.required(key);
     if server.as_ref().is_some_and(|server| server.trim().is_empty()) {
         reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
+    }
+    if server.as_ref().is_some_and(|server| server.contains(char::is_control)) {
+        // It is written into a file of the terminal, line by line.
+        reader
+            .fault(key, "has line breaks or other control characters, which no server's name has");
     }
     server.unwrap_or_default()
 }

@@ -1,12 +1,14 @@
 //! A terminal behind a Python worker: `terminal.kind = "worker"`.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::settings::limits::{HOUR, positive};
+use crate::settings::limits::{HOUR, number, positive};
 use crate::settings::reader::Reader;
+use crate::settings::sections::KeptTerminals;
 use crate::terminal::worker;
 
 /// The package that MetaQuotes publishes.
@@ -18,6 +20,7 @@ pub fn options(
     login: u64,
     server: String,
     password: SecretString,
+    terminals: &KeptTerminals,
 ) -> worker::Options {
     let field = |field: &str| format!("accounts.{account}.terminal.{field}");
     let python = reader.value(&field("python"), vec!["python".to_owned()]);
@@ -43,6 +46,9 @@ pub fn options(
         );
         reader.fault(&field("connect.host"), message);
     }
+    let path = reader.optional(&field("path"));
+    let portable = reader.value(&field("portable"), false);
+    let template = template(reader, account, terminals);
     worker::Options {
         account: account.to_owned(),
         login,
@@ -51,10 +57,56 @@ pub fn options(
         python,
         module,
         connect,
-        path: reader.optional(&field("path")),
-        portable: reader.value(&field("portable"), false),
+        path,
+        portable,
         init_timeout: positive(reader, &field("init_timeout"), Duration::from_secs(60), HOUR),
+        template,
     }
+}
+
+/// Takes what the account's terminals are copied from. `None`: nothing, or a fault was noted.
+fn template(
+    reader: &mut Reader,
+    account: &str,
+    terminals: &KeptTerminals,
+) -> Option<worker::Template> {
+    let field = |field: &str| format!("accounts.{account}.terminal.{field}");
+    let (key, bars_key) = (field("template"), field("max_bars"));
+    if !reader.has(&key) {
+        if reader.has(&bars_key) {
+            reader.fault(&bars_key, "is for copies of a `template`, which is not set");
+        }
+        return None;
+    }
+    for other in ["path", "portable"] {
+        if reader.has(&field(other)) {
+            let message = format!("expected either `template`, or `{other}`: a copy has its own");
+            reader.fault(&key, message);
+        }
+    }
+    if reader.has_section(&field("connect")) {
+        let message = "expected either `template`, or `connect`: a terminal on another machine cannot be \
+                       copied from here";
+        reader.fault(&key, message);
+    }
+    let max_bars = number(reader, &bars_key, 100_000, 1_000..=100_000_000);
+    let folder: PathBuf = reader.optional(&key)?;
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let directory = terminals.shared.directory();
+    if folder.starts_with(directory) || directory.starts_with(&folder) {
+        let message = format!(
+            "{} and `terminals.directory` ({}) are in each other: keep the template elsewhere",
+            folder.display(),
+            directory.display()
+        );
+        reader.fault(&key, message);
+    }
+    Some(worker::Template {
+        folder,
+        max_bars,
+        terminals: terminals.shared.clone(),
+        interval: terminals.interval,
+    })
 }
 
 fn is_module(module: &str) -> bool {
@@ -139,7 +191,7 @@ pub fn warn_of_python(reader: &mut Reader, key: &str, python: &[String]) {
 
 /// Refuses more sessions than there are terminals: MT5 runs one terminal per data directory.
 pub fn check_sessions(reader: &mut Reader, key: &str, sessions: usize, options: &worker::Options) {
-    if sessions < 2 {
+    if sessions < 2 || options.template.is_some() {
         return;
     }
     if options.portable && options.path.is_some() {
@@ -157,9 +209,17 @@ pub fn check_sessions(reader: &mut Reader, key: &str, sessions: usize, options: 
     } else if options.module == MODULE {
         let message = format!(
             "`{MODULE}` reaches one terminal, which all {sessions} sessions would share: probably 1 \
-             is meant"
+             is meant, or `terminal.template`, of which each has a copy"
         );
         reader.warn(key, message);
+    }
+}
+
+/// Warns if there is no terminal to be copied. It is no fault, because a disk may not be there yet, and
+/// copies of before still work.
+pub fn warn_of_template(reader: &mut Reader, key: &str, template: &worker::Template) {
+    if let Some(warning) = template.fault() {
+        reader.warn(key, warning);
     }
 }
 

@@ -106,7 +106,7 @@ impl Launcher {
 }
 
 impl Launch for Launcher {
-    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
+    fn launch(&self, _session: usize, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
         let market = Arc::new(Mutex::new(Market::new(&self.options, self.broker.clone())));
         let options = self.options.clone();

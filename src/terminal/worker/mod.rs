@@ -9,11 +9,12 @@
 mod job;
 mod process;
 pub mod protocol;
+mod provision;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -27,6 +28,8 @@ use tracing::{info, warn};
 
 use self::process::Process;
 use self::protocol::{ClockReading, Frame};
+use self::provision::Provision;
+use super::provisioning::Terminals;
 use super::{
     Answered, Answers, Ending, Event, EventSink, Launch, Lease, Mode, SubmittedCall, Terminal,
 };
@@ -75,16 +78,47 @@ pub struct Options {
     pub portable: bool,
     /// How long the start, and then `initialize`, may take.
     pub init_timeout: Duration,
+    /// Where the terminal is copied from, with a copy for each session. Then `path` is the copy's.
+    pub template: Option<Template>,
+}
+
+/// What the terminals of an account are copied from.
+#[derive(Clone)]
+pub struct Template {
+    /// The folder with an installed terminal.
+    pub folder: PathBuf,
+    /// The most bars that a chart and an answer have.
+    pub max_bars: u32,
+    /// Where the copies are.
+    pub terminals: Arc<Terminals>,
+    /// How often the template is looked at for changes.
+    pub interval: Duration,
 }
 
 /// Starts workers.
-pub struct Launcher(pub Options);
+pub struct Launcher {
+    options: Options,
+    /// The sessions whose terminal is of an earlier template.
+    outdated: Arc<Mutex<BTreeSet<usize>>>,
+}
+
+impl Launcher {
+    /// Nothing is started yet.
+    pub fn new(options: Options) -> Launcher {
+        Launcher { options, outdated: Arc::default() }
+    }
+}
 
 impl Launch for Launcher {
-    fn launch(&self, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
+    fn launch(&self, session: usize, lease: Lease, events: EventSink) -> Box<dyn Terminal> {
         let (calls, queue) = mpsc::unbounded_channel();
         let kill = CancellationToken::new();
-        tokio::spawn(run(self.0.clone(), lease, events, queue, kill.clone()));
+        let outdated = self.outdated.clone();
+        let provision = self.options.template.clone().map(|template| {
+            let wanted = template.wanted(&self.options, session);
+            Provision { template, wanted, outdated }
+        });
+        tokio::spawn(run(self.options.clone(), provision, lease, events, queue, kill.clone()));
         Box::new(Handle { calls, kill: Some(kill) })
     }
 
@@ -93,7 +127,15 @@ impl Launch for Launcher {
     }
 
     fn init_timeout(&self) -> Duration {
-        self.0.init_timeout
+        self.options.init_timeout
+    }
+
+    fn provides_files(&self) -> bool {
+        self.options.template.is_some()
+    }
+
+    fn is_outdated(&self, session: usize) -> bool {
+        locked(&self.outdated).contains(&session)
     }
 }
 
@@ -126,7 +168,8 @@ impl Drop for Handle {
 }
 
 async fn run(
-    options: Options,
+    mut options: Options,
+    provision: Option<Provision>,
     lease: Lease,
     events: EventSink,
     calls: Calls,
@@ -136,6 +179,17 @@ async fn run(
         lease = lease.lock_owned() => lease,
         () = kill.cancelled() => return,
     };
+    let mut fingerprint = String::new();
+    if let Some(provision) = &provision {
+        match provision.provide(&kill).await {
+            Ok(provided) => {
+                options.path = Some(provided.program);
+                options.portable = true;
+                fingerprint = provided.fingerprint;
+            }
+            Err(detail) => return events(Event::Ended(Ending::Exit(detail))),
+        }
+    }
     let mut process = match Process::spawn(options.python.clone()).await {
         Ok(process) => process,
         Err(error) => {
@@ -151,7 +205,16 @@ async fn run(
     }
     let stderr = tokio::spawn(log_lines(options.account.clone(), process.stderr()));
 
-    let ending = converse(&options, &mut process, &events, calls, &kill).await;
+    let looking = async {
+        match &provision {
+            Some(provision) => provision.watch(&fingerprint, &events).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ending = tokio::select! {
+        ending = converse(&options, &mut process, &events, calls, &kill) => ending,
+        () = looking => unreachable!("it looks for ever"),
+    };
     let status = process.end(ending.is_none().then_some(CLOSE_TIMEOUT)).await;
     info!(account = options.account, status, "worker process ended");
     match ending {

@@ -79,6 +79,9 @@ struct Hello<'a> {
     server: &'a str,
     path: Option<&'a str>,
     portable: bool,
+    /// Whether the gateway made the terminal's files. Then `path` is one of the gateway's system, and the
+    /// terminal ends with the worker.
+    provided: bool,
     /// Milliseconds.
     timeout: u64,
     methods: BTreeMap<&'static str, MethodRules>,
@@ -156,6 +159,7 @@ pub fn put_hello(buffer: &mut BytesMut, options: &Options) {
         server: &options.server,
         path: options.path.as_ref().and_then(|path| path.to_str()),
         portable: options.portable,
+        provided: options.template.is_some(),
         timeout: u64::try_from(options.init_timeout.as_millis()).unwrap_or(u64::MAX),
         methods: Method::called().map(|method| (method.name(), MethodRules::of(method))).collect(),
     };

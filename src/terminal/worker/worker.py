@@ -20,6 +20,7 @@ done beside the gateway. With `connect.rpyc` the first runs in an RPyC server, w
 """
 
 import importlib
+import os
 import sys
 import time
 from collections import namedtuple
@@ -299,7 +300,11 @@ class Worker:
         self.identity = None
         settings = self.settings
         self.selected.clear()
-        args = [settings["path"]] if settings["path"] is not None else []
+        path = settings["path"]
+        if settings["provided"] and sys.platform == "win32":
+            path = windows_path(path)
+            end_together()
+        args = [path] if path is not None else []
         kwargs = {name: settings[name] for name in ("login", "password", "server", "timeout")}
         if settings["portable"]:
             kwargs["portable"] = True
@@ -448,6 +453,36 @@ def in_time(send_by):
     """The last step before the package: a process that was stopped meanwhile sends nothing."""
     if send_by is not None and clock() + RESOLUTION >= send_by:
         raise Withdrawn
+
+
+def windows_path(path):
+    """A path of the gateway's system, which under Wine may be Unix, as Windows programs write it."""
+    if not path.startswith("/"):
+        return path
+    kernel32 = ctypes.windll.kernel32
+    try:
+        translate = kernel32.wine_get_dos_file_name
+    except AttributeError:
+        return "Z:" + path.replace("/", "\\")
+    translate.restype = ctypes.c_wchar_p
+    return translate(os.fsencode(path))
+
+
+def end_together():
+    """Puts this process into a job that ends with it, and with it the terminal that it starts.
+
+    A gateway on Windows has done so already; one that starts Python under Wine cannot."""
+    kernel32 = ctypes.windll.kernel32
+    kernel32.CreateJobObjectW.restype = kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    job = ctypes.c_void_p(kernel32.CreateJobObjectW(None, None))
+    # JOBOBJECT_EXTENDED_LIMIT_INFORMATION with JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE as its LimitFlags. The
+    # handle stays open as long as this process lives.
+    limits = ctypes.create_string_buffer(144)
+    limits[16:20] = (0x2000).to_bytes(4, "little")
+    if not kernel32.SetInformationJobObject(job, 9, limits, len(limits)) or not (
+        kernel32.AssignProcessToJobObject(job, ctypes.c_void_p(kernel32.GetCurrentProcess()))
+    ):
+        print("the terminal may outlive this process: no job takes both", file=sys.stderr)
 
 
 class Rows:

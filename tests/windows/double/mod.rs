@@ -63,6 +63,8 @@ pub enum Fault {
 pub struct Switches {
     /// The account that the broker knows.
     pub login: u64,
+    /// The password of the account, if a login needs the right one.
+    pub password: Option<String>,
     /// The account that the terminal shows, if it is another one.
     pub shows: Option<u64>,
     pub refuses_login: bool,
@@ -86,6 +88,8 @@ struct Simulator {
 struct Shared {
     switches: Mutex<Switches>,
     simulator: Mutex<Simulator>,
+    /// What each terminal's start configuration allows, by its folder.
+    configured: Mutex<HashMap<String, Configured>>,
     layouts: Layouts,
     runtime: tokio::runtime::Runtime,
     /// Open connections of terminals: one for each process, and one for each of its pipe's clients.
@@ -125,11 +129,15 @@ impl Double {
         let (events, later) = mpsc::channel();
         let terminal = {
             let _entered = runtime.enter();
-            Launcher::new(options)
-                .launch(Arc::default(), Arc::new(move |event| drop(events.send(event))))
+            Launcher::new(options).launch(
+                0,
+                Arc::default(),
+                Arc::new(move |event| drop(events.send(event))),
+            )
         };
         let switches = Switches {
             login,
+            password: None,
             shows: None,
             refuses_login: false,
             connected: true,
@@ -141,6 +149,7 @@ impl Double {
         let shared = Arc::new(Shared {
             switches: Mutex::new(switches),
             simulator: Mutex::new(Simulator { terminal, later, calls: 0 }),
+            configured: Mutex::default(),
             layouts: Layouts::load(),
             runtime,
             open: AtomicUsize::new(0),
@@ -207,10 +216,89 @@ impl Drop for Double {
     }
 }
 
+/// What a terminal's `config/common.ini` allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configured {
+    /// Whether it allows experts to trade, also once the account has changed.
+    pub experts: bool,
+    /// Whether it refuses trades of the package.
+    pub api_disabled: bool,
+    pub max_bars: i64,
+}
+
+/// A text in UTF-16, after its byte order mark.
+fn text_of(file: &[u8]) -> String {
+    let units: Vec<u16> =
+        file[2..].chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
+    String::from_utf16(&units).unwrap()
+}
+
+impl Configured {
+    /// `None`: the terminal would not start with this file, or would not open its pipe.
+    fn read(file: &[u8], command_line: &str) -> Option<Configured> {
+        if !file.starts_with(&[0xff, 0xfe]) {
+            return None;
+        }
+        let text = text_of(file);
+        let (mut section, mut settings) = ("", HashMap::new());
+        for line in text.split("\r\n").filter(|line| !line.is_empty()) {
+            match line.split_once('=') {
+                Some((name, value)) => _ = settings.insert((section, name), value),
+                None => section = line,
+            }
+        }
+        let value = |section, name| settings.get(&(section, name)).copied().unwrap_or_default();
+        let is_portable = command_line.to_lowercase().contains("/portable");
+        if !is_portable
+            || command_line.contains("/config:")
+            || value("[Common]", "Login").is_empty()
+        {
+            return None;
+        }
+        Some(Configured {
+            experts: value("[Experts]", "Enabled") == "1"
+                && value("[Experts]", "AllowLiveTrading") == "1"
+                && value("[Experts]", "Account") == "0",
+            api_disabled: value("[Experts]", "Api") != "0",
+            max_bars: value("[Charts]", "MaxBars").parse().ok()?,
+        })
+    }
+}
+
 impl Shared {
+    /// A terminal's process has started. `false`: it ends at once. Without a start configuration it takes
+    /// what the switches say.
+    fn begin(&self, folder: &str, command_line: &str) -> bool {
+        let path = folder.strip_prefix("Z:").unwrap_or(folder).replace('\\', "/");
+        let file = Path::new(&path).join("config/common.ini");
+        let Ok(content) = std::fs::read(&file) else {
+            return true;
+        };
+        let Some(configured) = Configured::read(&content, command_line) else {
+            return false;
+        };
+        self.configured.lock().unwrap().insert(folder.to_owned(), configured);
+        // The terminal writes it, too: this is what a user leaves who has switched trading off.
+        let left: Vec<u8> = text_of(&content)
+            .replace("Enabled=1", "Enabled=0")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        std::fs::write(file, [&[0xff, 0xfe], &left[..]].concat()).unwrap();
+        true
+    }
+
     /// Answers one connection of a terminal until it closes.
-    fn serve(&self, mut terminal: TcpStream) {
+    fn serve(&self, terminal: TcpStream) {
         let mut folder = String::new();
+        if self.converse(terminal, &mut folder) {
+            self.configured.lock().unwrap().remove(&folder);
+        }
+    }
+
+    /// Gives whether it was the first connection of a terminal's process, which ends with the process.
+    fn converse(&self, mut terminal: TcpStream, folder: &mut String) -> bool {
+        let mut is_first = false;
         while let Some((command, body)) = read_frame(&mut terminal) {
             if command == HELLO {
                 let units: Vec<u16> = body
@@ -218,25 +306,32 @@ impl Shared {
                     .map(|unit| u16::from_le_bytes([unit[0], unit[1]]))
                     .collect();
                 let text = String::from_utf16_lossy(&units);
-                folder = text.lines().next().unwrap_or_default().to_owned();
+                let (path, command_line) = text.split_once('\n').unwrap_or((&text, ""));
+                *folder = path.to_owned();
+                is_first = !self.configured.lock().unwrap().contains_key(folder);
+                if is_first && !self.begin(folder, command_line) {
+                    // The process ends with this connection.
+                    return true;
+                }
                 continue;
             }
             let asked = codec::decode(command, &body)
                 .unwrap_or_else(|| panic!("command {command} was not seen before: {body:x?}"));
-            let reply = match self.reply(asked, &folder) {
+            let reply = match self.reply(asked, folder) {
                 Told::Reply(code, data) => [&code.to_le_bytes(), &data[..]].concat(),
                 Told::Nothing => loop {
                     std::thread::park();
                 },
                 Told::Death => {
                     let _ = write_frame(&mut terminal, DIE, &[]);
-                    return;
+                    return is_first;
                 }
             };
             if write_frame(&mut terminal, command, &reply).is_err() {
-                return;
+                return is_first;
             }
         }
+        is_first
     }
 
     fn reply(&self, asked: Asked, folder: &str) -> Told {
@@ -285,9 +380,10 @@ impl Shared {
         let number = |number: u32| Told::Reply(SUCCESS, number.to_le_bytes().to_vec());
         let request = match asked {
             Asked::Hello => return number(BUILD),
-            Asked::Login { login, .. } => {
+            Asked::Login { login, password, .. } => {
                 let mut switches = self.switches.lock().unwrap();
-                switches.refuses_login |= login != switches.login;
+                let is_right = switches.password.as_ref().is_none_or(|right| *right == password);
+                switches.refuses_login |= login != switches.login || !is_right;
                 return Told::Reply(SUCCESS, vec![]);
             }
             Asked::Progress => {
@@ -310,7 +406,7 @@ impl Shared {
     /// What the simulator says, as the switches are.
     fn answer(&self, request: Request, folder: &str) -> Result<Answer, Error> {
         if let Request::OrderSend { request } = &request
-            && let Some(retcode) = self.refusal()
+            && let Some(retcode) = self.refusal(folder)
         {
             let request = (**request).clone();
             let refusal = OrderSendResult { retcode, request, ..OrderSendResult::default() };
@@ -321,6 +417,7 @@ impl Shared {
             return self.single(request, ticket);
         }
         let mut answer = self.ask(request.clone())?;
+        let configured = self.configured.lock().unwrap().get(folder).cloned();
         let switches = self.switches.lock().unwrap();
         match (&request, &mut answer) {
             (_, Answer::Version(version)) => {
@@ -332,7 +429,10 @@ impl Shared {
             (_, Answer::TerminalInfo(terminal)) => {
                 **terminal = TerminalInfo {
                     connected: switches.connected,
-                    trade_allowed: switches.auto_trading,
+                    trade_allowed: switches.auto_trading
+                        && configured.as_ref().is_none_or(|configured| configured.experts),
+                    tradeapi_disabled: configured.as_ref().is_some_and(|of| of.api_disabled),
+                    maxbars: configured.map_or(terminal.maxbars, |configured| configured.max_bars),
                     build: BUILD.into(),
                     path: folder.to_owned(),
                     data_path: folder.to_owned(),
@@ -371,10 +471,13 @@ impl Shared {
     }
 
     /// Why no trade is possible.
-    fn refusal(&self) -> Option<i64> {
+    fn refusal(&self, folder: &str) -> Option<i64> {
+        let configured = self.configured.lock().unwrap().get(folder).cloned();
+        let is_configured = configured.is_none_or(|of| of.experts && !of.api_disabled);
         let switches = self.switches.lock().unwrap();
         let connection = (!switches.connected).then_some(CONNECTION);
-        connection.or((!switches.auto_trading).then_some(CLIENT_DISABLES_AT))
+        let is_off = !switches.auto_trading || !is_configured;
+        connection.or(is_off.then_some(CLIENT_DISABLES_AT))
     }
 
     fn ask(&self, request: Request) -> Result<Answer, Error> {
@@ -387,7 +490,7 @@ impl Shared {
             None => loop {
                 match simulator.later.recv().unwrap() {
                     Event::Answered(mut answers) => break answers.remove(0),
-                    Event::Process(_) | Event::Started(_) => {}
+                    Event::Process(_) | Event::Files(_) | Event::Started(_) => {}
                     Event::Ended(ending) => panic!("the simulator ended: {ending}"),
                 }
             },
