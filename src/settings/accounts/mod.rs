@@ -165,11 +165,6 @@ fn server(reader: &mut Reader, key: &str) -> String {
     if server.as_ref().is_some_and(|server| server.trim().is_empty()) {
         reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
     }
-    if server.as_ref().is_some_and(|server| server.contains(char::is_control)) {
-        // It is written into a file of the terminal, line by line.
-        reader
-            .fault(key, "has line breaks or other control characters, which no server's name has");
-    }
     server.unwrap_or_default()
 }
 

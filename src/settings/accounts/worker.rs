@@ -1,7 +1,6 @@
 //! A terminal behind a Python worker: `terminal.kind = "worker"`.
 
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -37,6 +36,7 @@ pub fn options(
             "expected a Python module such as \"MetaTrader5\", or \"package:Attribute\"",
         );
     }
+    let template = template(reader, account, terminals);
     let connect = connect(reader, &field("connect"));
     if matches!(connect, Some(worker::Connect::Attribute(_))) && !module.contains(':') {
         let message = format!(
@@ -46,9 +46,6 @@ pub fn options(
         );
         reader.fault(&field("connect.host"), message);
     }
-    let path = reader.optional(&field("path"));
-    let portable = reader.value(&field("portable"), false);
-    let template = template(reader, account, terminals);
     worker::Options {
         account: account.to_owned(),
         login,
@@ -57,8 +54,8 @@ pub fn options(
         python,
         module,
         connect,
-        path,
-        portable,
+        path: reader.optional(&field("path")),
+        portable: reader.value(&field("portable"), false),
         init_timeout: positive(reader, &field("init_timeout"), Duration::from_secs(60), HOUR),
         template,
     }
@@ -74,6 +71,7 @@ fn template(
     let (key, bars_key) = (field("template"), field("max_bars"));
     if !reader.has(&key) {
         if reader.has(&bars_key) {
+            let _: Option<u64> = reader.optional(&bars_key);
             reader.fault(&bars_key, "is for copies of a `template`, which is not set");
         }
         return None;
@@ -90,13 +88,12 @@ fn template(
         reader.fault(&key, message);
     }
     let max_bars = number(reader, &bars_key, 100_000, 1_000..=100_000_000);
-    let folder: PathBuf = reader.optional(&key)?;
+    let folder = reader.file(&key)?;
     let folder = std::path::absolute(&folder).unwrap_or(folder);
     let directory = terminals.shared.directory();
     if folder.starts_with(directory) || directory.starts_with(&folder) {
         let message = format!(
-            "{} and `terminals.directory` ({}) are in each other: keep the template elsewhere",
-            folder.display(),
+            "expected a folder beside `terminals.directory` ({}), neither in it nor around it",
             directory.display()
         );
         reader.fault(&key, message);

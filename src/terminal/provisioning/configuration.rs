@@ -10,7 +10,7 @@
 pub struct StartConfiguration {
     /// The account's number.
     pub login: u64,
-    /// The broker's server.
+    /// The broker's server, without control characters.
     pub server: String,
     /// The most bars that a chart and an answer have.
     pub max_bars: u32,

@@ -113,6 +113,34 @@ fn each_invalid_value_is_one_fault_with_what_is_expected() {
             "accounts.a.terminal.recycle.zone: expected an IANA time zone",
         ),
         (
+            account("", "template = 'x'\npath = 'y'"),
+            "accounts.a.terminal.template: expected either `template`, or `path`",
+        ),
+        (
+            account("", "template = 'x'\nportable = true"),
+            "accounts.a.terminal.template: expected either `template`, or `portable`",
+        ),
+        (
+            account("", "template = 'x'\nconnect = { rpyc = 'h:1' }"),
+            "accounts.a.terminal.template: expected either `template`, or `connect`",
+        ),
+        (
+            account("", "template = 'data/terminals/a'"),
+            "accounts.a.terminal.template: expected a folder beside `terminals.directory`",
+        ),
+        (
+            account("", "template = 'data'"),
+            "accounts.a.terminal.template: expected a folder beside `terminals.directory`",
+        ),
+        (
+            account("", "max_bars = 5000"),
+            "accounts.a.terminal.max_bars: is for copies of a `template`, which is not set",
+        ),
+        (
+            account("", "template = 'x'\nmax_bars = 5"),
+            "accounts.a.terminal.max_bars: expected a whole number from 1000",
+        ),
+        (
             account("", "connect = 'h:1'"),
             "accounts.a.terminal.connect: expected a section of settings",
         ),
