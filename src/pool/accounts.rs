@@ -133,7 +133,8 @@ impl Accounts {
             cache: self.cache.clone(),
             launcher: options.launcher,
             recycling: options.recycling,
-            searches: AtomicUsize::new(0),
+            searches: Mutex::default(),
+            trades: AtomicUsize::new(0),
             slots,
             primary: Mutex::new(None),
             availability: Mutex::new(Availability::new(Timestamp::now())),
@@ -204,13 +205,33 @@ pub struct Account {
     pub(super) launcher: Arc<dyn Launch>,
     recycling: Recycling,
     /// Lost trades that are being searched for and may be found.
-    searches: AtomicUsize,
+    searches: Mutex<Searches>,
+    /// Trades that are prepared, sent or written down now.
+    trades: AtomicUsize,
     pub(super) slots: Vec<SessionSlot>,
     /// The session that trades. It changes when it stops being ready, or when it hangs and an idle one takes over.
     primary: Mutex<Option<usize>>,
     availability: Mutex<Availability>,
     equity: Mutex<EquityHistory>,
     pub(super) metrics: Metrics,
+}
+
+/// The lost trades of an account.
+#[derive(Default)]
+struct Searches {
+    /// That are being searched for, and that a further look may decide.
+    open: usize,
+    /// That were ever lost.
+    lost: u64,
+}
+
+/// A trade is under way at an account until this is dropped.
+pub struct TradeUnderWay(Arc<Account>);
+
+impl Drop for TradeUnderWay {
+    fn drop(&mut self) {
+        self.0.trades.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Account {
@@ -303,14 +324,35 @@ impl Account {
             && (server.is_empty() || server.eq_ignore_ascii_case(&self.server))
     }
 
-    /// Notes how many lost trades are being searched for that a further look may decide.
-    pub fn set_searches(&self, open: usize) {
-        self.searches.store(open, Ordering::Relaxed);
+    /// Notes that a trade is under way, until the guard is dropped.
+    pub fn begin_trade(self: &Arc<Self>) -> TradeUnderWay {
+        self.trades.fetch_add(1, Ordering::Relaxed);
+        TradeUnderWay(self.clone())
+    }
+
+    /// How many trades were lost until now, to be given with what a look at them finds.
+    pub fn lost_trades(&self) -> u64 {
+        self.searches.lock().lost
+    }
+
+    /// Notes how many lost trades are being searched for that a further look may decide. `lost`: how many
+    /// had been lost before the look, which knows nothing of later ones.
+    pub fn set_searches(&self, open: usize, lost: u64) {
+        let mut searches = self.searches.lock();
+        let is_late = searches.lost != lost;
+        searches.open = if is_late { open.max(1) } else { open };
     }
 
     /// Notes that a trade was lost, whose search begins.
     pub fn note_search(&self) {
-        self.searches.fetch_max(1, Ordering::Relaxed);
+        let mut searches = self.searches.lock();
+        searches.lost += 1;
+        searches.open = searches.open.max(1);
+    }
+
+    /// Whether a terminal may hold what becomes of a trade.
+    fn has_open_trades(&self) -> bool {
+        self.trades.load(Ordering::Relaxed) > 0 || self.searches.lock().open > 0
     }
 
     /// Whether it has this session, with a terminal whose files the gateway makes.
@@ -330,7 +372,7 @@ impl Account {
     /// waits, is under way or is searched for, or while another session does not serve.
     pub(super) fn due_for_recycling(&self, now: Timestamp) -> Option<(usize, Due)> {
         let recycles = self.recycling != Recycling::default() || self.launcher.provides_files();
-        if !recycles || self.searches.load(Ordering::Relaxed) > 0 {
+        if !recycles || self.has_open_trades() {
             return None;
         }
         if !self.loads().all(|load| load.ready && !load.trading) {

@@ -36,7 +36,7 @@ use crate::mt5::ServerClock;
 use crate::terminal::Launch;
 
 pub use self::account_status::{AccountMoney, AccountStatus, ErrorReport, SessionStatus};
-pub use self::accounts::{Account, Accounts};
+pub use self::accounts::{Account, Accounts, TradeUnderWay};
 pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
 pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};

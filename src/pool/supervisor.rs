@@ -674,9 +674,15 @@ mod tests {
             // Until nothing is left to do.
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
+        let looked = account.lost_trades();
         account.note_search();
+        // A look that began before knows nothing of it.
+        account.set_searches(0, looked);
         recycle().await;
-        account.set_searches(0);
+        account.set_searches(0, account.lost_trades());
+        let trade = account.begin_trade();
+        recycle().await;
+        drop(trade);
         assert_eq!(harness.launches(), 1, "it was not replaced while a trade was lost");
         let restarts = &harness.catalog.mt5_session_restarts_total;
         let restarts = restarts.with_label_values(&["demo", "recycle"]);

@@ -16,6 +16,7 @@ use super::reply::{Error, TradeReply};
 use super::trade::Trade;
 use crate::account_name::AccountName;
 use crate::metrics::AccountId;
+use crate::pool::TradeUnderWay;
 
 /// Where the answer to a client goes.
 pub type Reply = oneshot::Sender<Result<TradeReply, Error>>;
@@ -52,6 +53,8 @@ struct State {
 
 struct UnderWay {
     account: AccountId,
+    /// Keeps the account's terminals from being recycled.
+    _trade: TradeUnderWay,
     key: Option<ReservedKey>,
     /// `None`: it was answered.
     reply: Option<Reply>,
@@ -77,7 +80,8 @@ impl Executions {
             state.keys.insert(key.clone(), submission.fingerprint);
         }
         let account = submission.account.id;
-        let under_way = UnderWay { account, key, reply: Some(reply), decides: None };
+        let trade = submission.account.begin_trade();
+        let under_way = UnderWay { account, _trade: trade, key, reply: Some(reply), decides: None };
         state.under_way.insert(submission.trade_id.clone(), under_way);
         submission.client.admit();
         Ok(())

@@ -162,6 +162,7 @@ impl State {
         let Ok(journal) = ledger.journal() else {
             return RARELY;
         };
+        let lost_before = account.lost_trades();
         let Some(open) = self.open_trades(journal).await else {
             return SOON;
         };
@@ -197,7 +198,7 @@ impl State {
             let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
             self.schedule.again(trade, age, ledger.options.not_found_after, now);
         }
-        account.set_searches(self.schedule.decidable(&lost));
+        account.set_searches(self.schedule.decidable(&lost), lost_before);
         self.open_gate();
         let ready = gate.is_reconciled() && (!account.trade || gate.is_complete(&account));
         let idle = if ready || failed { NEXT_PRIMARY } else { AT_START };
