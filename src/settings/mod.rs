@@ -203,6 +203,13 @@ impl Settings {
         let (log, access_log) = sections::log(reader);
         let terminals = sections::terminals(reader, sources.terminals.as_ref());
         let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo, &terminals);
+        for account in accounts.iter().filter(|account| account.recycling.memory.is_some()) {
+            if !metrics.options.enabled {
+                let key = format!("accounts.{}.terminal.recycle.memory", account.name);
+                let message = "does nothing, because `metrics.enabled = false` measures no memory";
+                reader.warn(&key, message);
+            }
+        }
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         auth_keys::warn(reader, &keys, &names, Timestamp::now());
         Settings {

@@ -52,6 +52,14 @@ fn each_doubtful_value_is_one_warning() {
             account("sessions = 2", "module = 'a:B'\nconnect = { rpyc = '[::1]:18812' }"),
             "accounts.a.sessions: the RPyC server at [::1]:18812 has one terminal",
         ),
+        (account("", "template = 'none'"), "accounts.a.terminal.template: the template "),
+        (
+            format!(
+                "[metrics]\nenabled = false\n{}",
+                account("", "recycle = { memory = '1 GiB' }")
+            ),
+            "accounts.a.terminal.recycle.memory: does nothing, because `metrics.enabled = false`",
+        ),
         (
             key("expires = '2026-01-31'"),
             "auth.keys.k.expires: the key has been invalid since 2026-02-01T00:00:00Z",
