@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
+use crate::account_name::AccountName;
 use crate::api::{Administration, ChangeKind, LiveKeys, Refusal, Reloaded};
 use crate::lifecycle::Lifecycle;
 use crate::pool::{AccountOptions, Standing};
 use crate::settings::{
-    self, Administered, Difference, SettingFault, SettingSources, SettingValues, Settings,
+    self, AccountsStore, Administered, Difference, SettingFault, SettingSources, SettingValues,
+    Settings,
 };
 use crate::trading::Owner;
 
@@ -30,6 +33,8 @@ struct Shared {
     /// Where the gateway listens as long as it runs.
     listen: SocketAddr,
     sources: SettingSources,
+    /// Where it was when the gateway started.
+    store: AccountsStore,
     allows_anonymous: AtomicBool,
     /// The settings in force. Locked while a change is being made.
     running: Mutex<SettingValues>,
@@ -38,13 +43,14 @@ struct Shared {
 impl Administrator {
     /// The owner of these settings, whose accounts and keys are in use already.
     pub fn new(settings: Administered, lifecycle: Lifecycle, keys: Arc<LiveKeys>) -> Administrator {
-        let Administered { listen, anonymous, sources, values } = settings;
+        let Administered { listen, anonymous, sources, values, store } = settings;
         let (allows_anonymous, running) = (anonymous.into(), Mutex::new(values));
         Administrator(Arc::new(Shared {
             lifecycle,
             keys,
             listen,
             sources,
+            store,
             allows_anonymous,
             running,
         }))
@@ -75,12 +81,31 @@ impl Administration for Administrator {
         let shared = self.0.clone();
         self.change(async move { shared.reload().await })
     }
+
+    fn store(
+        &self,
+        account: AccountName,
+        settings: Map<String, Value>,
+    ) -> BoxFuture<'static, Result<bool, Refusal>> {
+        let shared = self.0.clone();
+        self.change(async move { shared.store(&account, &settings).await })
+    }
+
+    fn remove(&self, account: AccountName, force: bool) -> BoxFuture<'static, Result<(), Refusal>> {
+        let shared = self.0.clone();
+        self.change(async move { shared.remove(&account, force).await })
+    }
+
+    fn pause(&self, account: AccountName, paused: bool) -> BoxFuture<'static, Result<(), Refusal>> {
+        let shared = self.0.clone();
+        self.change(async move { shared.pause(&account, paused).await })
+    }
 }
 
 impl Shared {
     async fn reload(&self) -> Result<Reloaded, Refusal> {
         let mut running = self.running.lock().await;
-        let outcome = self.read().await;
+        let outcome = self.read(None).await;
         let settings = outcome.inspect_err(|refusal| {
             if let Refusal::Faults(faults) = refusal {
                 error!(?faults, "settings have faults, those before are in force");
@@ -89,7 +114,9 @@ impl Shared {
         let values = settings.values();
         let difference = settings::difference(&running, &values);
         self.open_journal(&settings)?;
-        self.apply(&difference, settings).await;
+        self.keys.replace(settings.keys);
+        self.allows_anonymous.store(settings.anonymous_administration, Ordering::Relaxed);
+        self.apply(&difference, settings.accounts).await;
         *running = settings::applied(std::mem::take(&mut *running), &values);
         let reloaded = difference.report();
         let applied: Vec<String> =
@@ -99,11 +126,99 @@ impl Shared {
         Ok(reloaded)
     }
 
-    /// Reads every source and checks the settings as a whole.
-    async fn read(&self) -> Result<Settings, Refusal> {
-        let sources = self.sources.clone();
+    /// Sets an account, in the store and here.
+    async fn store(
+        &self,
+        account: &AccountName,
+        settings: &Map<String, Value>,
+    ) -> Result<bool, Refusal> {
+        let text = settings::to_toml(settings).map_err(|fault| Refusal::Faults(vec![fault]))?;
+        let mut running = self.running.lock().await;
+        let candidate = (account.clone(), Some(text));
+        let settings = self.read(Some(&candidate)).await?;
+        let is_new = self.lifecycle.accounts.get(account).is_none();
+        self.keep_and_apply(&mut running, candidate, settings).await?;
+        Ok(is_new)
+    }
+
+    /// Removes an account from the store and from here.
+    async fn remove(&self, account: &AccountName, force: bool) -> Result<(), Refusal> {
+        let mut running = self.running.lock().await;
+        if self.lifecycle.accounts.get(account).is_none() {
+            return Err(Refusal::NoSuchAccount);
+        }
+        let candidate = (account.clone(), None);
+        let settings = self.read(Some(&candidate)).await?;
+        if settings.accounts.iter().any(|configured| configured.name == *account) {
+            return Err(not_stored(&settings, account));
+        }
+        if !force {
+            let open = self.lifecycle.trading.open_trades(account).await;
+            match open.map_err(|fault| Refusal::Unavailable(fault.to_string()))? {
+                0 => {}
+                open => return Err(Refusal::OpenTrades(open)),
+            }
+        }
+        self.keep_and_apply(&mut running, candidate, settings).await
+    }
+
+    /// Pauses or resumes an account, in the store and here.
+    async fn pause(&self, account: &AccountName, paused: bool) -> Result<(), Refusal> {
+        let mut running = self.running.lock().await;
+        if self.lifecycle.accounts.get(account).is_none() {
+            return Err(Refusal::NoSuchAccount);
+        }
+        let kept = self.store.read(account).map_err(unavailable)?;
+        let text = settings::with_pause(kept.as_deref().unwrap_or_default(), paused);
+        if kept.is_none() && text.is_empty() {
+            // The store has nothing of it that could be lifted.
+            let settings = self.read(None).await?;
+            let configured = settings.accounts.iter().find(|one| one.name == *account);
+            return match configured.is_some_and(|configured| configured.paused) {
+                true => Err(not_stored(&settings, account)),
+                false => Ok(()),
+            };
+        }
+        let candidate = (account.clone(), (!text.is_empty()).then_some(text));
+        let settings = self.read(Some(&candidate)).await?;
+        let configured = settings.accounts.iter().find(|one| one.name == *account);
+        if configured.is_none_or(|configured| configured.paused != paused) {
+            return Err(not_stored(&settings, account));
+        }
+        self.keep_and_apply(&mut running, candidate, settings).await
+    }
+
+    /// Keeps what the store is to have of an account, and applies it. Whatever else differs in the
+    /// sources waits for a reload.
+    async fn keep_and_apply(
+        &self,
+        running: &mut SettingValues,
+        (account, text): (AccountName, Option<String>),
+        settings: Settings,
+    ) -> Result<(), Refusal> {
+        self.open_journal(&settings)?;
+        let (store, name) = (self.store.clone(), account.clone());
+        let kept = tokio::task::spawn_blocking(move || store.keep(&name, text.as_deref())).await;
+        kept.map_err(|_| Refusal::Failed)?.map_err(unavailable)?;
+        let values = settings.values();
+        let table = format!("accounts.{account}.");
+        let mut difference = settings::difference(running, &values);
+        difference.accounts.retain(|name, _| *name == *account);
+        self.apply(&difference, settings.accounts).await;
+        running.retain(|key, _| !key.starts_with(&table));
+        running.extend(values.into_iter().filter(|(key, _)| key.starts_with(&table)));
+        Ok(())
+    }
+
+    /// Reads every source and checks the settings as a whole. `candidate`: what the store is to have of
+    /// an account.
+    async fn read(
+        &self,
+        candidate: Option<&(AccountName, Option<String>)>,
+    ) -> Result<Settings, Refusal> {
+        let (sources, candidate) = (self.sources.clone(), candidate.cloned());
         // Files may be on a disk that hangs.
-        let read = tokio::task::spawn_blocking(move || sources.load()).await;
+        let read = tokio::task::spawn_blocking(move || sources.load_with(candidate.as_ref())).await;
         let settings = read.map_err(|_| Refusal::Failed)?.map_err(faults)?;
         for warning in &settings.warnings {
             warn!(%warning, "setting is probably not what was meant");
@@ -144,10 +259,8 @@ impl Shared {
 
     /// Applies what can be applied. What goes has ended before what comes begins, because it may have
     /// the same terminal, or the same account under another name.
-    async fn apply(&self, difference: &Difference, settings: Settings) {
+    async fn apply(&self, difference: &Difference, options: Vec<AccountOptions>) {
         let Lifecycle { accounts, .. } = &self.lifecycle;
-        self.keys.replace(settings.keys);
-        self.allows_anonymous.store(settings.anonymous_administration, Ordering::Relaxed);
         let present = |name: &str| accounts.get(name);
         let mut closing = vec![];
         for (name, change) in &difference.accounts {
@@ -170,7 +283,7 @@ impl Shared {
             self.lifecycle.remove(account);
         }
         let changed = |name: &str| changed.iter().find(|(account, _)| *account.name == *name);
-        for options in settings.accounts {
+        for options in options {
             match difference.accounts.get(options.name.as_str()) {
                 Some(ChangeKind::Added) => drop(self.lifecycle.open(options)),
                 Some(ChangeKind::Changed) => match changed(&options.name) {
@@ -186,6 +299,18 @@ impl Shared {
 fn owner(options: &AccountOptions) -> Owner {
     let (login, server) = (options.login, options.server.clone());
     Owner { account: options.name.clone(), login, server }
+}
+
+/// Says where an account comes from, or its pause.
+fn not_stored(settings: &Settings, account: &AccountName) -> Refusal {
+    let sources = settings.sources_of(account);
+    let sources: Vec<String> = sources.into_iter().collect();
+    let built_in = || vec!["the built-in defaults".to_owned()];
+    Refusal::NotStored(if sources.is_empty() { built_in() } else { sources })
+}
+
+fn unavailable(fault: std::io::Error) -> Refusal {
+    Refusal::Unavailable(format!("the accounts store cannot be used: {fault}"))
 }
 
 fn faults(faults: Vec<SettingFault>) -> Refusal {

@@ -4,7 +4,10 @@
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use crate::account_name::AccountName;
 
 /// What happened to a setting while the gateway runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -47,6 +50,14 @@ pub struct Reloaded {
 pub enum Refusal {
     /// The settings have these faults.
     Faults(Vec<String>),
+    /// There is no such account.
+    NoSuchAccount,
+    /// The account, or its pause, comes from other sources than the accounts store, which these are.
+    NotStored(Vec<String>),
+    /// So many trades of the account are still being looked for.
+    OpenTrades(usize),
+    /// The accounts store cannot be read or written, or the journal cannot be read.
+    Unavailable(String),
     /// The change failed half way, which is a bug. The log says more.
     Failed,
 }
@@ -58,4 +69,19 @@ pub trait Administration: Send + Sync {
 
     /// Reads every source of settings again, and applies what has changed.
     fn reload(&self) -> BoxFuture<'static, Result<Reloaded, Refusal>>;
+
+    /// Keeps the settings of an account in the accounts store, and applies them. Gives whether the
+    /// account is new.
+    fn store(
+        &self,
+        account: AccountName,
+        settings: Map<String, Value>,
+    ) -> BoxFuture<'static, Result<bool, Refusal>>;
+
+    /// Removes an account that the accounts store alone has. `force`: also if trades of it are still
+    /// being looked for.
+    fn remove(&self, account: AccountName, force: bool) -> BoxFuture<'static, Result<(), Refusal>>;
+
+    /// Pauses or resumes an account, also for later runs of the gateway.
+    fn pause(&self, account: AccountName, paused: bool) -> BoxFuture<'static, Result<(), Refusal>>;
 }

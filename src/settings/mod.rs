@@ -20,8 +20,10 @@ mod reader;
 mod sections;
 mod server;
 mod sources;
+mod store;
 mod types;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,8 @@ pub use self::difference::{Difference, SettingValues, applied, difference};
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
 use self::sources::Layers;
+pub use self::store::{AccountsStore, to_toml, with_pause};
+use crate::account_name::AccountName;
 use crate::api::{self, Keys};
 use crate::pool::{self, AccountOptions};
 use crate::{metrics, streams, telemetry, trading};
@@ -53,6 +57,8 @@ pub struct Settings {
     pub allow_anonymous: bool,
     /// Whether clients may change settings on a gateway without keys.
     pub anonymous_administration: bool,
+    /// Where accounts are kept that clients have set.
+    pub store: AccountsStore,
     /// How sessions treat their terminals.
     pub pool: pool::Options,
     /// How reads are coalesced and cached.
@@ -89,6 +95,8 @@ pub struct Administered {
     pub sources: SettingSources,
     /// Every setting in force.
     pub values: SettingValues,
+    /// Where accounts are kept that clients have set.
+    pub store: AccountsStore,
 }
 
 /// Where settings come from, to read them again.
@@ -108,11 +116,27 @@ impl SettingSources {
     /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
     /// seem to be missing.
     pub fn load(&self) -> Result<Settings, Vec<SettingFault>> {
+        self.load_with(None)
+    }
+
+    /// The same as if the accounts store had another file for an account, or none.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn load_with(
+        &self,
+        candidate: Option<&(AccountName, Option<String>)>,
+    ) -> Result<Settings, Vec<SettingFault>> {
         let command_line: Vec<(&str, String)> =
             self.command_line.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
         let environment = self.environment.iter().cloned();
-        let layers =
-            Layers::read(&self.directory, self.file.as_deref(), environment, &command_line);
+        let layers = Layers::read(
+            &self.directory,
+            self.file.as_deref(),
+            environment,
+            &command_line,
+            candidate,
+        );
         if !layers.faults.is_empty() {
             return Err(layers.faults);
         }
@@ -160,7 +184,16 @@ impl Settings {
             anonymous: self.anonymous_administration,
             sources: self.sources.clone(),
             values: self.values(),
+            store: self.store.clone(),
         }
+    }
+
+    /// The sources that say something about an account, in their own words.
+    pub fn sources_of(&self, account: &str) -> BTreeSet<String> {
+        let table = format!("accounts.{account}.");
+        let of_account = self.effective.iter().filter(|one| one.key.starts_with(&table));
+        let sources = of_account.map(|effective| effective.source.clone());
+        sources.filter(|source| source != reader::DEFAULT).collect()
     }
 
     /// Every setting in force, to be compared with those of another reading.
@@ -187,6 +220,8 @@ impl Settings {
         let server = server::take(reader);
         let (restart, quarantine_retry) = sections::restart(reader);
         let (keys, allow_anonymous) = auth::take(reader, &server);
+        let store =
+            reader.value("accounts_store.directory", PathBuf::from(store::DEFAULT_DIRECTORY));
         let anonymous_administration = reader.value("accounts_store.anonymous", false);
         let reads = sections::reads(reader);
         let streams = sections::streams(reader, server.call_timeout);
@@ -213,6 +248,7 @@ impl Settings {
             keys: Keys::new(keys),
             allow_anonymous,
             anonymous_administration,
+            store: AccountsStore(sources.directory.join(store)),
             pool: pool::Options {
                 call_timeout: server.call_timeout,
                 trade_timeout: server.trade_timeout,

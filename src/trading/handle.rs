@@ -209,6 +209,19 @@ impl Trading {
         Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
     }
 
+    /// How many trades of an account are still being looked for, or are under way.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn open_trades(&self, account: &AccountName) -> Result<usize, Error> {
+        let mut open = 0;
+        for state in [TradeState::Sending, TradeState::Unknown] {
+            let filter = TradeFilter { state: Some(state), limit: 1_000, ..TradeFilter::default() };
+            open += self.list(account, filter).await?.len();
+        }
+        Ok(open)
+    }
+
     /// Opens the journal if an account is to trade and there was no need for one until now.
     ///
     /// # Errors

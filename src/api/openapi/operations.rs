@@ -74,7 +74,16 @@ impl Traits<'_> {
 
     /// Whether a terminal is asked, which may refuse, fail, or be busy.
     fn asks_terminal(&self) -> bool {
-        let apart = ["one", "restart", "trades", "trade"];
+        let apart = [
+            "one",
+            "set_account",
+            "remove_account",
+            "pause",
+            "resume",
+            "restart",
+            "trades",
+            "trade",
+        ];
         self.is_of_account() && !apart.contains(&self.id)
     }
 
@@ -148,6 +157,13 @@ impl Traits<'_> {
         }
         kinds.extend(match self.id {
             "reload" => vec![ProblemType::SettingsRefused, ProblemType::DeadlinePassed],
+            "set_account" | "pause" | "resume" | "remove_account" => vec![
+                ProblemType::SettingsRefused,
+                ProblemType::AccountNotStored,
+                ProblemType::TradesOpen,
+                ProblemType::StoreUnavailable,
+                ProblemType::DeadlinePassed,
+            ],
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
             "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
             "trades" | "trade" => vec![ProblemType::JournalUnavailable],

@@ -1,5 +1,7 @@
 //! `/api/v1/reload`: reads the settings again.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tracing::info;
 
@@ -68,6 +70,23 @@ impl From<Refusal> for Problem {
                     faults.join("; ")
                 );
                 Problem::new(ProblemType::SettingsRefused, detail).with("faults", json!(faults))
+            }
+            Refusal::NoSuchAccount => Problem::not_found("there is no such account"),
+            Refusal::NotStored(sources) => {
+                let detail =
+                    format!("it comes from {}: change it there, and reload", sources.join(" and "));
+                Problem::new(ProblemType::AccountNotStored, detail).with("sources", json!(sources))
+            }
+            Refusal::OpenTrades(count) => {
+                let detail = format!(
+                    "{count} trades of the account are under way or are still being looked for; \
+                     `?force=true` removes the account all the same, and leaves them in the journal"
+                );
+                Problem::new(ProblemType::TradesOpen, detail)
+            }
+            Refusal::Unavailable(reason) => {
+                let problem = Problem::new(ProblemType::StoreUnavailable, reason);
+                problem.retry_after(Duration::from_secs(1))
             }
             Refusal::Failed => {
                 let detail = "the change of settings failed; the log says why";

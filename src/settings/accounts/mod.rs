@@ -18,6 +18,9 @@ use crate::account_name::AccountName;
 use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
 
+/// The section of terminals that accounts name by `terminal.profile`.
+const PROFILES: &str = "terminal_profiles";
+
 /// The account that exists when no source names one.
 const DEMO: &str = "demo";
 
@@ -60,6 +63,8 @@ pub fn take(
     let accounts: Vec<ParsedAccount> =
         names.iter().filter_map(|name| account(reader, name, is_demo(name), send_within)).collect();
     refuse_conflicts(reader, &accounts);
+    // What a profile says is checked where an account uses it.
+    reader.skip(PROFILES);
     (accounts.into_iter().map(|account| account.options).collect(), has_demo)
 }
 
@@ -88,6 +93,13 @@ fn account(
     let password = password::take(reader, &section);
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
+    let profile: Option<String> = reader.optional(&field("terminal.profile"));
+    if let Some(profile) = &profile
+        && !reader.inherit(&format!("{PROFILES}.{profile}"), &field("terminal"))
+    {
+        let message = format!("expected a profile: there is no section [{PROFILES}.{profile}]");
+        reader.fault(&field("terminal.profile"), message);
+    }
     let kind_key = field("terminal.kind");
     let kind = if demo {
         Some(choice(reader, &kind_key, &KINDS))

@@ -18,12 +18,24 @@ use config::{Environment, Map, Source as _, Value, ValueKind};
 use self::text_file::TextFileError;
 use self::variables::{PREFIX, is_ours, misspelt};
 use super::fault::SettingFault;
+use super::store;
+use crate::account_name::AccountName;
 
 /// The settings file that is read if it exists.
 const DEFAULT_FILE: &str = "settings/default.toml";
 
 /// The file of environment variables that is read if it exists.
 const ENV_FILE: &str = ".env";
+
+/// The setting that says where the accounts store is.
+const STORE_DIRECTORY: &str = "accounts_store.directory";
+
+/// The only text of a file of settings.
+#[cfg(test)]
+pub fn parsed(text: &str) -> String {
+    let mut entries = toml_file::parse(text).unwrap();
+    entries.remove(0).1.into_string().unwrap()
+}
 
 /// A source of settings.
 #[derive(Debug)]
@@ -58,22 +70,88 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Reads every source below `directory`.
+    /// Reads every source below `directory`. `candidate`: an account, and what its file in the store is
+    /// to be; `None`: it is to have none.
     pub fn read(
         directory: &Path,
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         command_line: &[(&str, String)],
+        candidate: Option<&(AccountName, Option<String>)>,
     ) -> Layers {
         let mut layers = Layers::default();
         layers.toml_file(&directory.join(DEFAULT_FILE), DEFAULT_FILE, Presence::Optional);
         if let Some(file) = file {
             layers.toml_file(file, &file.display().to_string(), Presence::Required);
         }
-        layers.env_file(&directory.join(ENV_FILE));
-        layers.environment(environment);
-        layers.command_line(command_line);
+        // Read first, because they may say where the store is.
+        let mut above = Layers::default();
+        above.env_file(&directory.join(ENV_FILE));
+        above.environment(environment);
+        above.command_line(command_line);
+        let store = above.store_directory().or_else(|| layers.store_directory());
+        let store = store.unwrap_or_else(|| store::DEFAULT_DIRECTORY.to_owned());
+        layers.store(directory, Path::new(&store), candidate);
+        let Layers { values, faults, warnings } = above;
+        values.into_iter().for_each(|(key, value)| layers.add_one(key, value));
+        layers.faults.extend(faults);
+        layers.warnings.extend(warnings);
         layers
+    }
+
+    fn store_directory(&self) -> Option<String> {
+        let given = self.values.get(STORE_DIRECTORY)?;
+        given.value.clone().into_string().ok()
+    }
+
+    /// Reads the files of the accounts store.
+    fn store(
+        &mut self,
+        directory: &Path,
+        store: &Path,
+        candidate: Option<&(AccountName, Option<String>)>,
+    ) {
+        let source = |account: &str| store.join(account).display().to_string();
+        let files = match store::files(&directory.join(store)) {
+            Ok(files) => files,
+            Err(fault) => {
+                let message =
+                    format!("the directory of the accounts store cannot be read: {fault}");
+                return self.fault(&store.display().to_string(), message);
+            }
+        };
+        for (account, path) in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(account) = account else {
+                let message = format!(
+                    "the file's name is no account's: expected {} before `.toml`",
+                    AccountName::EXPECTED
+                );
+                self.fault(&source(&name), message);
+                continue;
+            };
+            if candidate.is_none_or(|(candidate, _)| *candidate != account)
+                && let Some(text) = self.text(&path, &source(&name), Presence::Optional)
+            {
+                self.stored(&account, &text, &source(&name), &path);
+            }
+        }
+        if let Some((account, Some(text))) = candidate {
+            let path = store::file(&directory.join(store), account);
+            self.stored(account, text, &source(&format!("{account}.toml")), &path);
+        }
+    }
+
+    fn stored(&mut self, account: &AccountName, text: &str, source: &str, path: &Path) {
+        match toml_file::parse(text) {
+            Ok(entries) => {
+                let entries = entries.into_iter();
+                let entries =
+                    entries.map(|(key, value)| (format!("accounts.{account}.{key}"), value));
+                self.add(entries, source, Some(path));
+            }
+            Err(faults) => faults.into_iter().for_each(|fault| self.fault(source, fault)),
+        }
     }
 
     fn fault(&mut self, source: &str, message: impl Into<String>) {
@@ -193,11 +271,15 @@ impl Layers {
         let source =
             Arc::new(SettingSource { name: source.to_owned(), file: file.map(Path::to_path_buf) });
         for (key, value) in entries {
-            // An empty table removes nothing of an earlier source.
-            let is_table = matches!(value.kind, ValueKind::Table(_));
-            if !(is_table && self.values.contains_key(&key)) {
-                self.values.insert(key, SourcedValue { value, source: source.clone() });
-            }
+            self.add_one(key, SourcedValue { value, source: source.clone() });
+        }
+    }
+
+    fn add_one(&mut self, key: String, given: SourcedValue) {
+        // An empty table removes nothing of an earlier source.
+        let is_table = matches!(given.value.kind, ValueKind::Table(_));
+        if !(is_table && self.values.contains_key(&key)) {
+            self.values.insert(key, given);
         }
     }
 }
