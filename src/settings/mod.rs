@@ -32,13 +32,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::accounts::Demo;
-pub use self::accounts::read_password_file;
-pub use self::difference::{Difference, SettingValues, applied, difference};
+pub use self::accounts::{BUILT_IN_ACCOUNT, read_password_file};
+pub use self::difference::{
+    Difference, SettingValues, applied, apply_account, difference, forget_accounts,
+};
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
-use self::sources::Layers;
+pub use self::sources::Candidate;
+use self::sources::{Layers, Locations};
 pub use self::store::{AccountsStore, to_toml, with_pause};
-use crate::account_name::AccountName;
 use crate::api::{self, Keys};
 use crate::pool::{self, AccountOptions};
 use crate::{metrics, streams, telemetry, trading};
@@ -97,59 +99,42 @@ pub struct Administered {
     pub values: SettingValues,
     /// Where accounts are kept that clients have set.
     pub store: AccountsStore,
+    /// What the log has warned of.
+    pub warnings: Vec<String>,
 }
 
 /// Where settings come from, to read them again.
 #[derive(Debug, Clone)]
 pub struct SettingSources {
-    directory: PathBuf,
-    file: Option<PathBuf>,
-    environment: Vec<(OsString, OsString)>,
-    command_line: Vec<(String, String)>,
+    locations: Locations,
     demo: Demo,
 }
 
 impl SettingSources {
-    /// Reads the settings as they stand there now.
+    /// Reads the settings as they stand there now, or as if the accounts store had another file of an
+    /// account.
     ///
     /// # Errors
     /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
     /// seem to be missing.
-    pub fn load(&self) -> Result<Settings, Vec<SettingFault>> {
-        self.load_with(None)
-    }
-
-    /// The same as if the accounts store had another file for an account, or none.
-    ///
-    /// # Errors
-    /// As of [`load`](Self::load).
-    pub fn load_with(
-        &self,
-        candidate: Option<&(AccountName, Option<String>)>,
-    ) -> Result<Settings, Vec<SettingFault>> {
-        let command_line: Vec<(&str, String)> =
-            self.command_line.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
-        let environment = self.environment.iter().cloned();
-        let layers = Layers::read(
-            &self.directory,
-            self.file.as_deref(),
-            environment,
-            &command_line,
-            candidate,
-        );
+    pub fn load(&self, candidate: Option<&Candidate>) -> Result<Settings, Vec<SettingFault>> {
+        let mut layers = Layers::read(&self.locations, candidate);
         if !layers.faults.is_empty() {
             return Err(layers.faults);
         }
+        let (store, filled) = (layers.store.clone(), std::mem::take(&mut layers.filled));
         let mut reader = Reader::new(layers);
-        let mut settings = Settings::take(&mut reader, self);
+        let mut settings = Settings::take(&mut reader, self.demo);
         reader.finish();
-        if reader.faults.is_empty() {
-            settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
-            settings.effective = reader.effective;
-            Ok(settings)
-        } else {
-            Err(reader.faults)
+        if !reader.faults.is_empty() {
+            return Err(reader.faults);
         }
+        settings.store = AccountsStore(self.locations.directory.join(&store));
+        let locations = Locations { store: Some(store), filled, ..self.locations.clone() };
+        settings.sources.locations = locations;
+        settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
+        settings.effective = reader.effective;
+        Ok(settings)
     }
 }
 
@@ -167,14 +152,14 @@ impl Settings {
         command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<SettingFault>> {
         let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
-        let sources = SettingSources {
+        let locations = Locations {
             directory: directory.to_owned(),
             file: file.map(Path::to_owned),
             environment: environment.into_iter().collect(),
             command_line: command_line.iter().map(text).collect(),
-            demo: Demo::IfAlone,
+            ..Locations::default()
         };
-        sources.load()
+        SettingSources { locations, demo: Demo::IfAlone }.load(None)
     }
 
     /// What is needed to apply a later reading of the settings.
@@ -185,6 +170,7 @@ impl Settings {
             sources: self.sources.clone(),
             values: self.values(),
             store: self.store.clone(),
+            warnings: self.warnings.clone(),
         }
     }
 
@@ -216,19 +202,20 @@ impl Settings {
         lines.collect()
     }
 
-    fn take(reader: &mut Reader, sources: &SettingSources) -> Settings {
+    /// Takes every setting. What is not known of its sources yet is left empty.
+    fn take(reader: &mut Reader, demo: Demo) -> Settings {
         let server = server::take(reader);
         let (restart, quarantine_retry) = sections::restart(reader);
         let (keys, allow_anonymous) = auth::take(reader, &server);
-        let store =
-            reader.value("accounts_store.directory", PathBuf::from(store::DEFAULT_DIRECTORY));
+        // The layers were read from there already.
+        let _ = reader.value("accounts_store.directory", PathBuf::from(store::DEFAULT_DIRECTORY));
         let anonymous_administration = reader.value("accounts_store.anonymous", false);
         let reads = sections::reads(reader);
         let streams = sections::streams(reader, server.call_timeout);
         let (trading, send_within) = sections::trading(reader);
         let metrics = sections::metrics(reader);
         let (log, access_log) = sections::log(reader);
-        let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo);
+        let (accounts, has_demo) = accounts::take(reader, send_within, demo);
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         auth_keys::warn(reader, &keys, &names, Timestamp::now());
         Settings {
@@ -248,7 +235,7 @@ impl Settings {
             keys: Keys::new(keys),
             allow_anonymous,
             anonymous_administration,
-            store: AccountsStore(sources.directory.join(store)),
+            store: AccountsStore::default(),
             pool: pool::Options {
                 call_timeout: server.call_timeout,
                 trade_timeout: server.trade_timeout,
@@ -266,7 +253,10 @@ impl Settings {
             log,
             accounts,
             warnings: vec![],
-            sources: SettingSources { demo: Demo::Decided(has_demo), ..sources.clone() },
+            sources: SettingSources {
+                locations: Locations::default(),
+                demo: Demo::Decided(has_demo),
+            },
             effective: vec![],
         }
     }

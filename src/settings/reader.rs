@@ -41,7 +41,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(layers: Layers) -> Reader {
-        let Layers { values, faults, warnings } = layers;
+        let Layers { values, faults, warnings, .. } = layers;
         Reader { values, asked: BTreeSet::new(), faults, warnings, effective: vec![] }
     }
 
@@ -170,9 +170,8 @@ impl Reader {
         is_empty_table || self.below(key).next().is_some()
     }
 
-    /// Lets a section have the settings of another one, as far as it does not have them itself. Whether
-    /// there is such a section.
-    pub fn inherit(&mut self, from: &str, to: &str) -> bool {
+    /// Lets a section have the settings of another one, as far as it does not have them itself.
+    pub fn inherit(&mut self, from: &str, to: &str) {
         let inherited: Vec<(String, SourcedValue)> = self
             .below(from)
             .filter_map(|rest| {
@@ -180,11 +179,9 @@ impl Reader {
                 Some((format!("{to}.{rest}"), given.clone()))
             })
             .collect();
-        let is_there = !inherited.is_empty();
         for (key, given) in inherited {
             self.values.entry(key).or_insert(given);
         }
-        is_there
     }
 
     /// Ignores everything below a key, because what is expected there is not known.

@@ -1,7 +1,8 @@
 //! The accounts store: accounts that clients have set, one file of settings each.
 //!
-//! A file holds what `[accounts.NAME]` would, and is named `NAME.toml`. It is written as a whole: a reader
-//! sees the earlier one or the new one, also after the machine has failed.
+//! A file holds what `[accounts.NAME]` would, and is named `NAME.toml`. It is replaced as a whole: whoever
+//! reads it, also after the gateway or the machine has failed at any moment, sees the earlier one or the
+//! new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::sources::text_file::{self, TextFileError};
+use super::sources::toml_file;
 use crate::account_name::AccountName;
 use crate::files::{create_private_directory, open_private};
 
@@ -18,8 +21,11 @@ pub const DEFAULT_DIRECTORY: &str = "data/accounts";
 /// The ending of a file's name.
 const ENDING: &str = "toml";
 
+/// The ending of a file that is being written, which is not the one of settings.
+const NEW: &str = "new";
+
 /// Where accounts are kept that clients have set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AccountsStore(pub PathBuf);
 
 impl AccountsStore {
@@ -27,22 +33,26 @@ impl AccountsStore {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn read(&self, account: &AccountName) -> io::Result<Option<String>> {
-        match fs::read_to_string(file(&self.0, account)) {
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
+    pub fn read(&self, account: &AccountName) -> Result<Option<String>, String> {
+        let path = file(&self.0, account);
+        match text_file::read(&path) {
+            Err(TextFileError::Missing) => Ok(None),
+            read => read.map(Some).map_err(|fault| format!("{} {fault}", path.display())),
         }
     }
 
     /// Keeps this of an account; `None`: nothing. Returns when it is on disk.
     ///
     /// # Errors
-    /// If it cannot be written. What was kept before is there then.
-    pub fn keep(&self, account: &AccountName, text: Option<&str>) -> io::Result<()> {
-        match text {
+    /// If it cannot be written. Unless only the last step failed, which makes sure that it is on disk,
+    /// the store has what it had before.
+    pub fn keep(&self, account: &AccountName, text: Option<&str>) -> Result<(), String> {
+        let kept = match text {
             Some(text) => write(&self.0, account, text),
             None => remove(&self.0, account),
-        }
+        };
+        let directory = self.0.display();
+        kept.map_err(|fault| format!("the accounts store {directory} cannot be written: {fault}"))
     }
 }
 
@@ -74,29 +84,42 @@ pub fn files(directory: &Path) -> io::Result<Vec<(Option<AccountName>, PathBuf)>
 }
 
 /// Writes the file of an account, for the gateway's user alone, and returns when it is on disk.
-///
-/// # Errors
-/// If it cannot be written. The earlier one is there then.
 fn write(directory: &Path, account: &AccountName, text: &str) -> io::Result<()> {
-    create_private_directory(directory)?;
+    if !directory.exists() {
+        create_private_directory(directory)?;
+        if let Some(above) = directory.parent().filter(|above| !above.as_os_str().is_empty()) {
+            sync_directory(above)?;
+        }
+    }
     let path = file(directory, account);
-    // Its ending is not the one of settings.
-    let new = path.with_extension("new");
-    let mut written = open_private(&new, OpenOptions::new().write(true).truncate(true))?;
-    written.write_all(text.as_bytes())?;
-    written.sync_all()?;
-    drop(written);
-    fs::rename(&new, &path)?;
+    let new = path.with_extension(NEW);
+    remove_if_there(&new)?;
+    // One that was put there meanwhile may be another's, or a link.
+    let mut file = open_private(&new, OpenOptions::new().write(true).create_new(true))?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    drop(file);
+    if let Err(fault) = written.and_then(|()| fs::rename(&new, &path)) {
+        // It may have a password.
+        let _ = remove_if_there(&new);
+        return Err(fault);
+    }
     sync_directory(directory)
 }
 
 /// Removes the file of an account, and returns when that is on disk.
-///
-/// # Errors
-/// If it cannot be removed.
 fn remove(directory: &Path, account: &AccountName) -> io::Result<()> {
-    fs::remove_file(file(directory, account))?;
+    let path = file(directory, account);
+    // A gateway that was killed while it wrote may have left a password there.
+    remove_if_there(&path.with_extension(NEW))?;
+    fs::remove_file(path)?;
     sync_directory(directory)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(unix)]
@@ -111,43 +134,32 @@ fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The text of an account's file.
-///
-/// # Errors
-/// The field whose value cannot be a setting.
-pub fn to_toml(settings: &Map<String, Value>) -> Result<String, String> {
-    let mut text = String::new();
-    for (name, value) in settings {
-        let value = toml_value(name, value)?;
-        text.push_str(&format!("{} = {value}\n", quoted(name)));
-    }
-    Ok(text)
+/// The text of an account's file. A value that is none for a setting becomes one that its check refuses.
+pub fn to_toml(settings: &Map<String, Value>) -> String {
+    let line =
+        |(name, value): (&String, &Value)| format!("{} = {}\n", quoted(name), toml_value(value));
+    settings.iter().map(line).collect()
 }
 
-fn toml_value(field: &str, value: &Value) -> Result<String, String> {
-    Ok(match value {
-        Value::Null => {
-            return Err(format!("field `{field}`: null is no setting; leave it out"));
-        }
+fn toml_value(value: &Value) -> String {
+    match value {
+        // TOML has none.
+        Value::Null => "[]".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::String(text) => quoted(text),
         Value::Array(items) => {
-            let items: Result<Vec<String>, String> =
-                items.iter().map(|item| toml_value(field, item)).collect();
-            format!("[{}]", items?.join(", "))
+            let items: Vec<String> = items.iter().map(toml_value).collect();
+            format!("[{}]", items.join(", "))
         }
         Value::Object(table) => {
-            let entries: Result<Vec<String>, String> = table
-                .iter()
-                .map(|(name, value)| {
-                    let value = toml_value(&format!("{field}.{name}"), value)?;
-                    Ok(format!("{} = {value}", quoted(name)))
-                })
-                .collect();
-            format!("{{ {} }}", entries?.join(", "))
+            let entry = |(name, value): (&String, &Value)| {
+                format!("{} = {}", quoted(name), toml_value(value))
+            };
+            let entries: Vec<String> = table.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
         }
-    })
+    }
 }
 
 /// A text as TOML writes it, which has every escape of JSON, and one more character to escape.
@@ -156,7 +168,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// The text of a file with or without the pause, which stands in a line of its own above every table.
-pub fn with_pause(text: &str, paused: bool) -> String {
+///
+/// # Errors
+/// If somebody has written the file so that its lines do not show the pause, or it is no TOML.
+pub fn with_pause(text: &str, paused: bool) -> Result<String, String> {
     let mut in_table = false;
     let others = text.lines().filter(|line| {
         in_table |= line.trim_start().starts_with('[');
@@ -164,7 +179,20 @@ pub fn with_pause(text: &str, paused: bool) -> String {
         in_table || name != Some("paused")
     });
     let pause = paused.then_some("paused = true");
-    pause.into_iter().chain(others).map(|line| format!("{line}\n")).collect()
+    let changed: String = pause.into_iter().chain(others).map(|line| format!("{line}\n")).collect();
+    let other_settings = |text: &str| {
+        let mut entries = toml_file::parse(text).ok()?;
+        entries.retain(|(key, _)| key != "paused");
+        Some(entries)
+    };
+    if other_settings(text).is_none_or(|before| other_settings(&changed) != Some(before)) {
+        return Err(
+            "the account's file in the accounts store was edited: write `paused` there by \
+                    hand, in a line of its own above every table, and reload"
+                .to_owned(),
+        );
+    }
+    Ok(changed)
 }
 
 #[cfg(test)]
@@ -187,9 +215,7 @@ mod tests {
         let expected = "\"list\" = [1, 2.5, \"x\"]\n\"login\" = 7\n\
                         \"password\" = \"a\\\"b\\\\c\\n\"\n\"sessions\" = 2\n\
                         \"terminal\" = { \"kind\" = \"simulator\" }\n\"trade\" = true\n";
-        assert_eq!(to_toml(&settings).unwrap(), expected);
-        let fault = to_toml(&map(json!({ "terminal": { "kind": null } }))).unwrap_err();
-        assert!(fault.contains("`terminal.kind`"), "{fault}");
+        assert_eq!(to_toml(&settings), expected);
     }
 
     #[test]
@@ -203,7 +229,11 @@ mod tests {
             ("[t]\npaused = 1\n", true, "paused = true\n[t]\npaused = 1\n"),
             ("# paused by hand\n", false, "# paused by hand\n"),
         ] {
-            assert_eq!(with_pause(text, paused), expected, "{text:?}");
+            assert_eq!(with_pause(text, paused).as_deref(), Ok(expected), "{text:?}");
+        }
+        for text in ["server = \"\"\"\npaused = true\n\"\"\"\n", "login = ", "{"] {
+            let fault = with_pause(text, true).unwrap_err();
+            assert!(fault.contains("by hand"), "{fault}");
         }
     }
 
@@ -211,25 +241,50 @@ mod tests {
         #[test]
         fn every_text_is_read_as_it_was_written(text in any::<String>()) {
             let written = format!("x = {}", quoted(&text));
-            let read = crate::settings::sources::parsed(&written);
-            prop_assert_eq!(read, text);
+            let (_, read) = toml_file::parse(&written).unwrap().remove(0);
+            prop_assert_eq!(read.into_string().unwrap(), text);
         }
     }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_and_for_the_gateways_user_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let store = directory.path().join("data/accounts");
+        let store = AccountsStore(directory.path().join("data/accounts"));
         let account = AccountName::parse("main").unwrap();
-        assert!(files(&store).unwrap().is_empty());
+        let path = file(&store.0, &account);
+        assert!(files(&store.0).unwrap().is_empty());
+        assert_eq!(store.read(&account), Ok(None));
         for text in ["a = 1\n", "b = 22\n", ""] {
-            write(&store, &account, text).unwrap();
-            assert_eq!(fs::read_to_string(file(&store, &account)).unwrap(), text);
-            assert_eq!(files(&store).unwrap(), [(Some(account.clone()), file(&store, &account))]);
-            assert_eq!(crate::files::exposed_mode(&file(&store, &account)), None);
+            // What a gateway has left that was killed while it wrote.
+            if store.0.exists() {
+                fs::write(path.with_extension(NEW), "half").unwrap();
+            }
+            store.keep(&account, Some(text)).unwrap();
+            assert_eq!(store.read(&account).unwrap().as_deref(), Some(text));
+            assert_eq!(files(&store.0).unwrap(), [(Some(account.clone()), path.clone())]);
+            assert_eq!(crate::files::exposed_mode(&path), None);
+            assert_eq!(fs::read_dir(&store.0).unwrap().count(), 1);
         }
-        remove(&store, &account).unwrap();
-        assert!(files(&store).unwrap().is_empty());
-        assert!(remove(&store, &account).is_err());
+        fs::write(path.with_extension(NEW), "password = 'half'").unwrap();
+        store.keep(&account, None).unwrap();
+        assert_eq!(fs::read_dir(&store.0).unwrap().count(), 0);
+        assert!(store.keep(&account, None).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, other) =
+            (AccountsStore(directory.path().into()), directory.path().join("other"));
+        let account = AccountName::parse("main").unwrap();
+        fs::write(&other, "untouched").unwrap();
+        let path = file(&store.0, &account);
+        for link in [path.with_extension(NEW), path.clone()] {
+            std::os::unix::fs::symlink(&other, link).unwrap();
+        }
+        store.keep(&account, Some("a = 1\n")).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
+        assert!(path.symlink_metadata().unwrap().is_file());
     }
 }

@@ -209,17 +209,16 @@ impl Trading {
         Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
     }
 
-    /// How many trades of an account are still being looked for, or are under way.
+    /// The trades of an account whose outcome is unknown, the newest first.
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn open_trades(&self, account: &AccountName) -> Result<usize, Error> {
-        let mut open = 0;
-        for state in [TradeState::Sending, TradeState::Unknown] {
-            let filter = TradeFilter { state: Some(state), limit: 1_000, ..TradeFilter::default() };
-            open += self.list(account, filter).await?.len();
-        }
-        Ok(open)
+    pub async fn unknown(&self, account: &Account) -> Result<Vec<TradeId>, Error> {
+        let state = Some(TradeState::Unknown);
+        let filter = TradeFilter { state, limit: u32::MAX, ..TradeFilter::default() };
+        let mut unknown = self.list(&account.name, filter).await?;
+        unknown.retain(|trade| account.is_of(&trade.identity));
+        Ok(unknown.into_iter().map(|trade| trade.trade_id).collect())
     }
 
     /// Opens the journal if an account is to trade and there was no need for one until now.

@@ -156,14 +156,9 @@ impl Traits<'_> {
             }
         }
         kinds.extend(match self.id {
-            "reload" => vec![ProblemType::SettingsRefused, ProblemType::DeadlinePassed],
-            "set_account" | "pause" | "resume" | "remove_account" => vec![
-                ProblemType::SettingsRefused,
-                ProblemType::AccountNotStored,
-                ProblemType::TradesOpen,
-                ProblemType::StoreUnavailable,
-                ProblemType::DeadlinePassed,
-            ],
+            "reload" | "set_account" => changes(&[]),
+            "remove_account" => changes(&[ProblemType::AccountNotStored, ProblemType::TradesOpen]),
+            "pause" | "resume" => changes(&[ProblemType::AccountNotStored]),
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
             "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
             "trades" | "trade" => vec![ProblemType::JournalUnavailable],
@@ -233,6 +228,17 @@ impl Traits<'_> {
         }
         names
     }
+}
+
+/// How a change of settings is refused, and how this one is beside that.
+fn changes(others: &[ProblemType]) -> Vec<ProblemType> {
+    let common = [
+        ProblemType::SettingsRefused,
+        ProblemType::SettingsUnavailable,
+        ProblemType::NotReady,
+        ProblemType::DeadlinePassed,
+    ];
+    common.iter().chain(others).copied().collect()
 }
 
 /// Completes each operation from what is known of its route.

@@ -41,7 +41,7 @@ pub enum ProblemType {
     TerminalDied,
     NotReady,
     AccountPaused,
-    StoreUnavailable,
+    SettingsUnavailable,
     QueueFull,
     NoQuote,
     TradeNotSent,
@@ -81,7 +81,7 @@ impl ProblemType {
             ProblemType::TradeNotFound => "The trade with this key did not happen",
             ProblemType::TradeSuperseded => "What the trade was to change has changed otherwise",
             ProblemType::TradeNotResolvable => "The trade cannot be settled so",
-            ProblemType::TradesOpen => "Trades of the account are still being looked for",
+            ProblemType::TradesOpen => "The outcome of a trade of the account is unknown",
             ProblemType::AccountNotStored => "The account is not from the accounts store",
             ProblemType::BodyTooLarge => "The body is too large",
             ProblemType::UriTooLong => "The request's target is too long",
@@ -99,7 +99,7 @@ impl ProblemType {
             ProblemType::TerminalDied => "The terminal died in this call",
             ProblemType::NotReady => "No terminal is ready",
             ProblemType::AccountPaused => "The account takes no requests for now",
-            ProblemType::StoreUnavailable => "The accounts store cannot be used",
+            ProblemType::SettingsUnavailable => "The settings cannot be read or written",
             ProblemType::QueueFull => "The terminal's queue is full",
             ProblemType::NoQuote => "The terminal has no quote yet",
             ProblemType::TradeNotSent => "The trade was withdrawn before it was sent",
@@ -148,7 +148,7 @@ impl ProblemType {
             | ProblemType::TerminalDied => StatusCode::BAD_GATEWAY,
             ProblemType::NotReady
             | ProblemType::AccountPaused
-            | ProblemType::StoreUnavailable
+            | ProblemType::SettingsUnavailable
             | ProblemType::QueueFull
             | ProblemType::NoQuote
             | ProblemType::TradeNotSent

@@ -15,7 +15,10 @@ use warp::reply::Response;
 
 use super::reload::finished;
 use crate::account_name::AccountName;
-use crate::api::authorized::{AdministrationRequest, AnyAccountRequest, AuthorizedRequest};
+use crate::api::administration::StillAllowed;
+use crate::api::authorized::{
+    AdministrationRequest, Admitted, AnyAccountRequest, AuthorizedRequest,
+};
 use crate::api::context::shorten;
 use crate::api::filters::body::{Body, read_json};
 use crate::api::filters::path::last;
@@ -133,12 +136,38 @@ fn named(request: &AuthorizedRequest) -> Result<AccountName, Problem> {
     })
 }
 
+/// The settings that a body may have.
+const FIELDS: [&str; 11] = [
+    "login",
+    "server",
+    "password",
+    "sessions",
+    "queue",
+    "trade",
+    "paused",
+    "send_within",
+    "send_within_close",
+    "server_time_zone",
+    "terminal",
+];
+
 /// Makes sure that settings run no code and read no file: only those of the gateway's host decide that.
+/// Their values are checked with all other settings.
 fn check_settings(settings: &Map<String, Value>) -> Result<(), String> {
     const OF_THE_HOST: &str = "names what runs or is read on the gateway's host, which only its own \
                                files may; use a `[terminal_profiles.NAME]`";
     if settings.contains_key("password_file") {
         return Err(format!("field `password_file` {OF_THE_HOST}, or send `password`"));
+    }
+    for (name, value) in settings {
+        let name = name.as_str();
+        if !FIELDS.contains(&name) {
+            let name = shorten(name);
+            return Err(format!("field `{name}` is unknown: expected {}", FIELDS.join(", ")));
+        }
+        if value.is_null() {
+            return Err(format!("field `{name}`: null is no setting; leave it out"));
+        }
     }
     let expected =
         "field `terminal`: expected {\"profile\": \"NAME\"} or {\"kind\": \"simulator\"}";
@@ -160,6 +189,14 @@ fn check_settings(settings: &Map<String, Value>) -> Result<(), String> {
     if terminal.len() == 1 { Ok(()) } else { Err(expected.to_owned()) }
 }
 
+/// Whether the client may still change settings once the change's turn has come.
+fn still_allowed(request: &AuthorizedRequest) -> StillAllowed {
+    let request = request.clone();
+    Box::new(move || {
+        !request.has_key_ended() && AdministrationRequest::admit(request.clone()).is_ok()
+    })
+}
+
 fn log_change(request: &AuthorizedRequest, account: &AccountName, change: &str) {
     info!(
         target: "mt5_gateway::administration",
@@ -174,7 +211,7 @@ fn log_change(request: &AuthorizedRequest, account: &AccountName, change: &str) 
 /// How an account stands now, after a change.
 fn status(request: &AuthorizedRequest, account: &AccountName) -> Outcome {
     let account = request.app().accounts.get(account).ok_or_else(|| request.no_such_account())?;
-    json(request, &account.status())
+    json(request, &AccountReport::of(request.app(), &account))
 }
 
 /// Adds an account, or changes it.
@@ -185,8 +222,8 @@ fn status(request: &AuthorizedRequest, account: &AccountName) -> Outcome {
 #[utoipa::path(
     put, path = "/api/v1/accounts/{account}", tag = "accounts", request_body = AccountSettings,
     responses(
-        (status = 200, description = "The account has these settings now", body = AccountStatus),
-        (status = 201, description = "The account is new", body = AccountStatus),
+        (status = 200, description = "The account has these settings now", body = AccountReport),
+        (status = 201, description = "The account is new", body = AccountReport),
     )
 )]
 pub async fn set_account(
@@ -197,9 +234,11 @@ pub async fn set_account(
     let account = named(&request)?;
     let settings: Map<String, Value> = read_json(&request, body).await?;
     check_settings(&settings).map_err(Problem::invalid)?;
+    request.check_key()?;
     log_change(&request, &account, "account to be set");
-    let storing = request.app().administration.store(account.clone(), settings);
-    let is_new = finished(&request, storing).await?;
+    let allowed = still_allowed(&request);
+    let setting = request.app().administration.set_account(account.clone(), settings, allowed);
+    let is_new = finished(&request, setting).await?;
     let mut response = status(&request, &account)?;
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
@@ -212,11 +251,11 @@ pub async fn set_account(
 
 /// Removes an account that the accounts store has.
 ///
-/// It finishes what is under way. Its trades stay in the journal. Needs a key that is not limited to
-/// accounts.
+/// It finishes what is under way. Its trades stay in the journal; those whose outcome is unknown are looked
+/// for again when an account with its login and server comes. Needs a key that is not limited to accounts.
 #[utoipa::path(
     delete, path = "/api/v1/accounts/{account}", tag = "accounts",
-    params(("force" = Option<bool>, Query, description = "Also if trades of it are still being looked for")),
+    params(("force" = Option<bool>, Query, description = "Also if the outcome of a trade of it is unknown")),
     responses((status = 204, description = "It is gone"))
 )]
 pub async fn remove_account(
@@ -228,7 +267,9 @@ pub async fn remove_account(
     parameters.finish()?;
     let account = named(&request)?;
     log_change(&request, &account, "account to be removed");
-    finished(&request, request.app().administration.remove(account, force)).await?;
+    let allowed = still_allowed(&request);
+    let removing = request.app().administration.remove_account(account, force, allowed);
+    finished(&request, removing).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -240,7 +281,7 @@ pub async fn remove_account(
 /// Needs a key that is not limited to accounts.
 #[utoipa::path(
     put, path = "/api/v1/accounts/{account}/pause", tag = "accounts",
-    responses((status = 200, description = "It is paused", body = AccountStatus))
+    responses((status = 200, description = "It is paused", body = AccountReport))
 )]
 pub async fn pause(AdministrationRequest(request): AdministrationRequest, _: Body) -> Outcome {
     set_paused(&request, true).await
@@ -251,7 +292,7 @@ pub async fn pause(AdministrationRequest(request): AdministrationRequest, _: Bod
 /// Needs a key that is not limited to accounts.
 #[utoipa::path(
     delete, path = "/api/v1/accounts/{account}/pause", tag = "accounts",
-    responses((status = 200, description = "It is not paused", body = AccountStatus))
+    responses((status = 200, description = "It is not paused", body = AccountReport))
 )]
 pub async fn resume(AdministrationRequest(request): AdministrationRequest, _: Body) -> Outcome {
     set_paused(&request, false).await
@@ -261,7 +302,8 @@ async fn set_paused(request: &AuthorizedRequest, paused: bool) -> Outcome {
     request.no_parameters()?;
     let account = named(request)?;
     log_change(request, &account, if paused { "pause requested" } else { "resumption requested" });
-    let pausing = request.app().administration.pause(account.clone(), paused);
+    let allowed = still_allowed(request);
+    let pausing = request.app().administration.pause_account(account.clone(), paused, allowed);
     finished(request, pausing).await?;
     status(request, &account)
 }
@@ -333,6 +375,10 @@ mod tests {
         }
         for (settings, field) in [
             (json!({ "password_file": "x" }), "password_file"),
+            (json!({ "nonsense": 1 }), "nonsense"),
+            (json!({ "terminal.python": "sh" }), "terminal.python"),
+            (json!({ "login": null }), "login"),
+            (json!({ "terminal": null }), "terminal"),
             (json!({ "terminal": "simulator" }), "terminal"),
             (json!({ "terminal": {} }), "terminal"),
             (json!({ "terminal": { "kind": "worker" } }), "terminal"),

@@ -77,16 +77,23 @@ impl From<Refusal> for Problem {
                     format!("it comes from {}: change it there, and reload", sources.join(" and "));
                 Problem::new(ProblemType::AccountNotStored, detail).with("sources", json!(sources))
             }
-            Refusal::OpenTrades(count) => {
+            Refusal::UnknownTrades(count) => {
                 let detail = format!(
-                    "{count} trades of the account are under way or are still being looked for; \
+                    "the outcome of {count} of the account's trades is unknown, and is being looked for; \
                      `?force=true` removes the account all the same, and leaves them in the journal"
                 );
-                Problem::new(ProblemType::TradesOpen, detail)
+                Problem::new(ProblemType::TradesOpen, detail).with("count", json!(count))
             }
             Refusal::Unavailable(reason) => {
-                let problem = Problem::new(ProblemType::StoreUnavailable, reason);
+                let problem = Problem::new(ProblemType::SettingsUnavailable, reason);
                 problem.retry_after(Duration::from_secs(1))
+            }
+            Refusal::KeyEnded => {
+                Problem::unauthorized("the key has expired or was revoked meanwhile")
+            }
+            Refusal::Stopping => {
+                let detail = "the gateway stops, and changes no settings any more";
+                Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
             }
             Refusal::Failed => {
                 let detail = "the change of settings failed; the log says why";

@@ -24,6 +24,14 @@ const PROFILES: &str = "terminal_profiles";
 /// The account that exists when no source names one.
 const DEMO: &str = "demo";
 
+/// Its login and server.
+const DEMO_LOGIN: u64 = 5001;
+const DEMO_SERVER: &str = "Demo-Server";
+
+/// Its settings, as a file names them that is to have the same account.
+pub const BUILT_IN_ACCOUNT: &str =
+    "login = 5001\nserver = \"Demo-Server\"\nterminal.kind = \"simulator\"\n";
+
 /// Whether there is the built-in account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demo {
@@ -83,8 +91,8 @@ fn account(
     }
     let (login, server) = if demo {
         (
-            reader.value(&field("login"), 5001),
-            reader.value(&field("server"), "Demo-Server".to_owned()),
+            reader.value(&field("login"), DEMO_LOGIN),
+            reader.value(&field("server"), DEMO_SERVER.to_owned()),
         )
     } else {
         (login(reader, &field("login")), server(reader, &field("server")))
@@ -94,11 +102,20 @@ fn account(
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
     let profile: Option<String> = reader.optional(&field("terminal.profile"));
-    if let Some(profile) = &profile
-        && !reader.inherit(&format!("{PROFILES}.{profile}"), &field("terminal"))
-    {
-        let message = format!("expected a profile: there is no section [{PROFILES}.{profile}]");
-        reader.fault(&field("terminal.profile"), message);
+    if let Some(profile) = profile {
+        let profiles = reader.names(PROFILES);
+        if profiles.contains(&profile) {
+            reader.inherit(&format!("{PROFILES}.{profile}"), &field("terminal"));
+        } else {
+            let message = match profiles.len() {
+                0 => format!("there is no such profile: expected a section [{PROFILES}.NAME]"),
+                _ => {
+                    let names: Vec<String> = profiles.into_iter().collect();
+                    format!("there is no such profile: expected one of {}", names.join(", "))
+                }
+            };
+            reader.fault(&field("terminal.profile"), message);
+        }
     }
     let kind_key = field("terminal.kind");
     let kind = if demo {
@@ -177,6 +194,19 @@ fn server(reader: &mut Reader, key: &str) -> String {
 mod tests {
     use super::AccountName;
     use crate::settings::Settings;
+
+    #[test]
+    fn a_file_can_have_the_same_account_as_the_built_in_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let values = |text: Option<&str>| {
+            let file = directory.path().join("settings.toml");
+            std::fs::write(&file, text.unwrap_or_default()).unwrap();
+            let settings = Settings::load(directory.path(), Some(&file), [], &[]);
+            settings.unwrap_or_else(|faults| panic!("{faults:?}")).values()
+        };
+        let named = format!("[accounts.demo]\n{}", super::BUILT_IN_ACCOUNT);
+        assert_eq!(values(Some(&named)), values(None));
+    }
 
     #[test]
     fn an_account_whose_name_is_none_has_its_own_faults_and_is_not_compared() {

@@ -5,10 +5,10 @@
 
 mod dotenv;
 pub mod text_file;
-mod toml_file;
+pub mod toml_file;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +30,25 @@ const ENV_FILE: &str = ".env";
 /// The setting that says where the accounts store is.
 const STORE_DIRECTORY: &str = "accounts_store.directory";
 
-/// The only text of a file of settings.
-#[cfg(test)]
-pub fn parsed(text: &str) -> String {
-    let mut entries = toml_file::parse(text).unwrap();
-    entries.remove(0).1.into_string().unwrap()
+/// Where the sources are, and what a later reading must keep to.
+#[derive(Debug, Clone, Default)]
+pub struct Locations {
+    /// It holds `settings/default.toml` and `.env`.
+    pub directory: PathBuf,
+    /// The file of `--config`.
+    pub file: Option<PathBuf>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// Settings by their keys.
+    pub command_line: Vec<(String, String)>,
+    /// The directory of the accounts store, which only a restart changes. `None`: the settings say.
+    pub store: Option<PathBuf>,
+    /// The files that had settings when the gateway started. One that has none later was probably
+    /// read while it was being written, and would remove every account.
+    pub filled: BTreeSet<String>,
 }
+
+/// What the accounts store is to have of an account. `None`: nothing.
+pub type Candidate = (AccountName, Option<String>);
 
 /// A source of settings.
 #[derive(Debug)]
@@ -67,52 +80,61 @@ pub struct Layers {
     /// Sources, or parts of them, that cannot be read.
     pub faults: Vec<SettingFault>,
     pub warnings: Vec<SettingFault>,
+    /// The directory of the accounts store.
+    pub store: PathBuf,
+    /// The files that have settings.
+    pub filled: BTreeSet<String>,
 }
 
 impl Layers {
-    /// Reads every source below `directory`. `candidate`: an account, and what its file in the store is
-    /// to be; `None`: it is to have none.
-    pub fn read(
-        directory: &Path,
-        file: Option<&Path>,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-        command_line: &[(&str, String)],
-        candidate: Option<&(AccountName, Option<String>)>,
-    ) -> Layers {
+    /// Reads every source, as if the accounts store had this of an account.
+    pub fn read(locations: &Locations, candidate: Option<&Candidate>) -> Layers {
+        let directory = &locations.directory;
         let mut layers = Layers::default();
         layers.toml_file(&directory.join(DEFAULT_FILE), DEFAULT_FILE, Presence::Optional);
-        if let Some(file) = file {
+        if let Some(file) = &locations.file {
             layers.toml_file(file, &file.display().to_string(), Presence::Required);
         }
+        layers.refuse_emptied(&locations.filled);
         // Read first, because they may say where the store is.
         let mut above = Layers::default();
         above.env_file(&directory.join(ENV_FILE));
-        above.environment(environment);
-        above.command_line(command_line);
-        let store = above.store_directory().or_else(|| layers.store_directory());
-        let store = store.unwrap_or_else(|| store::DEFAULT_DIRECTORY.to_owned());
-        layers.store(directory, Path::new(&store), candidate);
-        let Layers { values, faults, warnings } = above;
-        values.into_iter().for_each(|(key, value)| layers.add_one(key, value));
-        layers.faults.extend(faults);
-        layers.warnings.extend(warnings);
+        above.environment(locations.environment.iter().cloned());
+        above.command_line(&locations.command_line);
+        let said = || above.store_directory().or_else(|| layers.store_directory());
+        let store = locations.store.clone().or_else(said);
+        layers.store = store.unwrap_or_else(|| store::DEFAULT_DIRECTORY.into());
+        layers.stored_accounts(directory, candidate);
+        above.values.into_iter().for_each(|(key, value)| layers.add_one(key, value));
+        layers.faults.extend(above.faults);
+        layers.warnings.extend(above.warnings);
         layers
     }
 
-    fn store_directory(&self) -> Option<String> {
+    /// Notes the files that have no settings any more.
+    fn refuse_emptied(&mut self, filled: &BTreeSet<String>) {
+        for source in filled.difference(&self.filled.clone()) {
+            if self.faults.iter().all(|fault| fault.origin != *source) {
+                self.fault(
+                    source,
+                    "the file has no settings, and had some when the gateway started: it was probably \
+                     read while it was being written, so write another file and rename it; if it is \
+                     meant, keep a section without settings, such as [accounts]",
+                );
+            }
+        }
+    }
+
+    fn store_directory(&self) -> Option<PathBuf> {
         let given = self.values.get(STORE_DIRECTORY)?;
-        given.value.clone().into_string().ok()
+        given.value.clone().into_string().ok().map(PathBuf::from)
     }
 
     /// Reads the files of the accounts store.
-    fn store(
-        &mut self,
-        directory: &Path,
-        store: &Path,
-        candidate: Option<&(AccountName, Option<String>)>,
-    ) {
-        let source = |account: &str| store.join(account).display().to_string();
-        let files = match store::files(&directory.join(store)) {
+    fn stored_accounts(&mut self, directory: &Path, candidate: Option<&Candidate>) {
+        let store = self.store.clone();
+        let source = |file: &str| store.join(file).display().to_string();
+        let files = match store::files(&directory.join(&store)) {
             Ok(files) => files,
             Err(fault) => {
                 let message =
@@ -137,7 +159,7 @@ impl Layers {
             }
         }
         if let Some((account, Some(text))) = candidate {
-            let path = store::file(&directory.join(store), account);
+            let path = store::file(&directory.join(&store), account);
             self.stored(account, text, &source(&format!("{account}.toml")), &path);
         }
     }
@@ -175,7 +197,12 @@ impl Layers {
             return;
         };
         match toml_file::parse(&text) {
-            Ok(entries) => self.add(entries, source, Some(path)),
+            Ok(entries) => {
+                if !entries.is_empty() {
+                    self.filled.insert(source.to_owned());
+                }
+                self.add(entries, source, Some(path));
+            }
             Err(faults) => faults.into_iter().for_each(|fault| self.fault(source, fault)),
         }
     }
@@ -249,8 +276,8 @@ impl Layers {
         }
     }
 
-    fn command_line(&mut self, settings: &[(&str, String)]) {
-        let entry = |(key, text): &(&str, String)| ((*key).to_owned(), text.as_str().into());
+    fn command_line(&mut self, settings: &[(String, String)]) {
+        let entry = |(key, text): &(String, String)| (key.clone(), text.as_str().into());
         self.add(settings.iter().map(entry), "command line", None);
     }
 
