@@ -1,24 +1,34 @@
 //! The owner of the settings while the gateway runs: reads them again, and applies what has changed.
 //!
-//! One change is made at a time, on a task of its own that nobody's leaving cancels. A set of settings is
-//! checked as a whole before anything is applied, so that a faulty one changes nothing.
+//! A set of settings is checked as a whole before anything is applied, so that a faulty one changes
+//! nothing. One change of accounts is made at a time, on a task of its own that nobody's leaving cancels.
+//! Keys do not wait for it: one that is revoked must not work until an account has closed.
 
+mod applying;
+mod joint;
+mod reading;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 use tokio::sync::Mutex;
-use tracing::{error, info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::api::{Administration, ChangeKind, LiveKeys, Refusal, Reloaded};
+use self::joint::{Joint, finished};
+use crate::account_name::AccountName;
+use crate::api::{Administration, ChangeKind, LiveKeys, Refusal, Reloaded, StillAllowed};
 use crate::lifecycle::Lifecycle;
-use crate::pool::{AccountOptions, Standing};
+use crate::pool::Account;
 use crate::settings::{
-    self, Administered, Difference, SettingFault, SettingSources, SettingValues, Settings,
+    self, AccountsStore, Administered, Candidate, SettingFault, SettingSources, SettingValues,
+    Settings,
 };
-use crate::trading::Owner;
 
 /// Applies changes of the settings. Cheap to clone.
 #[derive(Clone)]
@@ -30,68 +40,148 @@ struct Shared {
     /// Where the gateway listens as long as it runs.
     listen: SocketAddr,
     sources: SettingSources,
+    store: AccountsStore,
     allows_anonymous: AtomicBool,
+    /// Cancelled when the gateway stops, after which nothing changes.
+    stop: CancellationToken,
+    /// What the log has warned of, as far as it still holds.
+    warned: parking_lot::Mutex<BTreeSet<String>>,
+    /// Locked while sources are read, also by a reading that hangs and that nobody waits for any more.
+    reading: Arc<Mutex<()>>,
+    /// Locked from the reading of keys until they are in force.
+    renewing: Arc<Mutex<()>>,
     /// The settings in force. Locked while a change is being made.
-    running: Mutex<SettingValues>,
+    running: Arc<Mutex<SettingValues>>,
+    renewals: Arc<Joint<()>>,
+    reloads: Arc<Joint<Reloaded>>,
+    /// Lets the next change fail between what goes and what comes.
+    #[cfg(test)]
+    fails: AtomicBool,
 }
 
 impl Administrator {
     /// The owner of these settings, whose accounts and keys are in use already.
-    pub fn new(settings: Administered, lifecycle: Lifecycle, keys: Arc<LiveKeys>) -> Administrator {
-        let Administered { listen, anonymous, sources, values } = settings;
-        let (allows_anonymous, running) = (anonymous.into(), Mutex::new(values));
+    pub fn new(
+        settings: Administered,
+        lifecycle: Lifecycle,
+        keys: Arc<LiveKeys>,
+        stop: CancellationToken,
+    ) -> Administrator {
+        let Administered { listen, anonymous, sources, values, store, warnings } = settings;
         Administrator(Arc::new(Shared {
             lifecycle,
             keys,
             listen,
             sources,
-            allows_anonymous,
-            running,
+            store,
+            allows_anonymous: anonymous.into(),
+            stop,
+            warned: parking_lot::Mutex::new(warnings.into_iter().collect()),
+            reading: Arc::default(),
+            renewing: Arc::default(),
+            running: Arc::new(Mutex::new(values)),
+            renewals: Arc::default(),
+            reloads: Arc::default(),
+            #[cfg(test)]
+            fails: AtomicBool::default(),
         }))
     }
 
     /// Makes a change on a task of its own.
-    fn change<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, Refusal>> {
-        let changed = tokio::spawn(change);
-        async move {
-            changed.await.unwrap_or_else(|failure| {
-                error!(%failure, "change of settings failed");
-                Err(Refusal::Failed)
-            })
-        }
-        .boxed()
+    fn change<T, F>(&self, change: impl FnOnce(Arc<Shared>) -> F) -> Changed<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        finished(tokio::spawn(change(self.0.clone()))).boxed()
     }
 }
+
+type Changed<T> = BoxFuture<'static, Result<T, Refusal>>;
 
 impl Administration for Administrator {
     fn allows_anonymous(&self) -> bool {
         self.0.allows_anonymous.load(Ordering::Relaxed)
     }
 
-    fn reload(&self) -> BoxFuture<'static, Result<Reloaded, Refusal>> {
-        let shared = self.0.clone();
-        self.change(async move { shared.reload().await })
+    fn reload(&self) -> Changed<Reloaded> {
+        self.change(async |shared| {
+            shared.renew_keys().await?;
+            shared.reload().await
+        })
+    }
+
+    fn set_account(
+        &self,
+        account: AccountName,
+        settings: Map<String, Value>,
+        allowed: StillAllowed,
+    ) -> Changed<bool> {
+        self.change(async move |shared| shared.set_account(&account, &settings, &allowed).await)
+    }
+
+    fn remove_account(
+        &self,
+        account: AccountName,
+        force: bool,
+        allowed: StillAllowed,
+    ) -> Changed<()> {
+        self.change(async move |shared| shared.remove_account(account, force, &allowed).await)
+    }
+
+    fn pause_account(
+        &self,
+        account: AccountName,
+        paused: bool,
+        allowed: StillAllowed,
+    ) -> Changed<()> {
+        self.change(async move |shared| shared.pause_account(account, paused, &allowed).await)
     }
 }
 
+// === Everything ===
+
 impl Shared {
-    async fn reload(&self) -> Result<Reloaded, Refusal> {
-        let mut running = self.running.lock().await;
-        let outcome = self.read().await;
-        let settings = outcome.inspect_err(|refusal| {
-            if let Refusal::Faults(faults) = refusal {
-                error!(?faults, "settings have faults, those before are in force");
-            }
-        })?;
+    /// Reads the settings, and puts the keys into force. Whoever waits for this waits together.
+    fn renew_keys(self: &Arc<Self>) -> impl Future<Output = Result<(), Refusal>> + use<> {
+        let shared = self.clone();
+        self.renewals.join(self.renewing.clone().lock_owned(), async move |_renewing| {
+            shared.renew().await.map(drop)
+        })
+    }
+
+    /// Reads the settings, and applies what has changed. Whoever waits for this waits together: it reads
+    /// after the last of them has come.
+    fn reload(self: &Arc<Self>) -> impl Future<Output = Result<Reloaded, Refusal>> + use<> {
+        let shared = self.clone();
+        self.reloads.join(self.running.clone().lock_owned(), async move |mut running| {
+            shared.apply_all(&mut running).await
+        })
+    }
+
+    /// Reads the settings, and puts the keys into force if they are good as a whole. `renewing` is locked
+    /// meanwhile, so that no earlier reading follows.
+    async fn renew(&self) -> Result<Settings, Refusal> {
+        self.go_on()?;
+        let settings = self.read(None).await.inspect_err(reading::log_refusal)?;
+        self.open_journal(&settings).inspect_err(reading::log_refusal)?;
+        self.keys.replace(settings.keys.clone());
+        self.allows_anonymous.store(settings.anonymous_administration, Ordering::Relaxed);
+        Ok(settings)
+    }
+
+    async fn apply_all(&self, running: &mut SettingValues) -> Result<Reloaded, Refusal> {
+        // Once more, because files may have changed since the keys were read.
+        let settings = {
+            let _renewing = self.renewing.lock().await;
+            self.renew().await?
+        };
+        self.warn_of_news(&settings);
         let values = settings.values();
-        let difference = settings::difference(&running, &values);
-        self.open_journal(&settings)?;
-        self.apply(&difference, settings).await;
-        *running = settings::applied(std::mem::take(&mut *running), &values);
-        let reloaded = difference.report();
+        let difference = self.difference(running, &settings);
+        let unknown = self.apply(running, &difference, settings.accounts).await?;
+        *running = settings::applied(std::mem::take(running), &values);
+        let reloaded = difference.report(&unknown);
         let applied: Vec<String> =
             reloaded.applied.iter().map(|change| change.setting.clone()).collect();
         let restart_required = &reloaded.restart_required;
@@ -99,97 +189,159 @@ impl Shared {
         Ok(reloaded)
     }
 
-    /// Reads every source and checks the settings as a whole.
-    async fn read(&self) -> Result<Settings, Refusal> {
-        let sources = self.sources.clone();
-        // Files may be on a disk that hangs.
-        let read = tokio::task::spawn_blocking(move || sources.load()).await;
-        let settings = read.map_err(|_| Refusal::Failed)?.map_err(faults)?;
-        for warning in &settings.warnings {
-            warn!(%warning, "setting is probably not what was meant");
+    /// Makes sure that the gateway does not stop.
+    fn go_on(&self) -> Result<(), Refusal> {
+        if self.stop.is_cancelled() { Err(Refusal::Stopping) } else { Ok(()) }
+    }
+}
+
+// === One account ===
+
+impl Shared {
+    /// Waits until no other change is being made, and makes sure that the client still may make one.
+    async fn turn(
+        &self,
+        allowed: &StillAllowed,
+    ) -> Result<tokio::sync::MutexGuard<'_, SettingValues>, Refusal> {
+        let running = self.running.lock().await;
+        self.go_on()?;
+        if allowed() { Ok(running) } else { Err(Refusal::KeyEnded) }
+    }
+
+    fn account(&self, name: &AccountName) -> Result<Arc<Account>, Refusal> {
+        self.lifecycle.accounts.get(name).ok_or(Refusal::NoSuchAccount)
+    }
+
+    async fn set_account(
+        &self,
+        account: &AccountName,
+        settings: &Map<String, Value>,
+        allowed: &StillAllowed,
+    ) -> Result<bool, Refusal> {
+        let text = settings::to_toml(settings);
+        let mut running = self.turn(allowed).await?;
+        let candidate = (account.clone(), Some(text));
+        let settings = self.read(Some(&candidate)).await?;
+        self.refuse_unapplied(&running, &settings, account)?;
+        let is_new = self.account(account).is_err();
+        self.keep_and_apply(&mut running, candidate, settings).await?;
+        Ok(is_new)
+    }
+
+    async fn remove_account(
+        &self,
+        account: AccountName,
+        force: bool,
+        allowed: &StillAllowed,
+    ) -> Result<(), Refusal> {
+        let mut running = self.turn(allowed).await?;
+        let present = self.account(&account)?;
+        let candidate = (account.clone(), None);
+        let settings = self.read(Some(&candidate)).await?;
+        if settings.accounts.iter().any(|configured| configured.name == account) {
+            return Err(not_stored(&settings, &account));
         }
-        let is_open = settings.keys.is_empty() && !settings.allow_anonymous;
-        let refused = if !is_open {
-            return Ok(settings);
-        } else if !self.listen.ip().is_loopback() {
-            // The address that was read counts after a restart only.
-            format!(
-                "without a key only a loopback address may be listened on, and this gateway listens on \
-                 {}: keep a key, or set `auth.allow_anonymous = true` if the network is trusted",
-                self.listen
-            )
-        } else if !self.keys.load().is_empty() {
-            // A file that was written by half looks like this.
-            "the gateway has keys, and without any whoever reaches it may do everything: keep a key, or \
-             set `auth.allow_anonymous = true` if that is meant"
-                .to_owned()
-        } else {
-            return Ok(settings);
+        if !force {
+            self.finish_trades(&present).await?;
+        }
+        self.keep_and_apply(&mut running, candidate, settings).await
+    }
+
+    async fn pause_account(
+        &self,
+        account: AccountName,
+        paused: bool,
+        allowed: &StillAllowed,
+    ) -> Result<(), Refusal> {
+        let mut running = self.turn(allowed).await?;
+        self.account(&account)?;
+        let (store, name) = (self.store.clone(), account.clone());
+        let kept = self.reading(move || store.read(&name)).await?.map_err(Refusal::Unavailable)?;
+        let before = match &kept {
+            Some(kept) => kept.as_str(),
+            None => {
+                let settings = self.read(None).await?;
+                if !paused {
+                    // The store has nothing of it that could be lifted.
+                    return match is_paused(&settings, &account) {
+                        Some(true) => Err(not_stored(&settings, &account)),
+                        _ => Ok(()),
+                    };
+                }
+                // The store's file names the account, which is then no longer the built-in one.
+                let is_built_in = settings.sources_of(&account).is_empty();
+                if is_built_in { settings::BUILT_IN_ACCOUNT } else { "" }
+            }
         };
-        let key = "auth.keys".to_owned();
-        Err(faults(vec![SettingFault { key, origin: String::new(), message: refused }]))
+        let text = settings::with_pause(before, paused);
+        let text = text.map_err(|fault| Refusal::Faults(vec![fault]))?;
+        let candidate = (account.clone(), (!text.is_empty()).then_some(text));
+        let settings = self.read(Some(&candidate)).await?;
+        if is_paused(&settings, &account) != Some(paused) {
+            return Err(not_stored(&settings, &account));
+        }
+        self.keep_and_apply(&mut running, candidate, settings).await
     }
 
-    /// Opens the journal if an account is to trade, and none was until now.
-    fn open_journal(&self, settings: &Settings) -> Result<(), Refusal> {
-        if !settings.accounts.iter().any(|account| account.trade) {
-            return Ok(());
-        }
-        let owners: Vec<Owner> = settings.accounts.iter().map(owner).collect();
-        self.lifecycle.trading.open_journal(&owners).map_err(|fault| {
-            let key = "trading.journal".to_owned();
-            faults(vec![SettingFault { key, origin: String::new(), message: fault.to_string() }])
-        })
+    /// Keeps what the store is to have of an account, and applies it. Whatever else differs in the
+    /// sources waits for a reload.
+    async fn keep_and_apply(
+        &self,
+        running: &mut SettingValues,
+        candidate: Candidate,
+        settings: Settings,
+    ) -> Result<(), Refusal> {
+        self.open_journal(&settings)?;
+        let (account, text) = candidate;
+        let (store, name) = (self.store.clone(), account.clone());
+        let kept = tokio::task::spawn_blocking(move || store.keep(&name, text.as_deref())).await;
+        kept.map_err(|_| Refusal::Failed)?.map_err(Refusal::Unavailable)?;
+        // If the gateway ends here, the next one begins with what was kept.
+        self.warn_of_news(&settings);
+        let values = settings.values();
+        let mut difference = self.difference(running, &settings);
+        difference.accounts.retain(|name, _| *name == *account);
+        self.apply(running, &difference, settings.accounts).await?;
+        settings::apply_account(running, &values, &account);
+        Ok(())
     }
 
-    /// Applies what can be applied. What goes has ended before what comes begins, because it may have
-    /// the same terminal, or the same account under another name.
-    async fn apply(&self, difference: &Difference, settings: Settings) {
-        let Lifecycle { accounts, .. } = &self.lifecycle;
-        self.keys.replace(settings.keys);
-        self.allows_anonymous.store(settings.anonymous_administration, Ordering::Relaxed);
-        let present = |name: &str| accounts.get(name);
-        let mut closing = vec![];
-        for (name, change) in &difference.accounts {
-            let Some(account) = present(name) else {
-                continue;
-            };
-            match change {
-                ChangeKind::Removed => closing.push((account, Standing::Leaving)),
-                ChangeKind::Changed => closing.push((account, Standing::Changing)),
-                ChangeKind::Paused => self.lifecycle.pause(&account, true),
-                ChangeKind::Resumed => self.lifecycle.pause(&account, false),
-                ChangeKind::Added => {}
-            }
-        }
-        let closes = closing.iter().map(|(account, to)| self.lifecycle.close(account, *to));
-        join_all(closes).await;
-        let (changed, removed): (Vec<_>, Vec<_>) =
-            closing.into_iter().partition(|(_, standing)| *standing == Standing::Changing);
-        for (account, _) in &removed {
-            self.lifecycle.remove(account);
-        }
-        let changed = |name: &str| changed.iter().find(|(account, _)| *account.name == *name);
-        for options in settings.accounts {
-            match difference.accounts.get(options.name.as_str()) {
-                Some(ChangeKind::Added) => drop(self.lifecycle.open(options)),
-                Some(ChangeKind::Changed) => match changed(&options.name) {
-                    Some((closed, _)) => self.lifecycle.replace(closed, options),
-                    None => drop(self.lifecycle.open(options)),
-                },
-                _ => {}
-            }
-        }
+    /// Refuses an account while others run otherwise than the sources say, because it was compared with
+    /// these: it could have the login, or the terminal, of one that runs.
+    fn refuse_unapplied(
+        &self,
+        running: &SettingValues,
+        settings: &Settings,
+        account: &AccountName,
+    ) -> Result<(), Refusal> {
+        let difference = self.difference(running, settings);
+        let others = difference.accounts.iter().filter(|(name, change)| {
+            **name != **account && matches!(change, ChangeKind::Removed | ChangeKind::Changed)
+        });
+        let fault = |name: &String| SettingFault {
+            key: format!("accounts.{name}"),
+            origin: String::new(),
+            message:
+                "runs otherwise than its sources say, so that no account can be compared with \
+                      it: reload first"
+                    .to_owned(),
+        };
+        let faults: Vec<SettingFault> = others.map(|(name, _)| fault(name)).collect();
+        if faults.is_empty() { Ok(()) } else { Err(reading::faults(&faults)) }
     }
 }
 
-fn owner(options: &AccountOptions) -> Owner {
-    let (login, server) = (options.login, options.server.clone());
-    Owner { account: options.name.clone(), login, server }
+/// Whether the settings have an account paused. `None`: they have no such account.
+fn is_paused(settings: &Settings, account: &AccountName) -> Option<bool> {
+    let configured = settings.accounts.iter().find(|configured| configured.name == *account);
+    configured.map(|configured| configured.paused)
 }
 
-fn faults(faults: Vec<SettingFault>) -> Refusal {
-    Refusal::Faults(faults.iter().map(SettingFault::to_string).collect())
+/// Says where an account comes from, or its pause.
+fn not_stored(settings: &Settings, account: &AccountName) -> Refusal {
+    let sources: Vec<String> = settings.sources_of(account).into_iter().collect();
+    let built_in = || vec!["the built-in defaults".to_owned()];
+    Refusal::NotStored(if sources.is_empty() { built_in() } else { sources })
 }
 
 #[cfg(test)]

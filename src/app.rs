@@ -27,8 +27,7 @@ use crate::root::{self, Gateway, Root};
 use crate::sampler::{self, FirstSample};
 use crate::service::{self, Manager};
 use crate::settings::Settings;
-use crate::signals::hangups;
-pub use crate::signals::signals;
+pub use crate::signals::{hangups, signals};
 use crate::streams::{self, Streams};
 use crate::telemetry::Events;
 use crate::trading::{self, Journal, JournalError, Left, NoJournal, Trading, TradingActor};
@@ -80,7 +79,8 @@ pub enum Error {
     StoppedAtOnce,
 }
 
-/// Runs the service until a signal, and tells a service manager how far it is.
+/// Runs the service until a signal, and tells a service manager how far it is. `hangups`: whenever the
+/// settings are to be read again.
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
@@ -89,9 +89,9 @@ pub async fn run(
     events: Events,
     manager: Box<dyn Manager>,
     signals: impl Stream<Item = &'static str> + Unpin,
+    hangups: impl Stream<Item = ()>,
 ) -> Result<(), Error> {
     raise_file_descriptors();
-    let hangups = hangups();
     let cannot_listen = |error| Error::Listen(settings.listen, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
@@ -106,8 +106,9 @@ pub async fn run(
     let administration = service.app.administration.clone();
     let reloads = hangups.for_each(|()| {
         info!("SIGHUP, settings are read again");
-        // The log says what came of it.
-        administration.reload().map(drop)
+        // It goes on by itself, and the log says what came of it. A later one must not wait for it.
+        drop(administration.reload());
+        std::future::ready(())
     });
     let reloads = reloads.then(|()| std::future::pending::<()>());
     let gateway = service.app.gateway.clone();
@@ -195,7 +196,8 @@ impl Service {
             grace: settings.shutdown_grace,
         };
         lifecycle.clear_terminals();
-        let administration = Administrator::new(administered, lifecycle, keys.clone());
+        let administration =
+            Administrator::new(administered, lifecycle, keys.clone(), stop.clone());
         let app = Arc::new(App {
             scrape_limit: ScrapeLimit::new(&settings.http),
             options: settings.http,

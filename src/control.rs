@@ -149,8 +149,12 @@ fn changes(answer: &Value) -> String {
     let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let applied = list("applied").into_iter();
-    let applied = applied
-        .map(|change| format!("{}: {}\n", word(&change["setting"]), word(&change["change"])));
+    let applied = applied.map(|change| {
+        let unknown = change["unknown_trades"].as_u64().filter(|unknown| *unknown > 0);
+        let unknown = unknown.map(|unknown| format!(", {unknown} trades of unknown outcome left"));
+        let (setting, kind) = (word(&change["setting"]), word(&change["change"]));
+        format!("{setting}: {kind}{}\n", unknown.unwrap_or_default())
+    });
     let waiting = list("restart_required").into_iter();
     let waiting = waiting.map(|key| format!("{}: needs a restart\n", word(&key)));
     let lines: String = applied.chain(waiting).collect();

@@ -9,6 +9,31 @@ use std::path::{Path, PathBuf};
 #[cfg(any(windows, test))]
 const LONGEST_PLAIN_PATH: usize = 259 - "-journal".len();
 
+/// Opens a file to read it. What is no regular file is refused and not waited for, as a pipe that nobody
+/// writes to would be.
+///
+/// # Errors
+/// As [`File::open`], and if it is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.cast_signed());
+    }
+    let file = options.read(true).open(path)?;
+    let kind = file.metadata()?.file_type();
+    // Windows does not open a directory, Unix does not read it.
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        let expected = "it is a pipe or a device, expected a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, expected));
+    }
+    Ok(file)
+}
+
 /// Opens a file with these options, and creates it with mode 0600 if it is missing. On Windows a
 /// new file inherits the access list of its directory.
 ///

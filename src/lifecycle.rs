@@ -53,16 +53,22 @@ impl Lifecycle {
         account.door.set(standing);
         account.announce();
         info!(account = name, "account closing");
-        let requests = account.door.requests_ended();
-        if tokio::time::timeout(self.grace, requests).await.is_err() {
-            warn!(account = name, grace = ?self.grace, "requests of a closing account are cut");
-        }
-        // Each trade was sent, and its outcome written down, or it is not sent any more.
-        self.trading.finish_trades(account).await;
+        self.finish(account).await;
         self.pool.close(account).await;
         self.streams.close(account).await;
         self.trading.close(account).await;
         info!(account = name, "account closed");
+    }
+
+    /// Waits until nothing is under way for an account that takes no requests: each of its trades was sent,
+    /// and its outcome written down, or it is not sent any more.
+    pub async fn finish(&self, account: &Account) {
+        let requests = account.door.requests_ended();
+        if tokio::time::timeout(self.grace, requests).await.is_err() {
+            let name = account.name.as_str();
+            warn!(account = name, grace = ?self.grace, "requests of a closing account are cut");
+        }
+        self.trading.finish_trades(account).await;
     }
 
     /// Removes an account that is closed, with its metrics.

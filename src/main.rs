@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use mt5_gateway::control::Remote;
 use mt5_gateway::service::Manager;
 use mt5_gateway::service::command::ServiceCommand;
 use mt5_gateway::settings::{SettingFault, Settings};
 use mt5_gateway::{app, service, telemetry, terminal};
+use tokio::runtime::Runtime;
 
 #[cfg(windows)]
 mod service_command;
@@ -145,28 +147,51 @@ fn main() -> ExitCode {
 /// Runs a command and returns its exit code.
 fn run(arguments: Arguments) -> u8 {
     let Arguments { config, overrides, command } = arguments;
-    let command = match command.unwrap_or(Command::Serve) {
-        Command::WorkerScript => return print(terminal::worker::SCRIPT),
-        Command::Service(command) => return control_service(command, config, overrides),
-        Command::Reload(options) => return reload(options, config.as_deref(), overrides),
-        needs_settings => needs_settings,
-    };
-    let environment = Settings::environment();
-    let overrides = overrides.settings();
-    let settings = match Settings::load(Path::new(""), config.as_deref(), environment, &overrides) {
-        Ok(settings) => settings,
-        Err(faults) => {
-            tell(&describe(&faults));
-            return MISUSED;
-        }
-    };
-    if let Command::CheckConfig = command {
-        for warning in &settings.warnings {
-            tell(&format!("warning: {warning}"));
-        }
-        return print(&settings.describe());
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => start(config.as_deref(), overrides),
+        Command::CheckConfig => check_config(config.as_deref(), overrides),
+        Command::WorkerScript => print(terminal::worker::SCRIPT),
+        Command::Reload(options) => reload(options, config.as_deref(), overrides),
+        Command::Service(command) => control_service(command, config, overrides),
     }
-    serve(settings, service::manager(), app::signals)
+}
+
+/// Reads the settings and runs the gateway.
+fn start(config: Option<&Path>, overrides: Overrides) -> u8 {
+    // Before anything else: a SIGHUP ends a process that does not listen to it.
+    let listening = match Listening::begin() {
+        Ok(listening) => listening,
+        Err(fault) => {
+            tell(&format!("the runtime cannot be started: {fault}"));
+            return FAILED;
+        }
+    };
+    match load(config, overrides) {
+        Ok(settings) => serve(settings, service::manager(), listening, app::signals),
+        Err(code) => code,
+    }
+}
+
+/// Reads the settings. Fails with the exit code once it has named their faults.
+fn load(config: Option<&Path>, overrides: Overrides) -> Result<Settings, u8> {
+    let (environment, overrides) = (Settings::environment(), overrides.settings());
+    Settings::load(Path::new(""), config, environment, &overrides).map_err(|faults| {
+        tell(&describe(&faults));
+        MISUSED
+    })
+}
+
+/// Prints the settings in force.
+fn check_config(config: Option<&Path>, overrides: Overrides) -> u8 {
+    match load(config, overrides) {
+        Ok(settings) => {
+            for warning in &settings.warnings {
+                tell(&format!("warning: {warning}"));
+            }
+            print(&settings.describe())
+        }
+        Err(code) => code,
+    }
 }
 
 /// Lets a running gateway read its settings again. The settings here only say where it is.
@@ -232,8 +257,30 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// A runtime that hears each SIGHUP from the beginning on.
+struct Listening {
+    runtime: Runtime,
+    hangups: BoxStream<'static, ()>,
+}
+
+impl Listening {
+    fn begin() -> io::Result<Listening> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let hangups = {
+            let _within = runtime.enter();
+            app::hangups()
+        };
+        Ok(Listening { runtime, hangups })
+    }
+}
+
 /// Runs the gateway until `signals`, which are listened to within the runtime.
-fn serve<S>(settings: Settings, manager: Box<dyn Manager>, signals: impl FnOnce() -> S) -> u8
+fn serve<S>(
+    settings: Settings,
+    manager: Box<dyn Manager>,
+    listening: Listening,
+    signals: impl FnOnce() -> S,
+) -> u8
 where
     S: Stream<Item = &'static str> + Unpin,
 {
@@ -247,17 +294,11 @@ where
     for warning in &settings.warnings {
         tracing::warn!(%warning, "setting is probably not what was meant");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "runtime cannot be started");
-            return FAILED;
-        }
-    };
+    let Listening { runtime, hangups } = listening;
     let result = runtime.block_on(async {
         // From the beginning: a signal ends a process that does not listen to it.
         let signals = signals();
-        app::run(settings, events, manager, signals).await
+        app::run(settings, events, manager, signals, hangups).await
     });
     // What hangs on a blocking thread must not keep the process.
     runtime.shutdown_background();

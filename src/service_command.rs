@@ -10,7 +10,7 @@ use mt5_gateway::service::windows::{self, Failure, Plan};
 use mt5_gateway::settings::{Settings, read_password_file};
 use mt5_gateway::telemetry::{Destination, EventLog, LogFile};
 
-use super::{MISUSED, Overrides, describe, print, serve, tell};
+use super::{Listening, MISUSED, Overrides, describe, print, serve, tell};
 
 /// Where a service logs, in its working directory, if the settings name no file. It has no standard error.
 const LOG_FILE: LogDefaults =
@@ -119,7 +119,10 @@ fn host(options: Run, config: Option<PathBuf>, overrides: Overrides) -> Result<u
                 let LogDefaults { path, max_size, keep } = LOG_FILE;
                 let file = LogFile { path: path.into(), max_size, keep };
                 settings.log.file.get_or_insert(file);
-                serve(settings, manager, || stops)
+                match Listening::begin() {
+                    Ok(listening) => serve(settings, manager, listening, || stops),
+                    Err(fault) => refuse(&format!("the runtime cannot be started: {fault}")),
+                }
             }
             Err(faults) => refuse(&describe(&faults)),
         }

@@ -1,6 +1,8 @@
 //! Whatever comes, changes, is paused and goes, in whatever order: nobody else notices, nothing is left
 //! behind, and no trade is lost.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -240,8 +242,12 @@ async fn live_through(changes: &[(usize, Option<Configured>)]) {
         let earlier = accounts.remove(index);
         accounts.extend(configured.map(|configured| (*index, configured)));
         let reloaded = harness.reload(&accounts).await;
-        let expected = expected(earlier.as_ref(), configured.as_ref())
-            .map(|change| SettingChange { setting: format!("accounts.{}", NAMES[*index]), change });
+        let expected =
+            expected(earlier.as_ref(), configured.as_ref()).map(|change| SettingChange {
+                setting: format!("accounts.{}", NAMES[*index]),
+                change,
+                unknown_trades: 0,
+            });
         let applied: Vec<SettingChange> = expected.into_iter().collect();
         assert_eq!(reloaded, Reloaded { applied, restart_required: vec![] });
         let served = harness.service.accounts.all();

@@ -4,7 +4,10 @@
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use crate::account_name::AccountName;
 
 /// What happened to a setting while the gateway runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -30,6 +33,16 @@ pub struct SettingChange {
     pub setting: String,
     /// What happened to it.
     pub change: ChangeKind,
+    /// Trades that an account has left behind whose outcome is unknown. Nobody looks for them until an
+    /// account with its login and server is configured.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
+    pub unknown_trades: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What a new reading of the settings has changed.
@@ -47,9 +60,24 @@ pub struct Reloaded {
 pub enum Refusal {
     /// The settings have these faults.
     Faults(Vec<String>),
+    /// There is no such account.
+    NoSuchAccount,
+    /// The account, or its pause, comes from other sources than the accounts store, which these are.
+    NotStored(Vec<String>),
+    /// So many trades of the account have an unknown outcome.
+    UnknownTrades(usize),
+    /// A source of settings, the accounts store or the journal cannot be read or written.
+    Unavailable(String),
+    /// The client's key has expired or was revoked while the change waited for its turn.
+    KeyEnded,
+    /// The gateway stops.
+    Stopping,
     /// The change failed half way, which is a bug. The log says more.
     Failed,
 }
+
+/// Whether a client still may make a change, asked when its turn has come.
+pub type StillAllowed = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The owner of the settings. One change is made at a time, and goes on if nobody waits for it.
 pub trait Administration: Send + Sync {
@@ -58,4 +86,30 @@ pub trait Administration: Send + Sync {
 
     /// Reads every source of settings again, and applies what has changed.
     fn reload(&self) -> BoxFuture<'static, Result<Reloaded, Refusal>>;
+
+    /// Keeps the settings of an account in the accounts store, and applies them. Gives whether the
+    /// account is new.
+    fn set_account(
+        &self,
+        account: AccountName,
+        settings: Map<String, Value>,
+        allowed: StillAllowed,
+    ) -> BoxFuture<'static, Result<bool, Refusal>>;
+
+    /// Removes an account that the accounts store alone has. `force`: also if it has trades whose outcome
+    /// is unknown.
+    fn remove_account(
+        &self,
+        account: AccountName,
+        force: bool,
+        allowed: StillAllowed,
+    ) -> BoxFuture<'static, Result<(), Refusal>>;
+
+    /// Pauses or resumes an account, also for later runs of the gateway.
+    fn pause_account(
+        &self,
+        account: AccountName,
+        paused: bool,
+        allowed: StillAllowed,
+    ) -> BoxFuture<'static, Result<(), Refusal>>;
 }

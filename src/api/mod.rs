@@ -22,7 +22,9 @@ mod routes;
 mod server;
 mod state;
 
-pub use self::administration::{Administration, ChangeKind, Refusal, Reloaded, SettingChange};
+pub use self::administration::{
+    Administration, ChangeKind, Refusal, Reloaded, SettingChange, StillAllowed,
+};
 pub use self::auth::{Key, Keys, LiveKeys, Scope};
 pub use self::openapi::openapi_document;
 pub use self::options::Options;

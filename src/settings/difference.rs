@@ -62,6 +62,20 @@ pub fn difference(running: &SettingValues, read: &SettingValues) -> Difference {
     difference
 }
 
+/// Removes accounts of which something has changed from the settings that run.
+pub fn forget_accounts(running: &mut SettingValues, changed: &BTreeMap<String, ChangeKind>) {
+    let account = |key: &str| Some(key.strip_prefix(ACCOUNTS)?.split('.').next()?.to_owned());
+    running.retain(|key, _| account(key).is_none_or(|account| !changed.contains_key(&account)));
+}
+
+/// Gives an account that runs the settings that were read, or none if they have none.
+pub fn apply_account(running: &mut SettingValues, read: &SettingValues, account: &str) {
+    let table = format!("{ACCOUNTS}{account}.");
+    running.retain(|key, _| !key.starts_with(&table));
+    let read = read.iter().filter(|(key, _)| key.starts_with(&table));
+    running.extend(read.map(|(key, value)| (key.clone(), value.clone())));
+}
+
 /// The settings that run once a difference was applied: the ones that were read, but for those that
 /// only a restart applies.
 pub fn applied(running: SettingValues, read: &SettingValues) -> SettingValues {
@@ -113,14 +127,36 @@ fn tables(
 }
 
 impl Difference {
-    /// What a client is told once it was applied.
-    pub fn report(self) -> Reloaded {
-        let accounts =
-            self.accounts.into_iter().map(|(name, change)| (ACCOUNTS.to_owned() + &name, change));
+    /// Corrects what is to be done by the accounts that are there and by those that were read. They
+    /// contradict the settings that run only after a change has failed half way.
+    pub fn among(mut self, present: &BTreeSet<String>, read: &BTreeSet<String>) -> Difference {
+        self.accounts.retain(|name, _| present.contains(name) || read.contains(name));
+        for name in present.union(read) {
+            let change = match (present.contains(name), read.contains(name)) {
+                (true, false) => ChangeKind::Removed,
+                (true, true) if self.accounts.get(name) != Some(&ChangeKind::Added) => continue,
+                (true, true) => ChangeKind::Changed,
+                (false, _) => ChangeKind::Added,
+            };
+            self.accounts.insert(name.clone(), change);
+        }
+        self
+    }
+
+    /// What a client is told once it was applied. `unknown`: how many trades whose outcome is unknown each
+    /// account has left behind.
+    pub fn report(self, unknown: &BTreeMap<String, usize>) -> Reloaded {
+        let accounts = self.accounts.into_iter().map(|(name, change)| SettingChange {
+            setting: format!("{ACCOUNTS}{name}"),
+            change,
+            unknown_trades: unknown.get(&name).copied().unwrap_or_default(),
+        });
         let keys = self.keys.into_iter().map(|(name, change)| (KEYS.to_owned() + &name, change));
-        let applied = accounts.chain(keys).chain(self.others);
-        let applied = applied.map(|(setting, change)| SettingChange { setting, change });
-        Reloaded { applied: applied.collect(), restart_required: self.restart_required }
+        let others = keys.chain(self.others);
+        let others =
+            others.map(|(setting, change)| SettingChange { setting, change, unknown_trades: 0 });
+        let applied = accounts.chain(others).collect();
+        Reloaded { applied, restart_required: self.restart_required }
     }
 }
 
@@ -155,15 +191,59 @@ mod tests {
                 _ => _ = read.insert(key, value),
             }
         }
-        let Reloaded { applied: changes, restart_required } = difference(&running, &read).report();
+        let Reloaded { applied: changes, restart_required } =
+            difference(&running, &read).report(&BTreeMap::new());
         // Applying leaves what needs a restart, and nothing else.
-        let left = difference(&applied(running, &read), &read).report();
+        let left = difference(&applied(running, &read), &read).report(&BTreeMap::new());
         assert_eq!(left, Reloaded { applied: vec![], restart_required: restart_required.clone() });
         let changes = changes.into_iter().map(|change| {
             let kind = serde_json::to_value(change.change).unwrap();
             format!("{} {}", change.setting, kind.as_str().unwrap())
         });
         changes.chain(restart_required.into_iter().map(|key| key + " restart")).collect()
+    }
+
+    #[test]
+    fn a_change_that_failed_half_way_is_made_good_by_what_is_there() {
+        use ChangeKind::{Added, Changed, Paused, Removed};
+        for (there, read, found, expected) in [
+            // Nothing has failed.
+            (true, true, None, None),
+            (true, true, Some(Changed), Some(Changed)),
+            (true, true, Some(Paused), Some(Paused)),
+            (true, false, Some(Removed), Some(Removed)),
+            (false, true, Some(Added), Some(Added)),
+            // It is there, in whatever state.
+            (true, true, Some(Added), Some(Changed)),
+            (true, false, None, Some(Removed)),
+            // It is not there.
+            (false, true, None, Some(Added)),
+            (false, true, Some(Changed), Some(Added)),
+            (false, true, Some(Paused), Some(Added)),
+            (false, false, Some(Removed), None),
+        ] {
+            let set = |is_in: bool| is_in.then(|| "a".to_owned()).into_iter().collect();
+            let accounts = found.map(|change| ("a".to_owned(), change)).into_iter().collect();
+            let found = Difference { accounts, ..Difference::default() };
+            let case = format!("{there} {read} {:?}", found.accounts);
+            let right = found.among(&set(there), &set(read)).accounts;
+            assert_eq!(right.get("a").copied(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn one_account_is_forgotten_or_applied_and_no_other() {
+        let mut running = values(RUNNING);
+        let read = values("accounts.other.login = 3\naccounts.others.login = 4");
+        apply_account(&mut running, &read, "other");
+        assert_eq!(running.len(), values(RUNNING).len());
+        assert_eq!(running["accounts.other.login"], "3");
+        apply_account(&mut running, &values(""), "other");
+        assert!(!running.contains_key("accounts.other.login"));
+        let changed = BTreeMap::from([("main".to_owned(), ChangeKind::Removed)]);
+        forget_accounts(&mut running, &changed);
+        assert!(running.keys().all(|key| !key.starts_with("accounts.")));
+        assert!(running.contains_key("server.listen"));
     }
 
     #[test]

@@ -20,8 +20,10 @@ mod reader;
 mod sections;
 mod server;
 mod sources;
+mod store;
 mod types;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,12 +33,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::accounts::Demo;
-pub use self::accounts::read_password_file;
-pub use self::difference::{Difference, SettingValues, applied, difference};
+pub use self::accounts::{BUILT_IN_ACCOUNT, read_password_file};
+pub use self::difference::{
+    Difference, SettingValues, applied, apply_account, difference, forget_accounts,
+};
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
 use self::sections::KeptTerminals;
-use self::sources::Layers;
+pub use self::sources::Candidate;
+use self::sources::{Layers, Locations};
+pub use self::store::{AccountsStore, to_toml, with_pause};
 use crate::api::{self, Keys};
 use crate::pool::{self, AccountOptions};
 use crate::terminal::provisioning::Terminals;
@@ -56,6 +62,8 @@ pub struct Settings {
     pub allow_anonymous: bool,
     /// Whether clients may change settings on a gateway without keys.
     pub anonymous_administration: bool,
+    /// Where accounts are kept that clients have set.
+    pub store: AccountsStore,
     /// How sessions treat their terminals.
     pub pool: pool::Options,
     /// How reads are coalesced and cached.
@@ -94,45 +102,46 @@ pub struct Administered {
     pub sources: SettingSources,
     /// Every setting in force.
     pub values: SettingValues,
+    /// Where accounts are kept that clients have set.
+    pub store: AccountsStore,
+    /// What the log has warned of.
+    pub warnings: Vec<String>,
 }
 
 /// Where settings come from, to read them again.
 #[derive(Debug, Clone)]
 pub struct SettingSources {
-    directory: PathBuf,
-    file: Option<PathBuf>,
-    environment: Vec<(OsString, OsString)>,
-    command_line: Vec<(String, String)>,
+    locations: Locations,
     demo: Demo,
     /// As they were when the gateway started.
     terminals: Option<KeptTerminals>,
 }
 
 impl SettingSources {
-    /// Reads the settings as they stand there now.
+    /// Reads the settings as they stand there now, or as if the accounts store had another file of an
+    /// account.
     ///
     /// # Errors
     /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
     /// seem to be missing.
-    pub fn load(&self) -> Result<Settings, Vec<SettingFault>> {
-        let command_line: Vec<(&str, String)> =
-            self.command_line.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
-        let environment = self.environment.iter().cloned();
-        let layers =
-            Layers::read(&self.directory, self.file.as_deref(), environment, &command_line);
+    pub fn load(&self, candidate: Option<&Candidate>) -> Result<Settings, Vec<SettingFault>> {
+        let mut layers = Layers::read(&self.locations, candidate);
         if !layers.faults.is_empty() {
             return Err(layers.faults);
         }
+        let (store, filled) = (layers.store.clone(), std::mem::take(&mut layers.filled));
         let mut reader = Reader::new(layers);
-        let mut settings = Settings::take(&mut reader, self);
+        let mut settings = Settings::take(&mut reader, self.demo, self.terminals.as_ref());
         reader.finish();
-        if reader.faults.is_empty() {
-            settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
-            settings.effective = reader.effective;
-            Ok(settings)
-        } else {
-            Err(reader.faults)
+        if !reader.faults.is_empty() {
+            return Err(reader.faults);
         }
+        settings.store = AccountsStore(self.locations.directory.join(&store));
+        let locations = Locations { store: Some(store), filled, ..self.locations.clone() };
+        settings.sources.locations = locations;
+        settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
+        settings.effective = reader.effective;
+        Ok(settings)
     }
 }
 
@@ -150,15 +159,14 @@ impl Settings {
         command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<SettingFault>> {
         let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
-        let sources = SettingSources {
+        let locations = Locations {
             directory: directory.to_owned(),
             file: file.map(Path::to_owned),
             environment: environment.into_iter().collect(),
             command_line: command_line.iter().map(text).collect(),
-            demo: Demo::IfAlone,
-            terminals: None,
+            ..Locations::default()
         };
-        sources.load()
+        SettingSources { locations, demo: Demo::IfAlone, terminals: None }.load(None)
     }
 
     /// What is needed to apply a later reading of the settings.
@@ -168,7 +176,17 @@ impl Settings {
             anonymous: self.anonymous_administration,
             sources: self.sources.clone(),
             values: self.values(),
+            store: self.store.clone(),
+            warnings: self.warnings.clone(),
         }
+    }
+
+    /// The sources that say something about an account, in their own words.
+    pub fn sources_of(&self, account: &str) -> BTreeSet<String> {
+        let table = format!("accounts.{account}.");
+        let of_account = self.effective.iter().filter(|one| one.key.starts_with(&table));
+        let sources = of_account.map(|effective| effective.source.clone());
+        sources.filter(|source| source != reader::DEFAULT).collect()
     }
 
     /// Every setting in force, to be compared with those of another reading.
@@ -191,18 +209,21 @@ impl Settings {
         lines.collect()
     }
 
-    fn take(reader: &mut Reader, sources: &SettingSources) -> Settings {
+    /// Takes every setting. What is not known of its sources yet is left empty.
+    fn take(reader: &mut Reader, demo: Demo, running: Option<&KeptTerminals>) -> Settings {
         let server = server::take(reader);
         let (restart, quarantine_retry) = sections::restart(reader);
         let (keys, allow_anonymous) = auth::take(reader, &server);
+        // The layers were read from there already.
+        let _ = reader.value("accounts_store.directory", PathBuf::from(store::DEFAULT_DIRECTORY));
         let anonymous_administration = reader.value("accounts_store.anonymous", false);
         let reads = sections::reads(reader);
         let streams = sections::streams(reader, server.call_timeout);
         let (trading, send_within) = sections::trading(reader);
         let metrics = sections::metrics(reader);
         let (log, access_log) = sections::log(reader);
-        let terminals = sections::terminals(reader, sources.terminals.as_ref());
-        let (accounts, has_demo) = accounts::take(reader, send_within, sources.demo, &terminals);
+        let terminals = sections::terminals(reader, running);
+        let (accounts, has_demo) = accounts::take(reader, send_within, demo, &terminals);
         for account in accounts.iter().filter(|account| account.recycling.memory.is_some()) {
             if !metrics.options.enabled {
                 let key = format!("accounts.{}.terminal.recycle.memory", account.name);
@@ -229,6 +250,7 @@ impl Settings {
             keys: Keys::new(keys),
             allow_anonymous,
             anonymous_administration,
+            store: AccountsStore::default(),
             pool: pool::Options {
                 call_timeout: server.call_timeout,
                 trade_timeout: server.trade_timeout,
@@ -248,9 +270,9 @@ impl Settings {
             warnings: vec![],
             terminals: terminals.shared.clone(),
             sources: SettingSources {
+                locations: Locations::default(),
                 demo: Demo::Decided(has_demo),
                 terminals: Some(terminals),
-                ..sources.clone()
             },
             effective: vec![],
         }

@@ -15,7 +15,7 @@ use super::types::Setting;
 use crate::files;
 
 /// The source of a setting that no source names.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// A setting in force.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(layers: Layers) -> Reader {
-        let Layers { values, faults, warnings } = layers;
+        let Layers { values, faults, warnings, .. } = layers;
         Reader { values, asked: BTreeSet::new(), faults, warnings, effective: vec![] }
     }
 
@@ -168,6 +168,20 @@ impl Reader {
         self.asked.insert(format!("{key}."));
         let is_empty_table = self.values.get(key).is_some_and(is_table);
         is_empty_table || self.below(key).next().is_some()
+    }
+
+    /// Lets a section have the settings of another one, as far as it does not have them itself.
+    pub fn inherit(&mut self, from: &str, to: &str) {
+        let inherited: Vec<(String, SourcedValue)> = self
+            .below(from)
+            .filter_map(|rest| {
+                let given = self.values.get(&format!("{from}.{rest}"))?;
+                Some((format!("{to}.{rest}"), given.clone()))
+            })
+            .collect();
+        for (key, given) in inherited {
+            self.values.entry(key).or_insert(given);
+        }
     }
 
     /// Ignores everything below a key, because what is expected there is not known.

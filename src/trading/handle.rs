@@ -209,6 +209,18 @@ impl Trading {
         Ok(Some(ledger.finish(account, resolved, request_id.clone()).await))
     }
 
+    /// The trades of an account whose outcome is unknown, the newest first.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn unknown(&self, account: &Account) -> Result<Vec<TradeId>, Error> {
+        let state = Some(TradeState::Unknown);
+        let filter = TradeFilter { state, limit: u32::MAX, ..TradeFilter::default() };
+        let mut unknown = self.list(&account.name, filter).await?;
+        unknown.retain(|trade| account.is_of(&trade.identity));
+        Ok(unknown.into_iter().map(|trade| trade.trade_id).collect())
+    }
+
     /// Opens the journal if an account is to trade and there was no need for one until now.
     ///
     /// # Errors

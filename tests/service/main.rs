@@ -19,6 +19,7 @@ mod reads;
 mod reload;
 mod sampler;
 mod settings;
+mod store;
 mod streams;
 mod systemd;
 mod trading;

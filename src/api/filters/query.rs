@@ -104,6 +104,14 @@ impl Parameter for String {
     }
 }
 
+impl Parameter for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Parameter for u64 {
     const EXPECTED: &'static str = "a whole number";
 

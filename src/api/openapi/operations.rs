@@ -74,7 +74,16 @@ impl Traits<'_> {
 
     /// Whether a terminal is asked, which may refuse, fail, or be busy.
     fn asks_terminal(&self) -> bool {
-        let apart = ["one", "restart", "trades", "trade"];
+        let apart = [
+            "one",
+            "set_account",
+            "remove_account",
+            "pause",
+            "resume",
+            "restart",
+            "trades",
+            "trade",
+        ];
         self.is_of_account() && !apart.contains(&self.id)
     }
 
@@ -147,7 +156,9 @@ impl Traits<'_> {
             }
         }
         kinds.extend(match self.id {
-            "reload" => vec![ProblemType::SettingsRefused, ProblemType::DeadlinePassed],
+            "reload" | "set_account" => changes(&[]),
+            "remove_account" => changes(&[ProblemType::AccountNotStored, ProblemType::TradesOpen]),
+            "pause" | "resume" => changes(&[ProblemType::AccountNotStored]),
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
             "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
             "trades" | "trade" => vec![ProblemType::JournalUnavailable],
@@ -217,6 +228,17 @@ impl Traits<'_> {
         }
         names
     }
+}
+
+/// How a change of settings is refused, and how this one is beside that.
+fn changes(others: &[ProblemType]) -> Vec<ProblemType> {
+    let common = [
+        ProblemType::SettingsRefused,
+        ProblemType::SettingsUnavailable,
+        ProblemType::NotReady,
+        ProblemType::DeadlinePassed,
+    ];
+    common.iter().chain(others).copied().collect()
 }
 
 /// Completes each operation from what is known of its route.

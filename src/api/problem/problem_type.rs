@@ -23,6 +23,8 @@ pub enum ProblemType {
     TradeNotFound,
     TradeSuperseded,
     TradeNotResolvable,
+    TradesOpen,
+    AccountNotStored,
     BodyTooLarge,
     UriTooLong,
     UnsupportedMediaType,
@@ -39,6 +41,7 @@ pub enum ProblemType {
     TerminalDied,
     NotReady,
     AccountPaused,
+    SettingsUnavailable,
     QueueFull,
     NoQuote,
     TradeNotSent,
@@ -78,6 +81,8 @@ impl ProblemType {
             ProblemType::TradeNotFound => "The trade with this key did not happen",
             ProblemType::TradeSuperseded => "What the trade was to change has changed otherwise",
             ProblemType::TradeNotResolvable => "The trade cannot be settled so",
+            ProblemType::TradesOpen => "The outcome of a trade of the account is unknown",
+            ProblemType::AccountNotStored => "The account is not from the accounts store",
             ProblemType::BodyTooLarge => "The body is too large",
             ProblemType::UriTooLong => "The request's target is too long",
             ProblemType::UnsupportedMediaType => "The body's type is not supported",
@@ -94,6 +99,7 @@ impl ProblemType {
             ProblemType::TerminalDied => "The terminal died in this call",
             ProblemType::NotReady => "No terminal is ready",
             ProblemType::AccountPaused => "The account takes no requests for now",
+            ProblemType::SettingsUnavailable => "The settings cannot be read or written",
             ProblemType::QueueFull => "The terminal's queue is full",
             ProblemType::NoQuote => "The terminal has no quote yet",
             ProblemType::TradeNotSent => "The trade was withdrawn before it was sent",
@@ -123,7 +129,9 @@ impl ProblemType {
             | ProblemType::TradeUnderWay
             | ProblemType::TradeNotFound
             | ProblemType::TradeSuperseded
-            | ProblemType::TradeNotResolvable => StatusCode::CONFLICT,
+            | ProblemType::TradeNotResolvable
+            | ProblemType::TradesOpen
+            | ProblemType::AccountNotStored => StatusCode::CONFLICT,
             ProblemType::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ProblemType::UriTooLong => StatusCode::URI_TOO_LONG,
             ProblemType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -140,6 +148,7 @@ impl ProblemType {
             | ProblemType::TerminalDied => StatusCode::BAD_GATEWAY,
             ProblemType::NotReady
             | ProblemType::AccountPaused
+            | ProblemType::SettingsUnavailable
             | ProblemType::QueueFull
             | ProblemType::NoQuote
             | ProblemType::TradeNotSent

@@ -1,5 +1,7 @@
 //! `/api/v1/reload`: reads the settings again.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tracing::info;
 
@@ -68,6 +70,30 @@ impl From<Refusal> for Problem {
                     faults.join("; ")
                 );
                 Problem::new(ProblemType::SettingsRefused, detail).with("faults", json!(faults))
+            }
+            Refusal::NoSuchAccount => Problem::not_found("there is no such account"),
+            Refusal::NotStored(sources) => {
+                let detail =
+                    format!("it comes from {}: change it there, and reload", sources.join(" and "));
+                Problem::new(ProblemType::AccountNotStored, detail).with("sources", json!(sources))
+            }
+            Refusal::UnknownTrades(count) => {
+                let detail = format!(
+                    "the outcome of {count} of the account's trades is unknown, and is being looked for; \
+                     `?force=true` removes the account all the same, and leaves them in the journal"
+                );
+                Problem::new(ProblemType::TradesOpen, detail).with("count", json!(count))
+            }
+            Refusal::Unavailable(reason) => {
+                let problem = Problem::new(ProblemType::SettingsUnavailable, reason);
+                problem.retry_after(Duration::from_secs(1))
+            }
+            Refusal::KeyEnded => {
+                Problem::unauthorized("the key has expired or was revoked meanwhile")
+            }
+            Refusal::Stopping => {
+                let detail = "the gateway stops, and changes no settings any more";
+                Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
             }
             Refusal::Failed => {
                 let detail = "the change of settings failed; the log says why";

@@ -18,8 +18,19 @@ use crate::account_name::AccountName;
 use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
 
+/// The section of terminals that accounts name by `terminal.profile`.
+const PROFILES: &str = "terminal_profiles";
+
 /// The account that exists when no source names one.
 const DEMO: &str = "demo";
+
+/// Its login and server.
+const DEMO_LOGIN: u64 = 5001;
+const DEMO_SERVER: &str = "Demo-Server";
+
+/// Its settings, as a file names them that is to have the same account.
+pub const BUILT_IN_ACCOUNT: &str =
+    "login = 5001\nserver = \"Demo-Server\"\nterminal.kind = \"simulator\"\n";
 
 /// Whether there is the built-in account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +74,8 @@ pub fn take(
         .filter_map(|name| account(reader, name, is_demo(name), send_within, terminals))
         .collect();
     refuse_conflicts(reader, &accounts);
+    // What a profile says is checked where an account uses it.
+    reader.skip(PROFILES);
     (accounts.into_iter().map(|account| account.options).collect(), has_demo)
 }
 
@@ -82,8 +95,8 @@ fn account(
     }
     let (login, server) = if demo {
         (
-            reader.value(&field("login"), 5001),
-            reader.value(&field("server"), "Demo-Server".to_owned()),
+            reader.value(&field("login"), DEMO_LOGIN),
+            reader.value(&field("server"), DEMO_SERVER.to_owned()),
         )
     } else {
         (login(reader, &field("login")), server(reader, &field("server")))
@@ -92,6 +105,22 @@ fn account(
     let password = password::take(reader, &section);
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
+    let profile: Option<String> = reader.optional(&field("terminal.profile"));
+    if let Some(profile) = profile {
+        let profiles = reader.names(PROFILES);
+        if profiles.contains(&profile) {
+            reader.inherit(&format!("{PROFILES}.{profile}"), &field("terminal"));
+        } else {
+            let message = match profiles.len() {
+                0 => format!("there is no such profile: expected a section [{PROFILES}.NAME]"),
+                _ => {
+                    let names: Vec<String> = profiles.into_iter().collect();
+                    format!("there is no such profile: expected one of {}", names.join(", "))
+                }
+            };
+            reader.fault(&field("terminal.profile"), message);
+        }
+    }
     let kind_key = field("terminal.kind");
     let kind = if demo {
         Some(choice(reader, &kind_key, &KINDS))
@@ -172,6 +201,19 @@ fn server(reader: &mut Reader, key: &str) -> String {
 mod tests {
     use super::AccountName;
     use crate::settings::Settings;
+
+    #[test]
+    fn a_file_can_have_the_same_account_as_the_built_in_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let values = |text: Option<&str>| {
+            let file = directory.path().join("settings.toml");
+            std::fs::write(&file, text.unwrap_or_default()).unwrap();
+            let settings = Settings::load(directory.path(), Some(&file), [], &[]);
+            settings.unwrap_or_else(|faults| panic!("{faults:?}")).values()
+        };
+        let named = format!("[accounts.demo]\n{}", super::BUILT_IN_ACCOUNT);
+        assert_eq!(values(Some(&named)), values(None));
+    }
 
     #[test]
     fn an_account_whose_name_is_none_has_its_own_faults_and_is_not_compared() {

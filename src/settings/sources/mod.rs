@@ -5,10 +5,10 @@
 
 mod dotenv;
 pub mod text_file;
-mod toml_file;
+pub mod toml_file;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +18,37 @@ use config::{Environment, Map, Source as _, Value, ValueKind};
 use self::text_file::TextFileError;
 use self::variables::{PREFIX, is_ours, misspelt};
 use super::fault::SettingFault;
+use super::store;
+use crate::account_name::AccountName;
 
 /// The settings file that is read if it exists.
 const DEFAULT_FILE: &str = "settings/default.toml";
 
 /// The file of environment variables that is read if it exists.
 const ENV_FILE: &str = ".env";
+
+/// The setting that says where the accounts store is.
+const STORE_DIRECTORY: &str = "accounts_store.directory";
+
+/// Where the sources are, and what a later reading must keep to.
+#[derive(Debug, Clone, Default)]
+pub struct Locations {
+    /// It holds `settings/default.toml` and `.env`.
+    pub directory: PathBuf,
+    /// The file of `--config`.
+    pub file: Option<PathBuf>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// Settings by their keys.
+    pub command_line: Vec<(String, String)>,
+    /// The directory of the accounts store, which only a restart changes. `None`: the settings say.
+    pub store: Option<PathBuf>,
+    /// The files that had settings when the gateway started. One that has none later was probably
+    /// read while it was being written, and would remove every account.
+    pub filled: BTreeSet<String>,
+}
+
+/// What the accounts store is to have of an account. `None`: nothing.
+pub type Candidate = (AccountName, Option<String>);
 
 /// A source of settings.
 #[derive(Debug)]
@@ -55,25 +80,100 @@ pub struct Layers {
     /// Sources, or parts of them, that cannot be read.
     pub faults: Vec<SettingFault>,
     pub warnings: Vec<SettingFault>,
+    /// The directory of the accounts store.
+    pub store: PathBuf,
+    /// The files that have settings.
+    pub filled: BTreeSet<String>,
 }
 
 impl Layers {
-    /// Reads every source below `directory`.
-    pub fn read(
-        directory: &Path,
-        file: Option<&Path>,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-        command_line: &[(&str, String)],
-    ) -> Layers {
+    /// Reads every source, as if the accounts store had this of an account.
+    pub fn read(locations: &Locations, candidate: Option<&Candidate>) -> Layers {
+        let directory = &locations.directory;
         let mut layers = Layers::default();
         layers.toml_file(&directory.join(DEFAULT_FILE), DEFAULT_FILE, Presence::Optional);
-        if let Some(file) = file {
+        if let Some(file) = &locations.file {
             layers.toml_file(file, &file.display().to_string(), Presence::Required);
         }
-        layers.env_file(&directory.join(ENV_FILE));
-        layers.environment(environment);
-        layers.command_line(command_line);
+        layers.refuse_emptied(&locations.filled);
+        // Read first, because they may say where the store is.
+        let mut above = Layers::default();
+        above.env_file(&directory.join(ENV_FILE));
+        above.environment(locations.environment.iter().cloned());
+        above.command_line(&locations.command_line);
+        let said = || above.store_directory().or_else(|| layers.store_directory());
+        let store = locations.store.clone().or_else(said);
+        layers.store = store.unwrap_or_else(|| store::DEFAULT_DIRECTORY.into());
+        layers.stored_accounts(directory, candidate);
+        above.values.into_iter().for_each(|(key, value)| layers.add_one(key, value));
+        layers.faults.extend(above.faults);
+        layers.warnings.extend(above.warnings);
         layers
+    }
+
+    /// Notes the files that have no settings any more.
+    fn refuse_emptied(&mut self, filled: &BTreeSet<String>) {
+        for source in filled.difference(&self.filled.clone()) {
+            if self.faults.iter().all(|fault| fault.origin != *source) {
+                self.fault(
+                    source,
+                    "the file has no settings, and had some when the gateway started: it was probably \
+                     read while it was being written, so write another file and rename it; if it is \
+                     meant, keep a section without settings, such as [accounts]",
+                );
+            }
+        }
+    }
+
+    fn store_directory(&self) -> Option<PathBuf> {
+        let given = self.values.get(STORE_DIRECTORY)?;
+        given.value.clone().into_string().ok().map(PathBuf::from)
+    }
+
+    /// Reads the files of the accounts store.
+    fn stored_accounts(&mut self, directory: &Path, candidate: Option<&Candidate>) {
+        let store = self.store.clone();
+        let source = |file: &str| store.join(file).display().to_string();
+        let files = match store::files(&directory.join(&store)) {
+            Ok(files) => files,
+            Err(fault) => {
+                let message =
+                    format!("the directory of the accounts store cannot be read: {fault}");
+                return self.fault(&store.display().to_string(), message);
+            }
+        };
+        for (account, path) in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(account) = account else {
+                let message = format!(
+                    "the file's name is no account's: expected {} before `.toml`",
+                    AccountName::EXPECTED
+                );
+                self.fault(&source(&name), message);
+                continue;
+            };
+            if candidate.is_none_or(|(candidate, _)| *candidate != account)
+                && let Some(text) = self.text(&path, &source(&name), Presence::Optional)
+            {
+                self.stored(&account, &text, &source(&name), &path);
+            }
+        }
+        if let Some((account, Some(text))) = candidate {
+            let path = store::file(&directory.join(&store), account);
+            self.stored(account, text, &source(&format!("{account}.toml")), &path);
+        }
+    }
+
+    fn stored(&mut self, account: &AccountName, text: &str, source: &str, path: &Path) {
+        match toml_file::parse(text) {
+            Ok(entries) => {
+                let entries = entries.into_iter();
+                let entries =
+                    entries.map(|(key, value)| (format!("accounts.{account}.{key}"), value));
+                self.add(entries, source, Some(path));
+            }
+            Err(faults) => faults.into_iter().for_each(|fault| self.fault(source, fault)),
+        }
     }
 
     fn fault(&mut self, source: &str, message: impl Into<String>) {
@@ -97,7 +197,12 @@ impl Layers {
             return;
         };
         match toml_file::parse(&text) {
-            Ok(entries) => self.add(entries, source, Some(path)),
+            Ok(entries) => {
+                if !entries.is_empty() {
+                    self.filled.insert(source.to_owned());
+                }
+                self.add(entries, source, Some(path));
+            }
             Err(faults) => faults.into_iter().for_each(|fault| self.fault(source, fault)),
         }
     }
@@ -171,8 +276,8 @@ impl Layers {
         }
     }
 
-    fn command_line(&mut self, settings: &[(&str, String)]) {
-        let entry = |(key, text): &(&str, String)| ((*key).to_owned(), text.as_str().into());
+    fn command_line(&mut self, settings: &[(String, String)]) {
+        let entry = |(key, text): &(String, String)| (key.clone(), text.as_str().into());
         self.add(settings.iter().map(entry), "command line", None);
     }
 
@@ -193,11 +298,15 @@ impl Layers {
         let source =
             Arc::new(SettingSource { name: source.to_owned(), file: file.map(Path::to_path_buf) });
         for (key, value) in entries {
-            // An empty table removes nothing of an earlier source.
-            let is_table = matches!(value.kind, ValueKind::Table(_));
-            if !(is_table && self.values.contains_key(&key)) {
-                self.values.insert(key, SourcedValue { value, source: source.clone() });
-            }
+            self.add_one(key, SourcedValue { value, source: source.clone() });
+        }
+    }
+
+    fn add_one(&mut self, key: String, given: SourcedValue) {
+        // An empty table removes nothing of an earlier source.
+        let is_table = matches!(given.value.kind, ValueKind::Table(_));
+        if !(is_table && self.values.contains_key(&key)) {
+            self.values.insert(key, given);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Text files that people write: settings, `.env` and passwords. All are read by the same rules.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+
+use crate::files::open_regular;
 
 /// The largest size of such a file, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -27,13 +28,8 @@ impl TextFileError {
 /// Reads a file as UTF-8, without its byte order mark.
 pub fn read(path: &Path) -> Result<String, TextFileError> {
     let open = || {
-        let file = File::open(path)?;
-        // Windows does not open a directory, Unix does not read it.
-        if file.metadata()?.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
         let mut bytes = vec![];
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        open_regular(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = open().map_err(|error| explain(path, &error))?;
@@ -85,6 +81,19 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [&pipe, Path::new("/dev/null")] {
+            let fault = read(path).unwrap_err().to_string();
+            assert!(fault.contains("expected a regular file"), "{fault}");
+        }
+    }
 
     #[test]
     fn decode_takes_utf_8_alone_and_says_where_it_ends() {

@@ -1,10 +1,12 @@
 //! A symbol whose history is a real MT5 bar export.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::bar_file;
+use crate::files::open_regular;
 use crate::mt5::{Rate, Timeframe};
 
 /// The bars of a file, and of the timeframes above the file's own.
@@ -22,7 +24,9 @@ impl Replay {
     /// # Errors
     /// What is wrong with it, with the line.
     pub fn load(path: &Path) -> Result<Replay, String> {
-        let file = std::fs::read(path)
+        let mut file = vec![];
+        open_regular(path)
+            .and_then(|mut opened| opened.read_to_end(&mut file))
             .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         Self::parse(file).map_err(|fault| format!("{} {fault}", path.display()))
     }
