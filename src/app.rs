@@ -120,6 +120,14 @@ pub async fn run(
     }
 }
 
+/// Opens the journal, or says why there is none.
+type OpenJournal = fn(
+    &trading::Options,
+    &Accounts,
+    &Metrics,
+    &Depths,
+) -> Result<Result<Journal, NoJournal>, JournalError>;
+
 /// Everything that runs, but for the connections.
 pub struct Service {
     /// The accounts.
@@ -139,6 +147,23 @@ impl Service {
     /// # Errors
     /// Why that cannot be.
     pub async fn start(settings: Settings, events: Events) -> Result<Service, Error> {
+        Service::start_with(settings, events, open_journal).await
+    }
+
+    /// The same without the journal, which another gateway may have. Nothing may trade.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn start_to_look(settings: Settings, events: Events) -> Result<Service, Error> {
+        let no_journal: OpenJournal = |_, _, _, _| Ok(Err(NoJournal::NotNeeded));
+        Service::start_with(settings, events, no_journal).await
+    }
+
+    async fn start_with(
+        settings: Settings,
+        events: Events,
+        open_journal: OpenJournal,
+    ) -> Result<Service, Error> {
         let depths = Depths::default();
         let keys = Arc::new(LiveKeys::new(settings.keys.clone()));
         let administered = settings.administered();

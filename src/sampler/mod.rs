@@ -21,6 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+pub use self::mounts::free_space;
 pub use self::sensor::{Group, Sensor, sensors};
 
 use self::sampling::{Change, Sampling};

@@ -79,6 +79,36 @@ pub fn measure(file_system: &FileSystem) -> Result<Disk, String> {
     })
 }
 
+/// Bytes that are free for this user where a directory is.
+///
+/// # Errors
+/// Why that cannot be told.
+#[cfg(unix)]
+pub fn free_space(directory: &Path) -> Result<u64, String> {
+    let room = rustix::fs::statvfs(directory)
+        .map_err(|fault| format!("statvfs of {} failed: {fault}", directory.display()))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// Bytes that are free for this user where a directory is.
+///
+/// # Errors
+/// Why that cannot be told.
+#[cfg(not(unix))]
+pub fn free_space(directory: &Path) -> Result<u64, String> {
+    use sysinfo::{DiskRefreshKind, Disks};
+
+    let directory = std::path::absolute(directory)
+        .map_err(|fault| format!("{} cannot be resolved: {fault}", directory.display()))?;
+    let storage = DiskRefreshKind::nothing().with_storage();
+    let disks = Disks::new_with_refreshed_list_specifics(storage)
+        .map_err(|error| format!("the disks cannot be listed: {error}"))?;
+    let holders = disks.iter().filter(|disk| directory.starts_with(disk.mount_point()));
+    let holder = holders.max_by_key(|disk| disk.mount_point().components().count());
+    let holder = holder.ok_or_else(|| format!("no disk holds {}", directory.display()))?;
+    Ok(holder.available_space())
+}
+
 #[cfg(target_os = "linux")]
 const MOUNTS: &str = "/proc/self/mountinfo";
 

@@ -91,6 +91,16 @@ pub struct Administered {
     pub values: SettingValues,
 }
 
+/// Settings that may have faults, for a look at them.
+pub struct Inspection {
+    /// Every setting; one with a fault has its default, or is missing. `None`: a source cannot be read.
+    pub settings: Option<Settings>,
+    /// What is wrong.
+    pub faults: Vec<SettingFault>,
+    /// What is allowed, but probably not what was meant.
+    pub warnings: Vec<SettingFault>,
+}
+
 /// Where settings come from, to read them again.
 #[derive(Debug, Clone)]
 pub struct SettingSources {
@@ -102,30 +112,50 @@ pub struct SettingSources {
 }
 
 impl SettingSources {
+    fn of_process(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
+    ) -> SettingSources {
+        let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
+        SettingSources {
+            directory: directory.to_owned(),
+            file: file.map(Path::to_owned),
+            environment: environment.into_iter().collect(),
+            command_line: command_line.iter().map(text).collect(),
+            demo: Demo::IfAlone,
+        }
+    }
+
     /// Reads the settings as they stand there now.
     ///
     /// # Errors
     /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
     /// seem to be missing.
     pub fn load(&self) -> Result<Settings, Vec<SettingFault>> {
+        let Inspection { settings, faults, .. } = self.inspect();
+        settings.filter(|_| faults.is_empty()).ok_or(faults)
+    }
+
+    /// Reads the settings as they stand there now, and says what is wrong with them.
+    fn inspect(&self) -> Inspection {
         let command_line: Vec<(&str, String)> =
             self.command_line.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
         let environment = self.environment.iter().cloned();
         let layers =
             Layers::read(&self.directory, self.file.as_deref(), environment, &command_line);
         if !layers.faults.is_empty() {
-            return Err(layers.faults);
+            let (faults, warnings) = (layers.faults, layers.warnings);
+            return Inspection { settings: None, faults, warnings };
         }
         let mut reader = Reader::new(layers);
         let mut settings = Settings::take(&mut reader, self);
         reader.finish();
-        if reader.faults.is_empty() {
-            settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
-            settings.effective = reader.effective;
-            Ok(settings)
-        } else {
-            Err(reader.faults)
-        }
+        let Reader { faults, warnings, effective, .. } = reader;
+        settings.warnings = warnings.iter().map(SettingFault::to_string).collect();
+        settings.effective = effective;
+        Inspection { settings: Some(settings), faults, warnings }
     }
 }
 
@@ -142,15 +172,17 @@ impl Settings {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<SettingFault>> {
-        let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
-        let sources = SettingSources {
-            directory: directory.to_owned(),
-            file: file.map(Path::to_owned),
-            environment: environment.into_iter().collect(),
-            command_line: command_line.iter().map(text).collect(),
-            demo: Demo::IfAlone,
-        };
-        sources.load()
+        SettingSources::of_process(directory, file, environment, command_line).load()
+    }
+
+    /// Reads the settings of a process as [`Settings::load`] does, and says what is wrong with them.
+    pub fn inspect(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
+    ) -> Inspection {
+        SettingSources::of_process(directory, file, environment, command_line).inspect()
     }
 
     /// What is needed to apply a later reading of the settings.

@@ -14,6 +14,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use smallvec::SmallVec;
 use tokio::sync::Mutex;
@@ -134,4 +135,9 @@ pub trait Launch: Send + Sync {
 
     /// How long starting and each of `initialize` and `login` may take.
     fn init_timeout(&self) -> std::time::Duration;
+
+    /// Looks at what a start needs on this machine, without one. `None`: it needs nothing.
+    fn examine(&self) -> Option<BoxFuture<'static, worker::Examination>> {
+        None
+    }
 }

@@ -5,6 +5,7 @@
 //! This module owns the process: its start, its pipes, its log lines and its
 //! end, also when the gateway is killed. [`protocol`] owns the frames.
 
+mod examine;
 #[cfg(windows)]
 mod job;
 mod process;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -33,6 +35,7 @@ use super::{
 use crate::clock::BootInstant;
 use crate::mt5::Method;
 
+pub use self::examine::{Examination, Module, Python, PythonFault, TerminalFile};
 pub use self::process::SCRIPT;
 pub use self::protocol::{Address, Connect};
 
@@ -94,6 +97,10 @@ impl Launch for Launcher {
 
     fn init_timeout(&self) -> Duration {
         self.0.init_timeout
+    }
+
+    fn examine(&self) -> Option<BoxFuture<'static, Examination>> {
+        Some(examine::examine(self.0.clone()).boxed())
     }
 }
 
