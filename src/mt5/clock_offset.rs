@@ -63,6 +63,21 @@ pub struct Contradiction {
     pub fitting: Option<String>,
 }
 
+impl Contradiction {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match &self.fitting {
+            Some(zone) => {
+                format!("set `server_time_zone = \"{zone}\"` if the broker names no other zone")
+            }
+            None if self.at_least || to_quarter(self.ahead) == Some(self.ahead) => {
+                "set `server_time_zone` to the zone that the broker names".to_owned()
+            }
+            None => "set this machine's clock, and let it be kept right (NTP)".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Contradiction {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at_least = if self.at_least { "at least " } else { "" };
@@ -246,5 +261,15 @@ mod tests {
             Contradiction { ahead: 10_800, at_least: true, configured: 0, fitting: None };
         let expected = "the server's clock shows at least UTC+3, its configured zone UTC";
         assert_eq!(contradiction.to_string(), expected);
+        let remedies = [
+            (10_800, true, None, "the broker names"),
+            (10_800, false, Some("UTC+3"), "set `server_time_zone = \"UTC+3\"`"),
+            (450, false, None, "set this machine's clock"),
+        ];
+        for (ahead, at_least, fitting, expected) in remedies {
+            let fitting = fitting.map(str::to_owned);
+            let remedy = Contradiction { ahead, at_least, configured: 0, fitting }.remedy();
+            assert!(remedy.contains(expected), "{remedy}");
+        }
     }
 }

@@ -32,6 +32,14 @@ pub struct Examination {
     pub python: Result<Python, PythonFault>,
 }
 
+impl Examination {
+    /// Whether a worker can be started: Python runs, and every package can be imported.
+    pub fn is_complete(&self) -> bool {
+        let has_all = |python: &Python| python.modules.iter().all(|module| module.fault.is_none());
+        self.python.as_ref().is_ok_and(has_all)
+    }
+}
+
 /// What Python said.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Python {
