@@ -347,6 +347,7 @@ fn login_remedy(message: &str) -> &'static str {
             "look at the terminal's window: a dialog may wait for an answer; or raise `init_timeout`",
         ),
         ("did not answer within", "look at the terminal's window: a dialog may wait for an answer"),
+        ("(invalid_version)", "start the terminal by hand once, and let it update itself"),
         ("(unsupported)", "update the terminal, or the package MetaTrader5"),
     ];
     let found = remedies.iter().find(|(text, _)| message.contains(text));
@@ -500,3 +501,6 @@ fn clock(looks: &BTreeMap<String, Vec<TickLook>>, zone: Option<&str>, now: i64) 
     let remedy = "look again while the market is open";
     Finding::skipped(check, "no price moved, so the server's clock cannot be told", Some(remedy))
 }
+
+#[cfg(test)]
+mod tests;
