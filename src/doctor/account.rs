@@ -270,7 +270,7 @@ fn identity(info: &AccountInfo) -> String {
         2 => "real account",
         _ => "account of an unknown kind",
     };
-    format!("{login} on {server}, {kind}, {}", info.currency)
+    format!("{login} on {server}, {kind}")
 }
 
 /// From the start of a session's terminal to its broker.

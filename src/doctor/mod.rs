@@ -52,7 +52,9 @@ pub async fn run(
     options: Options,
     events: Events,
 ) -> Result<Report, String> {
-    let Inspection { settings, faults, warnings } = inspection;
+    let Inspection { settings, faults, mut warnings } = inspection;
+    // The check of Python says more.
+    warnings.retain(|warning| !warning.key.ends_with(".terminal.python"));
     let mut patients =
         settings.as_ref().map(|settings| patients(settings, &faults)).unwrap_or_default();
     let place = Place::find(settings.as_ref(), &faults, &options).await?;

@@ -19,7 +19,7 @@ use crate::control::Remote;
 use crate::settings::Settings;
 use crate::telemetry::Events;
 
-/// How long a terminal that has logged in may take to find its broker.
+/// How long a terminal that has logged in may take to find its broker, at most.
 const BROKER_WITHIN: Duration = Duration::from_secs(15);
 
 /// From one look at the sessions to the next.
@@ -35,7 +35,10 @@ pub struct OwnGateway {
     pub remote: Remote,
     stop: oneshot::Sender<&'static str>,
     serving: JoinHandle<Result<(), Error>>,
+    /// How long sessions may take until they are ready.
     patience: Duration,
+    /// How long of that they may be without their broker.
+    broker_within: Duration,
 }
 
 impl OwnGateway {
@@ -54,7 +57,9 @@ impl OwnGateway {
         settings.pool.quarantine_retry = NEVER;
         // A start, a login, and the first answers after that.
         let init_timeouts = settings.accounts.iter().map(|account| account.launcher.init_timeout());
-        let patience = 2 * init_timeouts.max().unwrap_or_default() + settings.pool.call_timeout;
+        let init_timeout = init_timeouts.max().unwrap_or_default();
+        let patience = 2 * init_timeout + settings.pool.call_timeout;
+        let broker_within = init_timeout.min(BROKER_WITHIN);
         let service = Service::start_to_look(settings, events).await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let client = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -68,7 +73,7 @@ impl OwnGateway {
         let signals =
             Box::pin(futures_util::stream::once(async { stopped.await.unwrap_or("end") }));
         let serving = tokio::spawn(service.serve(connections, signals));
-        Ok(OwnGateway { remote: Remote::within(sender), stop, serving, patience })
+        Ok(OwnGateway { remote: Remote::within(sender), stop, serving, patience, broker_within })
     }
 
     /// Waits until every session is ready or has failed, or has had the time for it, and gives the
@@ -83,7 +88,7 @@ impl OwnGateway {
             let starts = states.iter().any(|state| matches!(*state, "starting" | "logging_in"));
             let waits = states.contains(&"disconnected");
             without_broker = without_broker.filter(|_| waits).or(waits.then(Instant::now));
-            let waits_on = without_broker.is_some_and(|since| since.elapsed() < BROKER_WITHIN);
+            let waits_on = without_broker.is_some_and(|since| since.elapsed() < self.broker_within);
             if !starts && !waits_on || Instant::now() >= until {
                 return accounts;
             }

@@ -228,7 +228,7 @@ fn a_healthy_account_is_walked_to_its_quotes_and_nothing_is_left_behind() {
         "ok       start of demo, session 0: it runs, terminal build ",
         "ok       login of demo, session 0: ",
         "ok       broker of demo, session 0: ",
-        "ok       identity of demo: 5001 on Demo-Server, demo account, USD",
+        "ok       identity of demo: 5001 on Demo-Server, demo account",
         "ok       trade permission of demo: orders can be sent",
         "ok       Market Watch of demo: 8 of 8 symbols are shown",
         ", and prices move",

@@ -48,7 +48,6 @@ fn terminal(hours: i64) -> TerminalShown {
             login: 7,
             server: "S".to_owned(),
             trade_mode: 2,
-            currency: "EUR".to_owned(),
             ..AccountInfo::default()
         }),
         symbols: Ok(MarketWatch {
@@ -104,7 +103,7 @@ fn an_account_that_is_well_has_a_line_for_each_check() {
     assert_eq!(found[1].session, Some(1));
     let texts: Vec<&str> = found.iter().map(|finding| finding.found.as_str()).collect();
     assert_eq!(texts[0], "it runs, terminal build 5260");
-    assert_eq!(texts[6], "7 on S, real account, EUR");
+    assert_eq!(texts[6], "7 on S, real account");
     assert_eq!(texts[8], "2 of 9 symbols are shown");
     assert_eq!(texts[9], "NEW 1.5 / 1.5, and prices move");
     assert!(texts[10].contains("shows UTC+2") && texts[10].contains("\"New_York+7\""), "{texts:?}");
