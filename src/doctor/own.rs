@@ -19,8 +19,8 @@ use crate::control::Remote;
 use crate::settings::Settings;
 use crate::telemetry::Events;
 
-/// How long a terminal that has logged in may take to find its broker, at most.
-const BROKER_WITHIN: Duration = Duration::from_secs(15);
+/// How long a terminal that has logged in may take to find its broker.
+const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
 /// From one look at the sessions to the next.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -37,8 +37,6 @@ pub struct OwnGateway {
     serving: JoinHandle<Result<(), Error>>,
     /// How long sessions may take until they are ready.
     patience: Duration,
-    /// How long of that they may be without their broker.
-    broker_within: Duration,
 }
 
 impl OwnGateway {
@@ -59,7 +57,6 @@ impl OwnGateway {
         let init_timeouts = settings.accounts.iter().map(|account| account.launcher.init_timeout());
         let init_timeout = init_timeouts.max().unwrap_or_default();
         let patience = 2 * init_timeout + settings.pool.call_timeout;
-        let broker_within = init_timeout.min(BROKER_WITHIN);
         let service = Service::start_to_look(settings, events).await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let client = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -73,7 +70,7 @@ impl OwnGateway {
         let signals =
             Box::pin(futures_util::stream::once(async { stopped.await.unwrap_or("end") }));
         let serving = tokio::spawn(service.serve(connections, signals));
-        Ok(OwnGateway { remote: Remote::within(sender), stop, serving, patience, broker_within })
+        Ok(OwnGateway { remote: Remote::within(sender), stop, serving, patience })
     }
 
     /// Waits until every session is ready or has failed, or has had the time for it, and gives the
@@ -88,7 +85,7 @@ impl OwnGateway {
             let starts = states.iter().any(|state| matches!(*state, "starting" | "logging_in"));
             let waits = states.contains(&"disconnected");
             without_broker = without_broker.filter(|_| waits).or(waits.then(Instant::now));
-            let waits_on = without_broker.is_some_and(|since| since.elapsed() < self.broker_within);
+            let waits_on = without_broker.is_some_and(|since| since.elapsed() < BROKER_WITHIN);
             if !starts && !waits_on || Instant::now() >= until {
                 return accounts;
             }

@@ -21,15 +21,10 @@ struct Case {
 }
 
 impl Case {
-    fn new(name: &'static str, terminal: &str, broker: Value, expected: &[&str]) -> Case {
-        let terminal = format!("module = 'faulty_broker'\n{terminal}");
-        Case::of(name, worker("real", "trade = true", &terminal), broker, expected)
-    }
-
-    fn of(name: &'static str, settings: String, broker: Value, expected: &[&str]) -> Case {
+    fn of(name: &'static str, settings: String, expected: &[&str]) -> Case {
         let expected = expected.iter().map(|text| (*text).to_owned()).collect();
-        let result = "failure";
-        Case { name, settings, broker, environment: vec![], expected, result }
+        let (broker, environment, result) = (json!({}), vec![], "failure");
+        Case { name, settings, broker, environment, expected, result }
     }
 
     fn check(&self) {
@@ -97,7 +92,6 @@ fn what_a_worker_lacks_is_named_before_a_terminal_is_started() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let terminal = file("terminal64.exe", "");
     let folder = directory.path().display().to_string();
     let none = format!("{folder}/none.exe");
     let old = file("old", "#!/bin/sh\necho 'the worker needs Python 3.9 or newer' >&2\nexit 1\n");
@@ -111,57 +105,40 @@ fn what_a_worker_lacks_is_named_before_a_terminal_is_started() {
     set_mode(Path::new(&slow), 0o700);
     let slow = worker_of(&[slow], "real", "", "init_timeout = '500ms'");
     let hides = format!("{silent}:{}", modules().display());
-    let path = |path: &str, more: &str| format!("path = '{path}'\n{more}");
-    let mut cases = vec![
-        Case::new("nothing", &path(&terminal, "portable = true"), json!({}), &[]),
-        Case::of(
-            "no Python",
-            no_python,
-            json!({}),
-            &["python: `", "cannot be started", "terminal.python"],
-        ),
-        Case::of(
-            "an old Python",
-            old_python,
-            json!({}),
-            &["python: `", "needs Python 3.9 or newer"],
-        ),
-        Case::of("a slow Python", slow, json!({}), &["python: `", "has not ended within 500ms"]),
+    // Of a package that is imported in no time.
+    let with_path = |path: &str, more: &str| {
+        worker("real", "", &format!("module = 'json'\npath = '{path}'\n{more}"))
+    };
+    // Root may write everywhere but below /proc.
+    let read_only = with_path("/proc/version", "portable = true");
+    run(&[
+        Case::of("no Python", no_python, &["python: `", "cannot be started", "terminal.python"]),
+        Case::of("an old Python", old_python, &["python: `", "needs Python 3.9 or newer"]),
+        Case::of("a slow Python", slow, &["python: `", "has not ended within 500ms"]),
         Case::of(
             "no module",
             worker("real", "", "module = 'no_such_module'"),
-            json!({}),
             &[
                 "module: `no_such_module` cannot be imported: ModuleNotFoundError",
-                "-m pip install no_such_module",
+                "pip install no_such_module",
             ],
         ),
         Case {
             environment: vec![("PYTHONPATH", hides)],
-            ..Case::new(
+            ..Case::of(
                 "no msgpack",
-                "",
-                json!({}),
+                worker("real", "", "module = 'json'"),
                 &["module: `msgpack` cannot be imported: ImportError: not here"],
             )
         },
-        Case::new(
-            "no terminal",
-            &path(&none, ""),
-            json!({}),
-            &["terminal_files: ", "does not exist"],
+        Case::of("no terminal", with_path(&none, ""), &["terminal_files: ", "does not exist"]),
+        Case::of("a folder", with_path(&folder, ""), &["terminal_files: ", "is a folder"]),
+        Case::of(
+            "a folder that cannot be written",
+            read_only,
+            &["terminal_files: the folder of /proc/version cannot be written: "],
         ),
-        Case::new("a folder", &path(&folder, ""), json!({}), &["terminal_files: ", "is a folder"]),
-    ];
-    // Root may write everywhere but below /proc.
-    let read_only = path("/proc/version", "portable = true");
-    cases.push(Case::new(
-        "a folder that cannot be written",
-        &read_only,
-        json!({}),
-        &["terminal_files: the folder of /proc/version cannot be written: "],
-    ));
-    run(&cases);
+    ]);
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -172,75 +149,61 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn what_the_terminal_and_the_broker_do_wrong_is_the_only_line() {
     let rpyc = format!("connect = {{ rpyc = '127.0.0.1:{}' }}", free_port());
-    let program = [python().display().to_string()];
-    let nobody = worker_of(&program, "real", "", &rpyc);
-    let warning = |case: Case| Case { result: "warning", ..case };
-    let zoned = |name, broker, expected: &[&str]| {
-        let account = "trade = true\nserver_time_zone = 'New_York+7'";
-        Case::of(name, worker("real", account, "module = 'faulty_broker'"), broker, expected)
+    let nobody = worker_of(&[python().display().to_string()], "real", "", &rpyc);
+    let directory = tempfile::tempdir().unwrap();
+    let terminal = directory.path().join("terminal64.exe");
+    std::fs::write(&terminal, "").unwrap();
+    let terminal = format!("path = '{}'\nportable = true", terminal.display());
+    let (usual, wrong) = ("server_time_zone = 'New_York+7'", "server_time_zone = 'UTC+9'");
+    let case = |name, account: &str, terminal: &str, broker: Value, expected: &[&str]| {
+        let terminal = format!("module = 'faulty_broker'\n{terminal}");
+        let settings = worker("real", &format!("trade = true\n{account}"), &terminal);
+        Case { broker, ..Case::of(name, settings, expected) }
     };
-    let far = worker("real", "server_time_zone = 'UTC+9'", "module = 'faulty_broker'");
     run(&[
-        Case::of(
-            "start",
-            nobody,
-            json!({}),
-            &["start: ", "cannot be reached", "start the RPyC server"],
-        ),
-        Case::new(
+        case("nothing", usual, &terminal, json!({ "offset": usual_offset() }), &[]),
+        Case::of("start", nobody, &["start: ", "cannot be reached", "start the RPyC server"]),
+        case(
             "another login",
+            "",
             "",
             json!({ "login": 7 }),
             &["identity: the terminal is logged in to account 7 instead of 5001 -> log"],
         ),
-        Case::new(
-            "another server",
-            "",
-            json!({ "server": "Other" }),
-            &["identity: the terminal is logged in to account 5001 on server \"Other\""],
-        ),
-        Case::new(
-            "a login that hangs",
-            "init_timeout = '5s'",
-            json!({ "hangs": "initialize" }),
-            &["login: the terminal did not answer within", "a dialog may wait"],
-        ),
-        Case::new(
+        case(
             "no broker",
+            "",
             "",
             json!({ "connected": false }),
             &["broker: the terminal does not hear its broker"],
         ),
-        Case::new(
+        case(
             "AutoTrading",
+            "",
             "",
             json!({ "terminal": { "trade_allowed": false } }),
             &[
                 "trade_permission: AutoTrading is off in the terminal (autotrading_off) -> switch it on",
             ],
         ),
-        Case::new(
-            "investor",
-            "",
-            json!({ "account": { "trade_allowed": false } }),
-            &["trade_permission: ", "(investor_login) -> configure the account's trading password"],
-        ),
-        Case::new("Market Watch", "", json!({ "symbol": null }), &["market_watch: "]),
-        Case::new(
+        case("Market Watch", "", "", json!({ "symbol": null }), &["market_watch: "]),
+        case(
             "quotes",
+            "",
             "",
             json!({ "quiet": "never" }),
             &["quote: no symbol in Market Watch has a price"],
         ),
-        warning(Case::of(
-            "a wrong zone",
-            far,
-            json!({ "offset": 10_800 }),
-            &[
-                "clock: the server's clock shows UTC+3, its configured zone UTC+9 -> set `server_time_zone",
-            ],
-        )),
-        zoned("an account of a usual broker", json!({ "offset": usual_offset() }), &[]),
+        Case {
+            result: "warning",
+            ..case(
+                "a wrong zone",
+                wrong,
+                "",
+                json!({ "offset": 10_800 }),
+                &["clock: the server's clock shows UTC+3, its configured zone UTC+9 -> set"],
+            )
+        },
     ]);
 }
 

@@ -33,10 +33,14 @@ pub struct Examination {
 }
 
 impl Examination {
-    /// Whether a worker can be started: Python runs, and every package can be imported.
+    /// Whether a terminal can be started: Python runs, every package can be imported, and the terminal's
+    /// files are as they have to be.
     pub fn is_complete(&self) -> bool {
-        let has_all = |python: &Python| python.modules.iter().all(|module| module.fault.is_none());
-        self.python.as_ref().is_ok_and(has_all)
+        self.python.as_ref().is_ok_and(|python| {
+            let has_modules = python.modules.iter().all(|module| module.fault.is_none());
+            let has_terminal = matches!(python.terminal, None | Some(TerminalFile::File));
+            has_modules && has_terminal
+        })
     }
 }
 
