@@ -121,6 +121,15 @@ pub async fn run(
     }
 }
 
+/// What the accounts are started for.
+#[derive(PartialEq)]
+enum Purpose {
+    /// To serve them.
+    Serving,
+    /// To look at them, beside a gateway that may run: without the journal, and what is on disk stays.
+    Looking,
+}
+
 /// Everything that runs, but for the connections.
 pub struct Service {
     /// The accounts.
@@ -140,6 +149,22 @@ impl Service {
     /// # Errors
     /// Why that cannot be.
     pub async fn start(settings: Settings, events: Events) -> Result<Service, Error> {
+        Service::start_for(Purpose::Serving, settings, events).await
+    }
+
+    /// The same without the journal, which another gateway may have. Nothing may trade.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub async fn start_to_look(settings: Settings, events: Events) -> Result<Service, Error> {
+        Service::start_for(Purpose::Looking, settings, events).await
+    }
+
+    async fn start_for(
+        purpose: Purpose,
+        settings: Settings,
+        events: Events,
+    ) -> Result<Service, Error> {
         let depths = Depths::default();
         let keys = Arc::new(LiveKeys::new(settings.keys.clone()));
         let administered = settings.administered();
@@ -153,7 +178,10 @@ impl Service {
         let accounts =
             Accounts::new(settings.accounts, settings.reads, &catalog, &metrics, &depths);
         let accounts = Arc::new(accounts);
-        let journal = open_journal(&settings.trading, &accounts, &metrics, &depths)?;
+        let journal = match purpose {
+            Purpose::Serving => open_journal(&settings.trading, &accounts, &metrics, &depths)?,
+            Purpose::Looking => Err(NoJournal::NotNeeded),
+        };
         let trading = Trading::new(&depths, journal, settings.trading, &accounts, metrics.clone());
         let pool = Pool::new(accounts.clone(), &depths);
         let stop = CancellationToken::new();
@@ -195,7 +223,9 @@ impl Service {
             terminals: settings.terminals,
             grace: settings.shutdown_grace,
         };
-        lifecycle.clear_terminals();
+        if purpose == Purpose::Serving {
+            lifecycle.clear_terminals();
+        }
         let administration =
             Administrator::new(administered, lifecycle, keys.clone(), stop.clone());
         let app = Arc::new(App {

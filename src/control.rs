@@ -11,7 +11,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::either::Either;
 
 use crate::settings::read_password_file;
 
@@ -22,12 +25,41 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a gateway may take to accept the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// How much a connection within this process holds.
+const DUPLEX_BUFFER: usize = 64 << 10;
+
 /// Where a gateway is reached, and with which key.
 pub struct Remote {
     authority: String,
     /// In front of every path; empty unless a proxy adds one.
     prefix: String,
     key: Option<SecretString>,
+    /// Takes the connections of a gateway in this process, which listens nowhere.
+    within: Option<mpsc::UnboundedSender<DuplexStream>>,
+}
+
+/// Why a gateway gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody listens there, or the way there is cut.
+    #[error("the gateway at http://{authority} does not answer ({fault}): is it running?")]
+    NotListening {
+        /// Where it was looked for.
+        authority: String,
+        /// What the system says.
+        fault: String,
+    },
+    /// Somebody listens, and did not answer as HTTP does.
+    #[error("the gateway at http://{authority} does not answer ({fault}): is it running?")]
+    NoHttp {
+        /// Where it was looked for.
+        authority: String,
+        /// What was wrong.
+        fault: String,
+    },
+    /// The request cannot be sent.
+    #[error("{0}")]
+    NoRequest(String),
 }
 
 impl Remote {
@@ -55,7 +87,25 @@ impl Remote {
             authority: authority.as_str().to_owned(),
             prefix: uri.path().trim_end_matches('/').to_owned(),
             key,
+            within: None,
         })
+    }
+
+    /// A gateway in this process that serves the connections which this channel carries, and asks for no
+    /// key.
+    pub fn within(connections: mpsc::UnboundedSender<DuplexStream>) -> Remote {
+        let authority = "localhost".to_owned();
+        Remote { authority, prefix: String::new(), key: None, within: Some(connections) }
+    }
+
+    /// Whether requests carry a key.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The URL under which this machine reaches a gateway that listens on an address.
@@ -83,7 +133,9 @@ impl Remote {
         let reloaded = async {
             let mut is_late = false;
             loop {
-                let (status, answer) = self.post("/api/v1/reload").await?;
+                let asked = self.ask(Method::POST, "/api/v1/reload").await;
+                let (status, body) = asked.map_err(|unanswered| unanswered.to_string())?;
+                let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
                 match status {
                     StatusCode::OK if is_late => {
                         // What the first one changed is not in this answer.
@@ -104,32 +156,33 @@ impl Remote {
         tokio::time::timeout(PATIENCE, reloaded).await.unwrap_or_else(too_late)
     }
 
-    async fn post(&self, path: &str) -> Result<(StatusCode, Value), String> {
-        let Remote { authority, prefix, key } = self;
-        let unreachable = |fault: String| {
-            format!("the gateway at http://{authority} does not answer ({fault}): is it running?")
+    /// Sends a request without a body, and gives the status and the body of its answer.
+    ///
+    /// # Errors
+    /// Why there is none. It is waited for without an end.
+    pub async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Unanswered> {
+        let Remote { authority, prefix, key, .. } = self;
+        let no_http = |fault: hyper::Error| Unanswered::NoHttp {
+            authority: authority.clone(),
+            fault: fault.to_string(),
         };
-        let address = match authority.rsplit_once(':') {
-            Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
-            _ => format!("{authority}:80"),
-        };
-        let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
-        let connected = connecting.map_err(|_| unreachable("no connection".to_owned()))?;
-        let stream = connected.map_err(|fault| unreachable(fault.to_string()))?;
+        let stream = self.connect().await?;
         let begun = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = begun.map_err(|fault| unreachable(fault.to_string()))?;
+        let (mut sender, connection) = begun.map_err(no_http)?;
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(format!("{prefix}{path}"))
             .header(HOST, authority)
             .header(CONTENT_TYPE, "application/json");
         if let Some(key) = key {
             let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
-            let mut value = value.map_err(|_| "the key has characters that no key has")?;
+            let no_key = "the key has characters that no key has";
+            let mut value = value.map_err(|_| Unanswered::NoRequest(no_key.to_owned()))?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|fault| fault.to_string())?;
+        let request = request.body(Empty::<Bytes>::new());
+        let request = request.map_err(|fault| Unanswered::NoRequest(fault.to_string()))?;
         let answered = async move {
             let answer = sender.send_request(request).await?;
             let status = answer.status();
@@ -139,8 +192,28 @@ impl Remote {
             Ok::<_, hyper::Error>((status, body))
         };
         let (answered, _) = tokio::join!(answered, connection);
-        let (status, body) = answered.map_err(|fault| unreachable(fault.to_string()))?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+        answered.map_err(no_http)
+    }
+
+    async fn connect(&self) -> Result<Either<TcpStream, DuplexStream>, Unanswered> {
+        let authority = &self.authority;
+        let not_listening = |fault: String| {
+            let authority = authority.clone();
+            Unanswered::NotListening { authority, fault }
+        };
+        if let Some(connections) = &self.within {
+            let (ours, theirs) = tokio::io::duplex(DUPLEX_BUFFER);
+            let sent = connections.send(theirs);
+            sent.map_err(|_| not_listening("it has ended".to_owned()))?;
+            return Ok(Either::Right(ours));
+        }
+        let address = match authority.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
+            _ => format!("{authority}:80"),
+        };
+        let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
+        let connected = connecting.map_err(|_| not_listening("no connection".to_owned()))?;
+        connected.map(Either::Left).map_err(|fault| not_listening(fault.to_string()))
     }
 }
 

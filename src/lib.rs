@@ -40,7 +40,8 @@
 //!
 //! [`administration`] reads the settings again and applies what has changed.
 //!
-//! [`control`] is commands to a gateway that runs.
+//! [`control`] is commands to a gateway that runs. [`doctor`] looks at everything on the way from the
+//! settings to a quote, through such a gateway or by starting the accounts itself.
 //!
 //! [`settings`], [`telemetry`] and [`app`] are configuration, logs, and the order of start and shutdown.
 
@@ -55,6 +56,7 @@ pub mod api;
 pub mod app;
 pub mod clock;
 pub mod control;
+pub mod doctor;
 pub mod files;
 pub mod lifecycle;
 pub mod metrics;

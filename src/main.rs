@@ -11,7 +11,7 @@ use mt5_gateway::control::Remote;
 use mt5_gateway::service::Manager;
 use mt5_gateway::service::command::ServiceCommand;
 use mt5_gateway::settings::{SettingFault, Settings};
-use mt5_gateway::{app, service, telemetry, terminal};
+use mt5_gateway::{app, doctor, service, telemetry, terminal};
 use tokio::runtime::Runtime;
 
 #[cfg(windows)]
@@ -54,9 +54,27 @@ enum Command {
     WorkerScript,
     /// Let the running gateway read its settings again, and say what has changed.
     Reload(RemoteOptions),
+    /// Look at everything from the settings to a quote, and say what is wrong and what to do.
+    ///
+    /// Asks the gateway that runs. Where none runs it starts the accounts' terminals without the right to
+    /// trade, and ends them again.
+    Doctor(DoctorOptions),
     /// Install and control the gateway as a Windows service.
     #[command(subcommand)]
     Service(ServiceCommand),
+}
+
+/// What doctor looks at, and how it tells.
+#[derive(Args)]
+struct DoctorOptions {
+    /// Look at this account only.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Print a JSON document.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteOptions,
 }
 
 /// Which gateway is meant.
@@ -65,9 +83,26 @@ struct RemoteOptions {
     /// Where it is reached; default: MT5_GATEWAY_URL, or the address of `server.listen`.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// File that holds a key with the scope `admin`; default: MT5_GATEWAY_KEY_FILE.
+    /// File that holds a key for it; default: MT5_GATEWAY_KEY_FILE. `reload` needs the scope `admin`.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+}
+
+impl RemoteOptions {
+    /// What was given here, or by the environment.
+    ///
+    /// # Errors
+    /// If the URL in the environment is no text.
+    fn or_environment(self) -> Result<RemoteOptions, String> {
+        let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let of_environment = || {
+            let url = given("MT5_GATEWAY_URL")?.into_string();
+            Some(url.map_err(|_| "MT5_GATEWAY_URL is not Unicode".to_owned()))
+        };
+        let url = self.url.map(Ok).or_else(of_environment).transpose()?;
+        let key_file = self.key_file.or_else(|| given("MT5_GATEWAY_KEY_FILE").map(PathBuf::from));
+        Ok(RemoteOptions { url, key_file })
+    }
 }
 
 /// Settings on top of all others. None of them may be a secret: everybody on the machine can read a
@@ -113,12 +148,12 @@ Environment variables:
                              MT5_GATEWAY__SERVER__LISTEN, MT5_GATEWAY__ACCOUNTS__MAIN__PASSWORD.
                              A file .env in the working directory may hold them too, one
                              NAME=value a line.
-  MT5_GATEWAY_URL            Where `reload` reaches the gateway, such as http://127.0.0.1:8080
-  MT5_GATEWAY_KEY_FILE       File with the key that it uses
+  MT5_GATEWAY_URL            Where `reload` and `doctor` reach the gateway, such as http://127.0.0.1:8080
+  MT5_GATEWAY_KEY_FILE       File with the key that they use
 
 Exit codes:
   0  A clean stop
-  1  Failed while running
+  1  Failed while running; doctor: a check failed
   2  Wrong usage or settings
   3  service status: installed, and not running
   4  service …: not installed
@@ -128,6 +163,8 @@ Examples:
       Serve a simulated account, without any settings.
   mt5-gateway --config main.toml reload
       Let the running gateway apply what has changed in main.toml.
+  mt5-gateway --config main.toml doctor
+      Say what keeps the accounts of main.toml from working.
   mt5-gateway --config main.toml check-config
       Check the settings of main.toml and show where each comes from.";
 
@@ -151,6 +188,7 @@ fn run(arguments: Arguments) -> u8 {
         Command::Serve => start(config.as_deref(), overrides),
         Command::CheckConfig => check_config(config.as_deref(), overrides),
         Command::WorkerScript => print(terminal::worker::SCRIPT),
+        Command::Doctor(options) => look(options, config.as_deref(), overrides),
         Command::Reload(options) => reload(options, config.as_deref(), overrides),
         Command::Service(command) => control_service(command, config, overrides),
     }
@@ -196,18 +234,15 @@ fn check_config(config: Option<&Path>, overrides: Overrides) -> u8 {
 
 /// Lets a running gateway read its settings again. The settings here only say where it is.
 fn reload(options: RemoteOptions, config: Option<&Path>, overrides: Overrides) -> u8 {
-    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let url = options.url.map(Ok).or_else(|| {
-        let url = given("MT5_GATEWAY_URL")?;
-        Some(url.into_string().map_err(|_| "MT5_GATEWAY_URL is not Unicode".to_owned()))
-    });
     let listen = || {
         let (environment, overrides) = (Settings::environment(), overrides.settings());
         let settings = Settings::load(Path::new(""), config, environment, &overrides);
         Remote::url_of(settings.map_err(|faults| describe(&faults))?.listen)
     };
-    let key_file = options.key_file.or_else(|| given("MT5_GATEWAY_KEY_FILE").map(PathBuf::from));
-    let remote = url.unwrap_or_else(listen).and_then(|url| Remote::new(&url, key_file.as_deref()));
+    let remote = options.or_environment().and_then(|RemoteOptions { url, key_file }| {
+        let url = url.map_or_else(listen, Ok)?;
+        Remote::new(&url, key_file.as_deref())
+    });
     let reloaded = remote.and_then(|remote| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|fault| fault.to_string())?.block_on(remote.reload())
@@ -218,6 +253,51 @@ fn reload(options: RemoteOptions, config: Option<&Path>, overrides: Overrides) -
             tell(&reason);
             FAILED
         }
+    }
+}
+
+/// Looks at everything, and prints what was found.
+fn look(options: DoctorOptions, config: Option<&Path>, overrides: Overrides) -> u8 {
+    let misused = |reason: &str| {
+        tell(reason);
+        MISUSED
+    };
+    let DoctorOptions { account, json, remote } = options;
+    let RemoteOptions { url, key_file } = match remote.or_environment() {
+        Ok(remote) => remote,
+        Err(reason) => return misused(&reason),
+    };
+    // The log is asked for, or the report alone is told.
+    let log_filter = overrides.log_filter.clone();
+    let overrides = overrides.settings();
+    let inspection = Settings::inspect(Path::new(""), config, Settings::environment(), &overrides);
+    let log = log_filter.map(|filter| telemetry::Options {
+        format: telemetry::LogFormat::Text,
+        destination: telemetry::Destination::StandardError,
+        filter,
+        file: None,
+    });
+    let (_log, events) = match log.map(|log| telemetry::start(&log)).transpose() {
+        Ok(started) => started.unwrap_or_default(),
+        Err(error) => return misused(&format!("--log-filter: {error}")),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tell(&format!("the runtime cannot be started: {error}"));
+            return FAILED;
+        }
+    };
+    let options = doctor::Options { account, url, key_file };
+    let report = runtime.block_on(doctor::run(inspection, options, events));
+    // What hangs on a blocking thread must not keep the process.
+    runtime.shutdown_background();
+    match report {
+        Ok(report) => {
+            let printed = print(&if json { report.json() } else { report.text() });
+            if report.has_failure() { FAILED } else { printed }
+        }
+        Err(reason) => misused(&reason),
     }
 }
 

@@ -188,6 +188,13 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// Their names in the settings, in order.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.values().map(|key| key.name().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Finds the key that a client presents; `None` where no keys are configured.
     ///
     /// # Errors

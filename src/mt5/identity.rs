@@ -14,6 +14,18 @@ pub struct Identity {
     pub trade_mode: i64,
 }
 
+/// How the words begin in which a terminal that shows another login or server is reported, here and in
+/// the worker.
+const OTHER_ACCOUNT: &str = "the terminal is logged in to account ";
+
+/// What is said of an account of another kind.
+const OTHER_MODE: &str = " has trade mode ";
+
+/// Whether an error of a session says that its terminal shows another account than the configured one.
+pub fn is_other_account(message: &str) -> bool {
+    message.starts_with(OTHER_ACCOUNT) || message.contains(OTHER_MODE)
+}
+
 impl AccountInfo {
     /// The account that the terminal shows.
     pub fn identity(&self) -> Identity {
@@ -33,21 +45,18 @@ impl Identity {
     /// What differs, for the log and for clients.
     pub fn check(&self, login: u64, server: &str, trade_mode: Option<i64>) -> Result<(), String> {
         if self.login != login {
-            return Err(format!(
-                "the terminal is logged in to account {} instead of {login}",
-                self.login
-            ));
+            return Err(format!("{OTHER_ACCOUNT}{} instead of {login}", self.login));
         }
         let by_name = !server.contains(':') && server.parse::<std::net::IpAddr>().is_err();
         if by_name && !self.server.trim().eq_ignore_ascii_case(server.trim()) {
             return Err(format!(
-                "the terminal is logged in to account {login} on server {:?} instead of {server:?}",
+                "{OTHER_ACCOUNT}{login} on server {:?} instead of {server:?}",
                 self.server
             ));
         }
         match trade_mode {
             Some(expected) if expected != self.trade_mode => Err(format!(
-                "account {login} has trade mode {} instead of {expected} (0 demo, 1 contest, 2 real)",
+                "account {login}{OTHER_MODE}{} instead of {expected} (0 demo, 1 contest, 2 real)",
                 self.trade_mode
             )),
             _ => Ok(()),
@@ -57,7 +66,14 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use super::Identity;
+    use super::{Identity, is_other_account};
+
+    #[test]
+    fn the_worker_says_it_in_the_same_words() {
+        let worker = include_str!("../terminal/worker/worker.py");
+        assert!(worker.contains(&format!("\"{}%s", super::OTHER_ACCOUNT)));
+        assert!(!is_other_account("Authorization failed (-6)"));
+    }
 
     #[test]
     fn an_account_is_its_number_server_and_mode() {
@@ -74,7 +90,9 @@ mod tests {
         for (login, server, mode, expected) in cases {
             match (shown.check(login, server, mode), expected) {
                 (Ok(()), None) => {}
-                (Err(fault), Some(expected)) => assert!(fault.contains(expected), "{fault}"),
+                (Err(fault), Some(expected)) => {
+                    assert!(fault.contains(expected) && is_other_account(&fault), "{fault}");
+                }
                 (result, expected) => panic!("{login} {server}: {result:?}, not {expected:?}"),
             }
         }

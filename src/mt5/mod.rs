@@ -7,6 +7,7 @@
 mod account_values;
 mod answer;
 mod clock;
+mod clock_offset;
 mod error;
 mod group;
 mod identity;
@@ -25,9 +26,12 @@ mod trade;
 pub use account_values::AccountValues;
 pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, ShownTickets, Version};
 pub use clock::ServerClock;
+pub use clock_offset::{
+    ClockVerdict, Contradiction, TickLook, fitting_zone, judge, offset, seconds_ahead, to_quarter,
+};
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};
-pub use identity::Identity;
+pub use identity::{Identity, is_other_account};
 pub use method::{
     Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
     calls,

@@ -108,6 +108,16 @@ pub struct Administered {
     pub warnings: Vec<String>,
 }
 
+/// Settings that may have faults, for a look at them.
+pub struct Inspection {
+    /// Every setting; one with a fault has its default, or is missing. `None`: a source cannot be read.
+    pub settings: Option<Settings>,
+    /// What is wrong.
+    pub faults: Vec<SettingFault>,
+    /// What is allowed, but probably not what was meant.
+    pub warnings: Vec<SettingFault>,
+}
+
 /// Where settings come from, to read them again.
 #[derive(Debug, Clone)]
 pub struct SettingSources {
@@ -118,6 +128,23 @@ pub struct SettingSources {
 }
 
 impl SettingSources {
+    fn of_process(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
+    ) -> SettingSources {
+        let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
+        let locations = Locations {
+            directory: directory.to_owned(),
+            file: file.map(Path::to_owned),
+            environment: environment.into_iter().collect(),
+            command_line: command_line.iter().map(text).collect(),
+            ..Locations::default()
+        };
+        SettingSources { locations, demo: Demo::IfAlone, terminals: None }
+    }
+
     /// Reads the settings as they stand there now, or as if the accounts store had another file of an
     /// account.
     ///
@@ -125,23 +152,28 @@ impl SettingSources {
     /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
     /// seem to be missing.
     pub fn load(&self, candidate: Option<&Candidate>) -> Result<Settings, Vec<SettingFault>> {
+        let Inspection { settings, faults, .. } = self.inspect(candidate);
+        settings.filter(|_| faults.is_empty()).ok_or(faults)
+    }
+
+    /// Reads the settings as [`SettingSources::load`] does, and says what is wrong with them.
+    fn inspect(&self, candidate: Option<&Candidate>) -> Inspection {
         let mut layers = Layers::read(&self.locations, candidate);
         if !layers.faults.is_empty() {
-            return Err(layers.faults);
+            let (faults, warnings) = (layers.faults, layers.warnings);
+            return Inspection { settings: None, faults, warnings };
         }
         let (store, filled) = (layers.store.clone(), std::mem::take(&mut layers.filled));
         let mut reader = Reader::new(layers);
         let mut settings = Settings::take(&mut reader, self.demo, self.terminals.as_ref());
         reader.finish();
-        if !reader.faults.is_empty() {
-            return Err(reader.faults);
-        }
         settings.store = AccountsStore(self.locations.directory.join(&store));
         let locations = Locations { store: Some(store), filled, ..self.locations.clone() };
         settings.sources.locations = locations;
-        settings.warnings = reader.warnings.iter().map(SettingFault::to_string).collect();
-        settings.effective = reader.effective;
-        Ok(settings)
+        let Reader { faults, warnings, effective, .. } = reader;
+        settings.warnings = warnings.iter().map(SettingFault::to_string).collect();
+        settings.effective = effective;
+        Inspection { settings: Some(settings), faults, warnings }
     }
 }
 
@@ -158,15 +190,17 @@ impl Settings {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         command_line: &[(&str, String)],
     ) -> Result<Settings, Vec<SettingFault>> {
-        let text = |(key, text): &(&str, String)| ((*key).to_owned(), text.clone());
-        let locations = Locations {
-            directory: directory.to_owned(),
-            file: file.map(Path::to_owned),
-            environment: environment.into_iter().collect(),
-            command_line: command_line.iter().map(text).collect(),
-            ..Locations::default()
-        };
-        SettingSources { locations, demo: Demo::IfAlone, terminals: None }.load(None)
+        SettingSources::of_process(directory, file, environment, command_line).load(None)
+    }
+
+    /// Reads the settings of a process as [`Settings::load`] does, and says what is wrong with them.
+    pub fn inspect(
+        directory: &Path,
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        command_line: &[(&str, String)],
+    ) -> Inspection {
+        SettingSources::of_process(directory, file, environment, command_line).inspect(None)
     }
 
     /// What is needed to apply a later reading of the settings.

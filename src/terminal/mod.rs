@@ -15,6 +15,7 @@ pub mod worker;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use smallvec::SmallVec;
 use tokio::sync::Mutex;
@@ -147,5 +148,10 @@ pub trait Launch: Send + Sync {
     /// Whether the files of a session's terminal have a newer version, which its next start takes.
     fn is_outdated(&self, _session: usize) -> bool {
         false
+    }
+
+    /// Looks at what a start needs on this machine, without one. `None`: it needs nothing.
+    fn examine(&self) -> Option<BoxFuture<'static, worker::Examination>> {
+        None
     }
 }

@@ -42,7 +42,7 @@ pub use self::delivery::Delivery;
 pub use self::execution::Origin;
 pub use self::handle::{Left, Resolution, Trading};
 pub use self::identifiers::{IdempotencyKey, TradeId};
-pub use self::journal::{Journal, JournalError, Owner, TradeFilter};
+pub use self::journal::{Journal, JournalError, JournalLook, Owner, TradeFilter, inspect};
 pub use self::ledger::NoJournal;
 pub use self::permission::{ActionPermission, TradePermission};
 pub use self::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};

@@ -4,6 +4,7 @@
  *   NAME.fail   the call fails with EIO
  *   NAME.hang   the call does not return before the file is gone
  *   NAME.file   the call opens this file instead
+ *   NAME.full   "statvfs" alone: nothing is free
  * NAME is "statvfs" (of everything), "statvfs" and a path, or a path that is opened, with '_' for
  * '/'. /proc/PID is /proc/self. The file "asked" lists what statvfs was asked for.
  */
@@ -61,7 +62,11 @@ static void note(const char *path) {
         if (!real) real = dlsym(RTLD_NEXT, #function); \
         note(path); \
         name_of(name, "statvfs", path); \
-        return fails("statvfs") || fails(name) ? -1 : real(path, room); \
+        if (fails("statvfs") || fails(name)) return -1; \
+        int result = real(path, room); \
+        char file[PATH_MAX]; \
+        if (exists(file, "statvfs", "full")) room->f_bavail = 0; \
+        return result; \
     }
 STATVFS(statvfs, statvfs)
 STATVFS(statvfs64, statvfs64)

@@ -170,6 +170,10 @@ def symbol_info(symbol):
     return done(record("SymbolInfo", **{**values, **given}))
 
 
+def symbols_get(group=None):
+    return done((symbol_info("EURUSD")._replace(time=int(server_time())),))
+
+
 def symbol_select(symbol, enable=True):
     return done(True)
 

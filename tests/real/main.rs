@@ -7,6 +7,7 @@ mod common;
 mod broker;
 mod bulk;
 mod console;
+mod doctor;
 mod fault_run;
 mod monitoring;
 mod nginx;

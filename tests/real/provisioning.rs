@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::Gateway;
+use crate::common::{Gateway, command};
 use crate::tools::{modules, worker};
 
 /// As long as MT5's may be, with what a file or a command line would take for something else.
@@ -148,6 +148,37 @@ fn copies_go_with_their_sessions_and_accounts() {
     gateway.eventually("the account's folder is deleted", || {
         (!terminals.join("real").exists()).then_some(())
     });
+}
+
+#[test]
+fn doctor_tries_a_copy_and_names_a_template_without_a_terminal() {
+    let (folder, settings) = stage(1);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
+    let findings = || -> Vec<(String, String)> {
+        let output = command(directory.path())
+            .args(["--config", "gateway.toml", "--listen", "127.0.0.1:0", "doctor", "--json"])
+            .env("PYTHONPATH", modules())
+            .env("FAKE_MT5_PASSWORD", PASSWORD)
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let word = |finding: &Value, member: &str| finding[member].as_str().unwrap().to_owned();
+        let checks = report["checks"].as_array().unwrap().iter();
+        let terminal = checks.filter(|finding| {
+            ["terminal_files", "start", "login", "trade_permission"]
+                .contains(&&*word(finding, "check"))
+        });
+        terminal.map(|finding| (word(finding, "result"), word(finding, "found"))).collect()
+    };
+    let found = findings();
+    assert!(found.iter().all(|(result, _)| result == "ok"), "{found:?}");
+    assert!(found[0].1.starts_with("they are copied from "), "{found:?}");
+    std::fs::remove_file(folder.path().join("Program Files/Börse/terminal64.exe")).unwrap();
+    let found = findings();
+    assert_eq!(found[0].0, "failure");
+    assert!(found[0].1.ends_with("has no terminal64.exe"), "{found:?}");
+    assert!(found[1..].iter().all(|(result, _)| result == "skipped"), "{found:?}");
 }
 
 #[test]

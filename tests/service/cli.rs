@@ -17,6 +17,7 @@ fn help_names_exit_codes_variables_and_examples() {
         "  2  Wrong usage or settings",
         "  3  service status: installed, and not running",
         "mt5-gateway --config main.toml check-config",
+        "mt5-gateway --config main.toml doctor",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }

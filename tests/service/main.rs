@@ -8,6 +8,7 @@ mod bad_input;
 mod bulk;
 mod cli;
 mod console;
+mod doctor;
 mod documents;
 mod keys;
 mod logs;

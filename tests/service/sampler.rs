@@ -16,6 +16,24 @@ const SAMPLES: &str = "gateway_sampler_duration_seconds_count";
 const LAST_SUCCESS: &str = "gateway_sampler_last_success_timestamp_seconds";
 const ERRORS: &str = r#"gateway_sampler_errors_total{group="disk"}"#;
 
+/// The library of `faults.c`, to be preloaded.
+pub fn faults_library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, library) = LIBRARY.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let library = directory.path().join("faults.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/faults.c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-D_LARGEFILE64_SOURCE", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .status();
+        assert!(built.unwrap().success());
+        (directory, library)
+    });
+    library
+}
+
 /// Faults of the system that a gateway meets, see `faults.c`.
 struct Faults(tempfile::TempDir);
 
@@ -26,19 +44,7 @@ impl Faults {
 
     /// Starts a gateway and waits until it is ready.
     fn ready(&self, settings: &str) -> Gateway {
-        static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-        let (_, library) = LIBRARY.get_or_init(|| {
-            let directory = tempfile::tempdir().unwrap();
-            let library = directory.path().join("faults.so");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/faults.c");
-            let built = Command::new("cc")
-                .args(["-shared", "-fPIC", "-O1", "-D_LARGEFILE64_SOURCE", "-o"])
-                .args([&library, &source])
-                .arg("-ldl")
-                .status();
-            assert!(built.unwrap().success());
-            (directory, library)
-        });
+        let library = faults_library();
         let gateway = Gateway::start_with(
             settings,
             &[

@@ -5,6 +5,7 @@
 //! This module owns the process: its start, its pipes, its log lines and its
 //! end, also when the gateway is killed. [`protocol`] owns the frames.
 
+mod examine;
 #[cfg(windows)]
 mod job;
 mod process;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -36,6 +38,7 @@ use super::{
 use crate::clock::BootInstant;
 use crate::mt5::Method;
 
+pub use self::examine::{Examination, Module, Python, PythonFault, TerminalFile};
 pub use self::process::SCRIPT;
 pub use self::protocol::{Address, Connect};
 
@@ -136,6 +139,10 @@ impl Launch for Launcher {
 
     fn is_outdated(&self, session: usize) -> bool {
         locked(&self.outdated).contains(&session)
+    }
+
+    fn examine(&self) -> Option<BoxFuture<'static, Examination>> {
+        Some(examine::examine(self.options.clone()).boxed())
     }
 }
 

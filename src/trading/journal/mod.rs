@@ -6,6 +6,7 @@
 //! keeps what the disk does not take. Everything else fails while the actor is being restarted.
 
 mod actor;
+mod inspect;
 mod outbox;
 mod queries;
 mod reports;
@@ -34,6 +35,7 @@ use crate::metrics::{AccountId, Event, Metrics};
 use crate::mt5::Identity;
 
 pub use self::actor::{Args, JournalActor};
+pub use self::inspect::{JournalLook, inspect};
 pub use self::queries::TradeFilter;
 pub use self::reports::Settlement;
 pub use self::schema::Owner;

@@ -163,7 +163,7 @@ pub fn open(file: &Path) -> Result<Opened, JournalError> {
 
 /// The file that a symbolic link leads to: SQLite keeps its log beside that one, and two gateways that
 /// reach it by different names must not both have it.
-fn resolved(file: &Path) -> io::Result<PathBuf> {
+pub fn resolved(file: &Path) -> io::Result<PathBuf> {
     if file.symlink_metadata()?.is_symlink() {
         return file.canonicalize();
     }
@@ -182,20 +182,28 @@ fn connect(file: &Path) -> Result<Connection, String> {
     if mode != "wal" {
         return Err(format!("it has to be in WAL mode, and is in mode {mode}"));
     }
-    let version = version(&connection).map_err(text)?;
+    if check(&connection)? == 0 {
+        create(&mut connection).map_err(text)?;
+    }
+    Ok(connection)
+}
+
+/// The version of the file's schema; 0 if it is empty.
+///
+/// # Errors
+/// If it is not a journal that this gateway knows.
+pub fn check(connection: &Connection) -> Result<i64, String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let version = version(connection).map_err(text)?;
     let application: i64 =
         connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(text)?;
     match (application, version) {
-        (0, 0) => create(&mut connection).map_err(text)?,
-        (APPLICATION_ID, 1 | VERSION) => {}
-        (APPLICATION_ID, newer) => {
-            return Err(format!(
-                "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
-            ));
-        }
-        _ => return Err("it is a database of another program".to_owned()),
+        (0, 0) | (APPLICATION_ID, 1 | VERSION) => Ok(version),
+        (APPLICATION_ID, newer) => Err(format!(
+            "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
+        )),
+        _ => Err("it is a database of another program".to_owned()),
     }
-    Ok(connection)
 }
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -219,14 +227,23 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 /// # Errors
 /// Why it cannot be used.
 pub fn prepare(connection: &mut Connection, owners: &[Owner]) -> Result<(), String> {
+    check_soundness(connection)?;
+    migrate(connection, owners).map_err(|error| error.to_string())
+}
+
+/// Makes sure that the file is not damaged. Reads all of it.
+///
+/// # Errors
+/// What is damaged, or why it cannot be read.
+pub fn check_soundness(connection: &Connection) -> Result<(), String> {
     let text = |error: rusqlite::Error| error.to_string();
     let sound: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(text)?;
-    if sound != "ok" {
-        // SQLite says it in lines.
-        return Err(format!("it is damaged: {}", sound.trim().replace('\n', ", ")));
+    if sound == "ok" {
+        return Ok(());
     }
-    migrate(connection, owners).map_err(text)
+    // SQLite says it in lines.
+    Err(format!("it is damaged: {}", sound.trim().replace('\n', ", ")))
 }
 
 fn migrate(connection: &mut Connection, owners: &[Owner]) -> rusqlite::Result<()> {
@@ -319,7 +336,7 @@ pub fn adopt(connection: &mut Connection, owner: Owner) -> rusqlite::Result<()> 
     change.commit()
 }
 
-fn with_ending(file: &Path, ending: &str) -> PathBuf {
+pub fn with_ending(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)

@@ -1,0 +1,509 @@
+//! An account as a gateway shows it, and the lines that this leads to.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::report::{Check, Finding};
+use crate::mt5::{
+    AccountInfo, ClockVerdict, ServerClock, TickLook, UtcTime, Version, fitting_zone,
+    is_other_account, judge, offset, seconds_ahead, to_quarter,
+};
+use crate::pool::TradeBlock;
+
+/// A quote that is older is not a present price, seconds.
+const OLD_QUOTE: i64 = 3600;
+
+/// How an account is configured.
+#[derive(Debug, Clone)]
+pub struct Configured {
+    /// Whether it is to trade.
+    pub trade: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+}
+
+/// What could be seen of an account.
+#[derive(Debug)]
+pub enum Sight {
+    /// A gateway shows it.
+    Shown(Box<Shown>),
+    /// A gateway shows what it shows without a key.
+    Public(ReadyShown),
+    /// The gateway does not have it, or the key may not see it.
+    Absent,
+    /// Nobody could be asked.
+    Unseen {
+        /// Why not.
+        why: String,
+        /// What to do about that.
+        remedy: Option<String>,
+    },
+}
+
+/// What a gateway shows of an account.
+#[derive(Debug)]
+pub struct Shown {
+    pub status: Status,
+    /// Whether doctor itself has started it, without the right to trade.
+    pub is_own: bool,
+    /// What its terminal says. `None`: it was not asked, because no session is ready.
+    pub terminal: Option<TerminalShown>,
+}
+
+/// What `GET /api/v1/accounts` says of an account.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub trade: bool,
+    pub paused: bool,
+    pub ready: bool,
+    pub server_time_zone: Option<String>,
+    pub sessions: Vec<SessionShown>,
+    pub trading: TradingShown,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionShown {
+    pub state: String,
+    pub since: String,
+    pub last_login: Option<LoginShown>,
+    pub last_error: Option<ErrorShown>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LoginShown {
+    pub outcome: String,
+    pub at: jiff::Timestamp,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ErrorShown {
+    pub message: String,
+    pub at: jiff::Timestamp,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct TradingShown {
+    pub open: ActionShown,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ActionShown {
+    pub reasons: Vec<String>,
+}
+
+/// What `/readyz` says of an account, without a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyShown {
+    pub ready: usize,
+    pub sessions: usize,
+    /// Why it may not trade.
+    pub reasons: Vec<String>,
+}
+
+/// What an account's terminal says, or why it does not.
+#[derive(Debug)]
+pub struct TerminalShown {
+    pub version: Result<Version, String>,
+    pub account: Result<AccountInfo, String>,
+    pub symbols: Result<MarketWatch, String>,
+    /// Looks at the newest ticks of some symbols, in server time.
+    pub looks: BTreeMap<String, Vec<TickLook>>,
+}
+
+/// The symbols of a terminal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MarketWatch {
+    /// How many it knows.
+    pub known: usize,
+    /// Those that are shown, with their last prices.
+    pub shown: Vec<QuoteShown>,
+}
+
+/// A symbol in Market Watch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuoteShown {
+    pub symbol: String,
+    pub bid: f64,
+    pub ask: f64,
+    /// Its last change in unix seconds: of UTC if the account's zone is known. 0: never.
+    pub time: i64,
+}
+
+impl MarketWatch {
+    /// Symbols with a price, the newest first.
+    pub fn quotes(&self) -> Vec<&QuoteShown> {
+        let has_price =
+            |quote: &&QuoteShown| quote.time > 0 && (quote.bid > 0.0 || quote.ask > 0.0);
+        let mut quotes: Vec<&QuoteShown> = self.shown.iter().filter(has_price).collect();
+        quotes.sort_by_key(|quote| std::cmp::Reverse(quote.time));
+        quotes
+    }
+}
+
+/// What an account is like. `now`: unix seconds.
+pub fn findings(
+    name: &str,
+    configured: Option<&Configured>,
+    sight: &Sight,
+    now: i64,
+) -> Vec<Finding> {
+    let findings = match sight {
+        Sight::Shown(shown) => of_shown(configured, shown, now),
+        Sight::Public(ready) => of_public(ready),
+        Sight::Absent => {
+            let failure = Finding::failure(
+                Check::Start,
+                "the gateway that runs does not serve this account, or the key may not see it",
+                "`mt5-gateway reload`, or give a key for this account by --key-file",
+            );
+            let why = "the gateway does not show the account";
+            [failure].into_iter().chain(skip(&ALL[1..], why, None)).collect()
+        }
+        Sight::Unseen { why, remedy } => skip(&ALL, why, remedy.as_deref()),
+    };
+    findings.into_iter().map(|finding| finding.of(name)).collect()
+}
+
+const ALL: [Check; 8] = [
+    Check::Start,
+    Check::Login,
+    Check::Broker,
+    Check::Identity,
+    Check::TradePermission,
+    Check::MarketWatch,
+    Check::Quote,
+    Check::Clock,
+];
+
+fn skip(checks: &[Check], why: &str, remedy: Option<&str>) -> Vec<Finding> {
+    checks.iter().map(|check| Finding::skipped(*check, why, remedy)).collect()
+}
+
+fn of_public(look: &ReadyShown) -> Vec<Finding> {
+    let ReadyShown { ready, sessions, reasons } = look;
+    let key = "give a key with the scope `read` by --key-file";
+    let found = format!("{ready} of {sessions} sessions are ready");
+    let mut findings = vec![];
+    // A session is ready once it has shown the account and hears its broker.
+    if ready == sessions {
+        findings.push(Finding::ok(Check::Start, found));
+    } else {
+        findings.push(Finding::failure(Check::Start, found, format!("{key} to see why")));
+    }
+    let why = "the gateway says more with a key only";
+    findings.extend(skip(&ALL[1..4], why, Some(key)));
+    if reasons.iter().any(|reason| reason == TradeBlock::AccountSetting.name()) {
+        findings.push(Finding::ok(Check::TradePermission, "it does not trade, or is paused"));
+    } else {
+        findings.extend(permission(reasons.iter().map(String::as_str)));
+    }
+    findings.extend(skip(&ALL[5..], why, Some(key)));
+    findings
+}
+
+fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Finding> {
+    let Shown { status, is_own, terminal } = shown;
+    let build = terminal.as_ref().and_then(|terminal| terminal.version.as_ref().ok());
+    let sessions = status.sessions.iter().enumerate();
+    let mut findings: Vec<Finding> = sessions
+        .flat_map(|(index, session)| {
+            of_session(session, build).into_iter().map(move |finding| finding.in_session(index))
+        })
+        .collect();
+    findings.sort_by_key(|finding| ALL.iter().position(|check| *check == finding.check));
+    let trade = match configured {
+        Some(Configured { trade, .. }) if *is_own => *trade,
+        _ => status.trade,
+    };
+    let is_paused = if *is_own { configured.is_some_and(|of| of.paused) } else { status.paused };
+    let Some(terminal) = terminal else {
+        let (why, remedy) = if status.paused {
+            (
+                "the account is paused",
+                Some("let it serve again: `paused = false`, and `mt5-gateway reload`"),
+            )
+        } else {
+            ("no session of the account is ready", None)
+        };
+        let known = findings.iter().any(|finding| finding.check == Check::Identity);
+        findings.extend(skip(if known { &ALL[4..] } else { &ALL[3..] }, why, remedy));
+        return findings;
+    };
+    findings.push(match &terminal.account {
+        Ok(info) => Finding::ok(Check::Identity, identity(info)),
+        Err(fault) => unanswered(Check::Identity, fault),
+    });
+    if is_paused {
+        let remedy = "let it serve again: `paused = false`, and `mt5-gateway reload`";
+        findings.push(Finding::warning(Check::TradePermission, "the account is paused", remedy));
+    } else if !trade {
+        let found = "`trade = false`: no order of this account is sent";
+        findings.push(Finding::ok(Check::TradePermission, found));
+    } else {
+        // Where doctor has started the terminals, these are its own doing.
+        let ours = [TradeBlock::AccountSetting, TradeBlock::Journal, TradeBlock::Reconciling];
+        let is_ours = |reason: &&str| *is_own && ours.iter().any(|block| block.name() == *reason);
+        let reasons = status.trading.open.reasons.iter().map(String::as_str);
+        findings.extend(permission(reasons.filter(|reason| !is_ours(reason))));
+    }
+    let zone = status.server_time_zone.as_deref();
+    findings.extend(prices(terminal, zone, now));
+    findings
+}
+
+fn unanswered(check: Check, fault: &str) -> Finding {
+    Finding::failure(
+        check,
+        format!("the terminal was asked and gave none: {fault}"),
+        "see the gateway's log",
+    )
+}
+
+fn identity(info: &AccountInfo) -> String {
+    let AccountInfo { login, server, .. } = info;
+    let kind = match info.trade_mode {
+        0 => "demo account",
+        1 => "contest account",
+        2 => "real account",
+        _ => "account of an unknown kind",
+    };
+    format!("{login} on {server}, {kind}")
+}
+
+/// From the start of a session's terminal to its broker.
+fn of_session(session: &SessionShown, build: Option<&Version>) -> Vec<Finding> {
+    let started = || {
+        let build = build.map(|version| format!(", terminal build {}", version.build));
+        Finding::ok(Check::Start, format!("it runs{}", build.unwrap_or_default()))
+    };
+    let logged_in = || Finding::ok(Check::Login, "it succeeded");
+    let since = &session.since;
+    match session.state.as_str() {
+        "ready" => vec![started(), logged_in(), Finding::ok(Check::Broker, "it is connected")],
+        "disconnected" => {
+            let remedy = "check this machine's network, and whether the broker's server is up; the gateway \
+                          goes on by itself";
+            let lost =
+                Finding::failure(Check::Broker, "the terminal does not hear its broker", remedy);
+            vec![started(), logged_in(), lost]
+        }
+        "logging_in" => {
+            let found = format!("the terminal has not answered since {since}");
+            let remedy = "look at the terminal's window: a dialog may wait for an answer";
+            let waits = Finding::failure(Check::Login, found, remedy);
+            let rest = skip(&ALL[2..3], "the login is not over", None);
+            [started(), waits].into_iter().chain(rest).collect()
+        }
+        "starting" => {
+            let found = format!("the terminal has been starting since {since}");
+            let starts =
+                Finding::failure(Check::Start, found, "wait for `init_timeout`, then look again");
+            [starts].into_iter().chain(skip(&ALL[1..3], "it has not started", None)).collect()
+        }
+        _ => of_failed(session, started(), logged_in()),
+    }
+}
+
+/// A session whose terminal was given up.
+fn of_failed(session: &SessionShown, started: Finding, logged_in: Finding) -> Vec<Finding> {
+    let message = session.last_error.as_ref().map_or("no reason is known", |error| &error.message);
+    let skipped = |checks: &[Check], why| skip(checks, why, None);
+    if is_other_account(message) {
+        let remedy =
+            "log the terminal in to the configured account, or correct `login` and `server`";
+        let other = Finding::failure(Check::Identity, message, remedy);
+        return [started, logged_in, other]
+            .into_iter()
+            .chain(skipped(&[Check::Broker], "it shows another account"))
+            .collect();
+    }
+    // A login that fails is noted together with the error.
+    let login_failed = session.last_login.as_ref().zip(session.last_error.as_ref());
+    let login_failed = login_failed.is_some_and(|(login, error)| {
+        login.outcome == "failure" && error.at.duration_since(login.at).as_secs().abs() <= 1
+    });
+    if login_failed {
+        let refused = Finding::failure(Check::Login, message, login_remedy(message));
+        let rest = skipped(&[Check::Broker], "it is not logged in");
+        return [started, refused].into_iter().chain(rest).collect();
+    }
+    let failed = Finding::failure(Check::Start, message, start_remedy(message));
+    [failed].into_iter().chain(skipped(&ALL[1..3], "the terminal does not run")).collect()
+}
+
+/// What to do about a login that failed, by the error of the terminal.
+fn login_remedy(message: &str) -> &'static str {
+    let remedies = [
+        (
+            "(auth_failed)",
+            "correct `login`, `password` and `server`; the terminal's own journal has the broker's words",
+        ),
+        ("(ipc_initialize)", "let `terminal.path` name the terminal64.exe of this account"),
+        (
+            "(ipc_timeout)",
+            "look at the terminal's window: a dialog may wait for an answer; or raise `init_timeout`",
+        ),
+        ("did not answer within", "look at the terminal's window: a dialog may wait for an answer"),
+        ("(invalid_version)", "start the terminal by hand once, and let it update itself"),
+        ("(unsupported)", "update the terminal, or the package MetaTrader5"),
+    ];
+    let found = remedies.iter().find(|(text, _)| message.contains(text));
+    found.map_or(
+        "start the terminal by hand, and log in there to see what it says",
+        |(_, remedy)| remedy,
+    )
+}
+
+/// What to do about a terminal that does not run.
+fn start_remedy(message: &str) -> &'static str {
+    let remedies = [
+        ("cannot be started", "set `terminal.python` to a Python of 3.9 or newer"),
+        ("No module named", "install the package into the Python of `terminal.python`"),
+        ("terminals.keep_free", "make room on the disk of `terminals.directory`"),
+        ("the template", "correct `terminal.template`, or wait until nobody changes the folder"),
+        ("another gateway uses", "give this gateway a `terminals.directory` of its own"),
+        ("RPyC", "start the RPyC server, or correct `terminal.connect`"),
+        (
+            "did not answer within",
+            "look at the terminal's window: a dialog may wait for an answer; or raise `init_timeout`",
+        ),
+    ];
+    let found = remedies.iter().find(|(text, _)| message.contains(text));
+    found.map_or("see the gateway's log; it starts the terminal again by itself", |(_, remedy)| {
+        remedy
+    })
+}
+
+/// Whether orders can be sent, by the reasons against it.
+fn permission<'a>(reasons: impl Iterator<Item = &'a str>) -> Vec<Finding> {
+    let check = Check::TradePermission;
+    let finding = |reason: &str| {
+        let Ok(block) = TradeBlock::from_str(reason) else {
+            return Finding::failure(check, reason, "see docs/trading.md");
+        };
+        // What is wrong, and what to do about it.
+        let text = block.remedy();
+        let (found, remedy) = text.split_once("; ").unwrap_or((text, "see the lines above"));
+        match block {
+            TradeBlock::Reconciling => Finding::warning(check, found, "look again in a minute"),
+            _ => Finding::failure(check, format!("{found} ({reason})"), remedy),
+        }
+    };
+    let findings: Vec<Finding> = reasons.map(finding).collect();
+    if findings.is_empty() { vec![Finding::ok(check, "orders can be sent")] } else { findings }
+}
+
+/// Market Watch, a quote, and the clock.
+fn prices(terminal: &TerminalShown, zone: Option<&str>, now: i64) -> Vec<Finding> {
+    let watch = match &terminal.symbols {
+        Ok(watch) => watch,
+        Err(fault) => {
+            let failed = unanswered(Check::MarketWatch, fault);
+            return [failed]
+                .into_iter()
+                .chain(skip(&ALL[6..], "no symbol is known", None))
+                .collect();
+        }
+    };
+    let (known, shown) = (watch.known, watch.shown.len());
+    if known == 0 || shown == 0 {
+        let found = if known == 0 {
+            "the terminal knows no symbol".to_owned()
+        } else {
+            format!("Market Watch is empty, of {known} symbols none is shown")
+        };
+        let remedy = if known == 0 {
+            "wait a minute for the broker's list; if none comes, log in by hand once"
+        } else {
+            "show the symbols that you need; the gateway shows a symbol on first use"
+        };
+        let finding = match known {
+            0 => Finding::failure(Check::MarketWatch, found, remedy),
+            _ => Finding::warning(Check::MarketWatch, found, remedy),
+        };
+        return [finding].into_iter().chain(skip(&ALL[6..], "no symbol is shown", None)).collect();
+    }
+    let watched = Finding::ok(Check::MarketWatch, format!("{shown} of {known} symbols are shown"));
+    vec![watched, quote(watch, &terminal.looks, zone, now), clock(&terminal.looks, zone, now)]
+}
+
+fn quote(
+    watch: &MarketWatch,
+    looks: &BTreeMap<String, Vec<TickLook>>,
+    zone: Option<&str>,
+    now: i64,
+) -> Finding {
+    let check = Check::Quote;
+    let Some(newest) = watch.quotes().first().copied() else {
+        let found = "no symbol in Market Watch has a price";
+        let remedy =
+            "wait until the market opens; if none comes then, ask the broker for market data";
+        return Finding::failure(check, found, remedy);
+    };
+    let QuoteShown { symbol, bid, ask, time } = newest;
+    let found = format!("{symbol} {bid} / {ask}");
+    let moves = |looks: &Vec<TickLook>| {
+        looks.first().zip(looks.last()).is_some_and(|(first, last)| last.tick_msc > first.tick_msc)
+    };
+    if looks.values().any(moves) {
+        return Finding::ok(check, format!("{found}, and prices move"));
+    }
+    // Without a zone nobody knows how old it is.
+    let age = zone.map(|_| now - time).filter(|age| *age > OLD_QUOTE);
+    match age {
+        Some(age) => Finding::warning(
+            check,
+            format!("{found} is the newest, from {} h ago", age / 3600),
+            "the market is closed, or the terminal gets no prices: look again when it is open",
+        ),
+        None => Finding::ok(check, found),
+    }
+}
+
+fn clock(looks: &BTreeMap<String, Vec<TickLook>>, zone: Option<&str>, now: i64) -> Finding {
+    let check = Check::Clock;
+    let clock = zone.and_then(|zone| ServerClock::parse(zone).ok()).unwrap_or(ServerClock::RAW);
+    let Some(zone) = zone else {
+        let ahead = looks.values().find_map(|looks| seconds_ahead(looks)).and_then(to_quarter);
+        let Some(ahead) = ahead else {
+            return Finding::ok(
+                check,
+                "no `server_time_zone`: times are passed on as the server's",
+            );
+        };
+        let fitting = fitting_zone(ahead, UtcTime::from_seconds(now));
+        let advice =
+            fitting.map(|zone| format!("; `server_time_zone = \"{zone}\"` would make them UTC"));
+        return Finding::ok(
+            check,
+            format!(
+                "the server's clock shows {}, and times are passed on unchanged{}",
+                offset(ahead),
+                advice.unwrap_or_default()
+            ),
+        );
+    };
+    let verdicts: Vec<ClockVerdict> = looks.values().map(|looks| judge(&clock, looks)).collect();
+    let contradiction = verdicts.iter().filter_map(|verdict| match verdict {
+        ClockVerdict::Contradicts(contradiction) => Some(contradiction),
+        ClockVerdict::Silent | ClockVerdict::Fits => None,
+    });
+    // An exact one first.
+    if let Some(contradiction) = contradiction.min_by_key(|contradiction| contradiction.at_least) {
+        return Finding::warning(check, contradiction.to_string(), contradiction.remedy());
+    }
+    if verdicts.contains(&ClockVerdict::Fits) {
+        return Finding::ok(
+            check,
+            format!("the server's clock fits `server_time_zone = \"{zone}\"`"),
+        );
+    }
+    let remedy = "look again while the market is open";
+    Finding::skipped(check, "no price moved, so the server's clock cannot be told", Some(remedy))
+}
+
+#[cfg(test)]
+mod tests;
