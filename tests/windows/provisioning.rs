@@ -1,10 +1,11 @@
 //! Terminals that are copied from a template, with MetaQuotes' package in between.
 
+use mt5_gateway::mt5::Method;
 use serde_json::json;
 
-use crate::common::Gateway;
-use crate::double::Double;
-use crate::stage::{LOGIN, SERVER, copied_account, installed, start};
+use crate::common::{Gateway, command};
+use crate::double::{Double, Fault};
+use crate::stage::{LOGIN, SERVER, copied_account, environment, installed, start};
 
 /// As long as MT5's may be, with what a file or a command line would take for something else.
 const PASSWORD: &str = "\"Pä ss'=w[ö]rd; \\u0041 %PATH% $HOME =☃= 0123456789 0123456789 01";
@@ -21,7 +22,10 @@ fn set(sessions: usize) -> (tempfile::TempDir, Double, Gateway) {
     std::fs::write(template.join("config/common.ini"), "[Experts]\nEnabled=0\nApi=1\n").unwrap();
     let account = format!("trade = true\nsessions = {sessions}");
     let account = copied_account("real", &template, &account, PASSWORD);
-    let gateway = start(&format!("[terminals]\ntemplate_interval = '1s'\n{account}"));
+    let gateway = start(&format!(
+        "[server]\ncall_timeout = '3s'\n[restart]\nbackoff_max = '1s'\nbudget = 1000\n\
+         [terminals]\ntemplate_interval = '1s'\n{account}"
+    ));
     (folder, double, gateway)
 }
 
@@ -76,12 +80,31 @@ fn what_is_wrong_with_a_copied_terminal_is_shown() {
             (open(&gateway)["reasons"] == json!(expected)).then_some(())
         });
     };
+    let doctor = |check: &str, result: &str, expected: &str| {
+        gateway.eventually(&format!("doctor says {expected:?} of {check}"), || {
+            let output = command(gateway.directory.path())
+                .args(["--config", "gateway.toml", "doctor", "--json", "--url", &gateway.url("")])
+                .envs(environment())
+                .output()
+                .unwrap();
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let mut findings = report["checks"].as_array().unwrap().iter();
+            let is_it = |finding: &&serde_json::Value| {
+                let text = format!("{} -> {}", finding["found"], finding["remedy"]);
+                finding["check"] == check && finding["result"] == result && text.contains(expected)
+            };
+            findings.find(is_it).map(drop)
+        });
+    };
+    doctor("trade_permission", "ok", "orders can be sent");
     double.change(|switches| switches.auto_trading = false);
     reasons(&["autotrading_off"]);
+    doctor("trade_permission", "failure", "autotrading_off");
     double.change(|switches| switches.auto_trading = true);
     reasons(&[]);
     double.change(|switches| switches.connected = false);
     reasons(&["not_connected"]);
+    doctor("broker", "failure", "does not hear its broker");
     double.change(|switches| switches.connected = true);
     reasons(&[]);
     // Somebody logs in to another account in the terminal.
@@ -89,16 +112,21 @@ fn what_is_wrong_with_a_copied_terminal_is_shown() {
     gateway.eventually("the session is not ready", || {
         (gateway.get("/readyz?account=real&for=trade").status == 503).then_some(())
     });
+    doctor("identity", "failure", &(LOGIN + 1).to_string());
     double.change(|switches| switches.shows = None);
     gateway.wait_ready();
-    let restarts = r#"mt5_session_restarts_total{account="real",reason="exit"}"#;
-    let before = gateway.metric(restarts);
-    double.change(|switches| {
-        switches.faults.insert(mt5_gateway::mt5::Method::Version, crate::double::Fault::DiesBefore);
-    });
-    let _ = gateway.get("/api/v1/accounts/real/version");
-    double.change(|switches| switches.faults.clear());
-    gateway.wait_ready();
-    gateway.eventually("it may trade again", || (open(&gateway)["allowed"] == true).then_some(()));
-    assert!(gateway.metric(restarts) >= before);
+    // It dies, and later it hangs, both times in a read and in the next logins.
+    for fault in [Fault::DiesBefore, Fault::Never] {
+        double.change(|switches| {
+            for method in [Method::Version, Method::Initialize] {
+                switches.faults.insert(method, fault);
+            }
+        });
+        let reply = gateway.get("/api/v1/accounts/real/version");
+        assert!([502, 504].contains(&reply.status), "{fault:?}: {}", reply.text());
+        doctor("login", "failure", "");
+        double.change(|switches| switches.faults.clear());
+        gateway.wait_ready();
+        gateway.eventually("it may trade", || (open(&gateway)["allowed"] == true).then_some(()));
+    }
 }

@@ -54,7 +54,7 @@ pub fn gateway_path(path: &Path) -> String {
 pub fn copied_account(name: &str, template: &Path, account: &str, password: &str) -> String {
     format!(
         "[accounts.{name}]\nlogin = {LOGIN}\nserver = '{SERVER}'\npassword = {}\n{account}\n\
-         [accounts.{name}.terminal]\nkind = 'worker'\npython = {:?}\ntemplate = '{}'\n",
+         [accounts.{name}.terminal]\nkind = 'worker'\npython = {:?}\ntemplate = '{}'\ninit_timeout = '20s'\n",
         serde_json::json!(password),
         python(),
         gateway_path(template),
