@@ -1,5 +1,8 @@
 //! Files that only the service's user may read.
 
+#[cfg(windows)]
+mod acl;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,6 +57,23 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
+}
+
+/// Creates a directory for secrets, and those above it that are missing. Nobody but this user may enter it:
+/// it has mode 0700, or on Windows an access list of its own, which what comes into it inherits.
+///
+/// # Errors
+/// As [`DirBuilder::create`].
+pub fn create_secret_directory(path: &Path) -> io::Result<()> {
+    #[cfg(windows)]
+    {
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            create_private_directory(above)?;
+        }
+        acl::create_directory(path)
+    }
+    #[cfg(not(windows))]
+    create_private_directory(path)
 }
 
 /// Bytes that this user may still write to the file system of a path.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::sources::text_file::{self, TextFileError};
 use super::sources::toml_file;
 use crate::account_name::AccountName;
-use crate::files::{create_private_directory, open_private};
+use crate::files::{create_secret_directory, open_private};
 
 /// Where it is unless the settings say otherwise.
 pub const DEFAULT_DIRECTORY: &str = "data/accounts";
@@ -86,7 +86,7 @@ pub fn files(directory: &Path) -> io::Result<Vec<(Option<AccountName>, PathBuf)>
 /// Writes the file of an account, for the gateway's user alone, and returns when it is on disk.
 fn write(directory: &Path, account: &AccountName, text: &str) -> io::Result<()> {
     if !directory.exists() {
-        create_private_directory(directory)?;
+        create_secret_directory(directory)?;
         if let Some(above) = directory.parent().filter(|above| !above.as_os_str().is_empty()) {
             sync_directory(above)?;
         }
