@@ -27,7 +27,7 @@ pub use answer::{Answer, AnswerKind, Record, Reply, ReplyFields, ShownTickets, V
 pub use clock::ServerClock;
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};
-pub use identity::Identity;
+pub use identity::{Identity, SIMULATED};
 pub use method::{
     Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
     calls,
