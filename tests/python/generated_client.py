@@ -53,10 +53,11 @@ def assert_same(understood, sent, where):
 
 
 def call(operation, *path, expect=200, **arguments):
-    """Calls an operation on the account `demo`, unless the path says another."""
+    """Calls an operation on the account `demo`, unless `account` is another."""
     scoped = "{account}" in next(p for p, i in document["paths"].items() for o in i.values() if o["operationId"] == operation)
+    account = arguments.pop("account", "demo")
     arguments = {"client": client, **arguments}
-    answer = module(operation).sync_detailed(*(("demo", *path) if scoped else path), **arguments)
+    answer = module(operation).sync_detailed(*((account, *path) if scoped else path), **arguments)
     assert answer.status_code == expect, (operation, answer.status_code, answer.content)
     assert answer.headers["x-request-id"], operation
     if answer.content and answer.headers["content-type"].startswith("application/"):
@@ -164,6 +165,18 @@ assert "http_requests_total" in call("metrics").parsed
 assert call("console").parsed.accounts[0].name == "demo"
 assert call("reload").parsed.applied == []
 assert call("restart", expect=202).parsed.sessions == 1
+
+# Accounts that come and go
+terminal = models.AccountTerminal(kind="simulator")
+settings = models.AccountSettings(login=2, server="S", password="secret", terminal=terminal)
+made = call("set_account", account="made", body=settings, expect=201)
+assert made.headers["location"] == "/api/v1/accounts/made" and "secret" not in made.content.decode()
+assert call("set_account", account="made", body=settings).parsed.login == 2
+assert call("pause", account="made").parsed.paused is True
+assert call("resume", account="made").parsed.paused is False
+call("remove_account", account="made", force=True, expect=204)
+unstored = call("remove_account", expect=409).parsed
+assert unstored.type_ == models.ProblemType("/problems/account-not-stored"), unstored
 
 missed = TAGS.keys() - called
 assert not missed, f"not called: {missed}"

@@ -86,7 +86,7 @@ fn settings_with_a_fault_are_refused_and_nothing_is_kept() {
         ),
         ("new", json!({ "nonsense": 1 }), &invalid, "nonsense"),
         ("new", json!({ "queue": 0 }), &refused, "accounts.new.queue"),
-        ("new", json!({ "password": { "a": 1 } }), &refused, "accounts.new.password"),
+        ("new", json!({ "password": { "a": 1 } }), &invalid, "field `password`: expected a text"),
         ("new", unknown, &refused, "accounts.new.terminal.profile"),
         ("new", python, &invalid, "terminal"),
         ("new", json!({ "password_file": "/etc/passwd" }), &invalid, "password_file"),
