@@ -10,9 +10,13 @@ pub struct Identity {
     pub login: u64,
     /// The broker's server.
     pub server: String,
-    /// `ENUM_ACCOUNT_TRADE_MODE`: 0 demo, 1 contest, 2 real.
+    /// `ENUM_ACCOUNT_TRADE_MODE`: 0 demo, 1 contest, 2 real. Or [`SIMULATED`]; another negative number is
+    /// not known yet.
     pub trade_mode: i64,
 }
+
+/// The mode of an account that is simulated, which is none at a broker, whatever its login and server.
+pub const SIMULATED: i64 = -2;
 
 /// How the words begin in which a terminal that shows another login or server is reported, here and in
 /// the worker.

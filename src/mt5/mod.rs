@@ -31,7 +31,7 @@ pub use clock_offset::{
 };
 pub use error::{Error, ErrorType};
 pub use group::{Group, wildcard};
-pub use identity::{Identity, is_other_account};
+pub use identity::{Identity, SIMULATED, is_other_account};
 pub use method::{
     Affinity, CallRules, Coalescing, Effect, LoginCheck, Method, Request, SymbolUse, TimeLimit,
     calls,

@@ -30,7 +30,7 @@ use super::{AccountOptions, Availability, Recycling, Savings};
 use crate::account_name::AccountName;
 use crate::actor::{Address, Depths};
 use crate::metrics::{AccountFigures, AccountId, Catalog, Event, Metrics};
-use crate::mt5::{AccountInfo, AccountValues, Identity, Method, ServerClock};
+use crate::mt5::{AccountInfo, AccountValues, Identity, Method, SIMULATED, ServerClock};
 use crate::terminal::{Launch, Mode};
 
 /// The part of `send_within` after which trades do not wait any longer for a primary session that
@@ -269,7 +269,10 @@ impl Account {
 
     /// The account's identity, as far as it is known.
     pub fn identity(&self) -> Identity {
-        let trade_mode = self.trade_mode.lock().unwrap_or(-1);
+        let trade_mode = match self.mode() {
+            Mode::Live => self.trade_mode.lock().unwrap_or(-1),
+            Mode::Simulated => SIMULATED,
+        };
         Identity { login: self.login, server: self.server.clone(), trade_mode }
     }
 
@@ -322,6 +325,11 @@ impl Account {
         let server = &identity.server;
         identity.login == self.login
             && (server.is_empty() || server.eq_ignore_ascii_case(&self.server))
+    }
+
+    /// Whether an identity is of a time when this account was simulated, which it is not any more.
+    pub fn was_simulated(&self, identity: &Identity) -> bool {
+        identity.trade_mode == SIMULATED && self.mode() == Mode::Live
     }
 
     /// Notes that a trade is under way, until the guard is dropped.

@@ -75,7 +75,9 @@ impl TradeBlock {
             }
             TradeBlock::NotConnected => "no terminal of the account is ready",
             TradeBlock::Journal => "the journal of trades cannot be used; the log says why",
-            TradeBlock::Reconciling => "trades from before the start are still being looked for",
+            TradeBlock::Reconciling => {
+                "trades from before the account was opened are still being looked for"
+            }
         }
     }
 }

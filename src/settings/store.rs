@@ -4,7 +4,7 @@
 //! reads it, also after the gateway or the machine has failed at any moment, sees the earlier one or the
 //! new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -124,13 +124,12 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    fs::File::open(directory)?.sync_all()
 }
 
 /// Windows writes names in order by itself.
 #[cfg(not(unix))]
-fn sync_directory(_directory: &Path) -> io::Result<()> {
-    let _ = File::open;
+fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

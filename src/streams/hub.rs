@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strum::EnumCount;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
@@ -93,7 +94,7 @@ pub struct State {
     address: Address<Msg>,
     topics: BTreeMap<Topic, TopicProgress>,
     /// [`Msg::Forget`] is on its way.
-    forget_is_scheduled: bool,
+    forgetting: Option<Timer>,
     /// [`Msg::Announce`] is on its way.
     announcement_is_scheduled: bool,
     pollers: [Poller; EventKind::COUNT],
@@ -116,6 +117,15 @@ impl TopicProgress {
     /// Whether nobody has come back for it in time.
     fn is_over(&self, now: Instant) -> bool {
         self.left.is_some_and(|left| now.duration_since(left) > REMEMBERED)
+    }
+}
+
+/// A message to come, which ends with the hub.
+struct Timer(AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -150,7 +160,7 @@ impl Actor for Hub {
             address: args.address.pinned(),
             args,
             topics: BTreeMap::new(),
-            forget_is_scheduled: false,
+            forgetting: None,
             announcement_is_scheduled: false,
             pollers: std::array::from_fn(|_| Poller::new()),
         };
@@ -295,8 +305,8 @@ impl State {
     }
 
     fn forget_later(&mut self) {
-        if !std::mem::replace(&mut self.forget_is_scheduled, true) {
-            self.address.send_after(REMEMBERED, Msg::Forget);
+        if self.forgetting.is_none() {
+            self.forgetting = Some(Timer(self.address.send_after(REMEMBERED, Msg::Forget)));
         }
     }
 
@@ -311,7 +321,7 @@ impl State {
             !state.is_over(now) || state.book.is_some() || is_polled
         });
         self.args.feed.write(|ring| ring.retain_topics(|topic| self.topics.contains_key(topic)));
-        self.forget_is_scheduled = false;
+        self.forgetting = None;
         if self.topics.values().any(|state| state.left.is_some()) {
             self.forget_later();
         }

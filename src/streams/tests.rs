@@ -488,3 +488,21 @@ async fn no_more_streams_are_admitted_than_allowed() {
     drop(admitted);
     assert!(harness.streams.admit().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_whose_account_goes_leaves_no_timer_behind() {
+    let mut harness = Harness::started().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    // Actors start tasks of their own a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = tasks();
+    drop(harness.subscribe(&[ticks()], None).await);
+    harness.round().await.end();
+    // The intervals are over, and the topic is remembered for minutes.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(harness.remembered(), 1);
+    let account = harness.streams.supervisor().hubs.read()["demo"].account.clone();
+    harness.streams.close(&account).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(tasks(), before);
+}

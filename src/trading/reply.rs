@@ -26,8 +26,8 @@ pub enum Error {
     /// The account takes no trades for now.
     #[error("the account is paused or is being changed or removed, so nothing new is sent")]
     Paused,
-    /// Trades from before the start are still being looked for.
-    #[error("trades from before the gateway's start are still being looked for")]
+    /// Trades from before the account came are still being looked for.
+    #[error("trades from before the account was opened are still being looked for")]
     Reconciling,
     /// A trade with this key is under way.
     #[error("a trade with this Idempotency-Key is under way")]
@@ -35,6 +35,12 @@ pub enum Error {
     /// The key was used for something else.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// The key was used while the account was simulated.
+    #[error(
+        "this Idempotency-Key was used while the account was simulated, and nothing was sent now: use \
+         another one"
+    )]
+    KeyOfSimulation,
     /// The deadline passed while the trade was under way.
     #[error("the deadline passed while the trade was under way")]
     OutcomeUnknown {

@@ -52,9 +52,10 @@ def assert_same(understood, sent, where):
         assert datetime.fromisoformat(understood) == datetime.fromisoformat(sent), (where, understood, sent)
 
 
-def call(operation, *path, expect=200, account="demo", **arguments):
-    """Calls an operation, on an account if it is about one."""
+def call(operation, *path, expect=200, **arguments):
+    """Calls an operation on the account `demo`, unless `account` is another."""
     scoped = "{account}" in next(p for p, i in document["paths"].items() for o in i.values() if o["operationId"] == operation)
+    account = arguments.pop("account", "demo")
     arguments = {"client": client, **arguments}
     answer = module(operation).sync_detailed(*((account, *path) if scoped else path), **arguments)
     assert answer.status_code == expect, (operation, answer.status_code, answer.content)
@@ -163,18 +164,19 @@ assert call("readyz").parsed.accounts["demo"].sessions == 1
 assert "http_requests_total" in call("metrics").parsed
 assert call("console").parsed.accounts[0].name == "demo"
 assert call("reload").parsed.applied == []
-
-# An account that comes, rests and goes
-terminal = models.AccountTerminal(kind="simulator")
-settings = models.AccountSettings(login=7, server="S-new", terminal=terminal)
-new = call("set_account", account="new", body=settings, expect=201)
-assert new.headers["location"] == "/api/v1/accounts/new" and new.parsed.login == 7, new
-assert call("pause", account="new").parsed.paused is True
-assert call("resume", account="new").parsed.paused is False
-call("remove_account", account="new", expect=204)
-assert call("one", account="new", expect=404).parsed.status == 404
-
 assert call("restart", expect=202).parsed.sessions == 1
+
+# Accounts that come and go
+terminal = models.AccountTerminal(kind="simulator")
+settings = models.AccountSettings(login=2, server="S", password="secret", terminal=terminal)
+made = call("set_account", account="made", body=settings, expect=201)
+assert made.headers["location"] == "/api/v1/accounts/made" and "secret" not in made.content.decode()
+assert call("set_account", account="made", body=settings).parsed.login == 2
+assert call("pause", account="made").parsed.paused is True
+assert call("resume", account="made").parsed.paused is False
+call("remove_account", account="made", force=True, expect=204)
+unstored = call("remove_account", expect=409).parsed
+assert unstored.type_ == models.ProblemType("/problems/account-not-stored"), unstored
 
 missed = TAGS.keys() - called
 assert not missed, f"not called: {missed}"

@@ -21,6 +21,7 @@ mod reload;
 mod sampler;
 mod settings;
 mod store;
+mod store_load;
 mod streams;
 mod systemd;
 mod trading;

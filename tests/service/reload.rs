@@ -169,6 +169,22 @@ fn an_account_under_another_name_does_not_trade_with_a_key_again() {
 }
 
 #[test]
+fn a_key_of_an_account_that_was_simulated_does_not_answer_for_the_real_one() {
+    let gateway = Gateway::ready(&format!("{ANONYMOUS}{}", account("main", 1, "")));
+    bought(&gateway, "main", "once");
+    let real = account("main", 1, "password = 'x'\ntrade = true\nterminal.python = 'no-such'")
+        .replace("simulator", "worker");
+    assert_eq!(reloaded(&gateway, &format!("{ANONYMOUS}{real}")).0, ["accounts.main changed"]);
+    let again = buy(&gateway, "main", "once");
+    assert_eq!(again.problem(), (422, "idempotency-key-reused".into()), "{again:?}");
+    assert!(again.detail().contains("simulated"), "{again:?}");
+    // Simulated again, it is the same trade.
+    reloaded(&gateway, &format!("{ANONYMOUS}{}", account("main", 1, "")));
+    let again = buy(&gateway, "main", "once");
+    assert_eq!((again.status, again.header("idempotent-replayed")), (201, "true"), "{again:?}");
+}
+
+#[test]
 fn faulty_settings_are_refused_as_a_whole_with_every_fault() {
     let good = format!("{ANONYMOUS}{}", account("main", 1, ""));
     let gateway = Gateway::ready(&good);

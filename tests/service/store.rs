@@ -86,7 +86,7 @@ fn settings_with_a_fault_are_refused_and_nothing_is_kept() {
         ),
         ("new", json!({ "nonsense": 1 }), &invalid, "nonsense"),
         ("new", json!({ "queue": 0 }), &refused, "accounts.new.queue"),
-        ("new", json!({ "password": { "a": 1 } }), &refused, "accounts.new.password"),
+        ("new", json!({ "password": { "a": 1 } }), &invalid, "field `password`: expected a text"),
         ("new", unknown, &refused, "accounts.new.terminal.profile"),
         ("new", python, &invalid, "terminal"),
         ("new", json!({ "password_file": "/etc/passwd" }), &invalid, "password_file"),
@@ -99,6 +99,45 @@ fn settings_with_a_fault_are_refused_and_nothing_is_kept() {
     }
     assert_eq!(gateway.get(&path("new", "")).status, 404);
     assert!(!gateway.directory.path().join("data/accounts").exists());
+}
+
+#[test]
+fn accounts_are_set_by_an_admin_that_is_not_limited_to_accounts() {
+    use sha2::Digest;
+    let key = |name: &str, lines: &str| {
+        let digest = sha2::Sha256::digest(name);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[auth.keys.{name}]\nsha256 = '{digest}'\n{lines}\n")
+    };
+    let keys = [
+        key("admin", "scopes = ['admin']"),
+        key("limited", "scopes = ['admin']\naccounts = ['configured', 'new']"),
+        key("trader", "scopes = ['trade']"),
+    ];
+    let gateway = Gateway::start(&format!("{CONFIGURED}{}", keys.concat()));
+    let settings = simulated(2);
+    let send = |key: &str, method: &str, rest: &str| {
+        let body = (method == "PUT" && rest.is_empty()).then_some(&settings);
+        let header = [("x-api-key", key)];
+        gateway.send_with(method, &path("new", rest), body, &header).status
+    };
+    let routes = [("PUT", ""), ("PUT", "/pause"), ("DELETE", "/pause"), ("DELETE", "")];
+    for (key, expected) in [
+        ("trader", [403; 4]),
+        ("limited", [403; 4]),
+        ("none", [401; 4]),
+        ("admin", [201, 200, 200, 204]),
+    ] {
+        let answers = routes.map(|(method, rest)| send(key, method, rest));
+        assert_eq!(answers, expected, "{key}");
+    }
+    // Nobody may where there are no keys, unless the settings say so.
+    let gateway = Gateway::start(CONFIGURED);
+    for (method, rest) in routes {
+        let body = (method == "PUT" && rest.is_empty()).then_some(&settings);
+        let reply = gateway.send(method, &path("configured", rest), body);
+        assert_eq!(reply.problem(), (403, "forbidden".into()), "{method} {rest}");
+    }
 }
 
 #[test]

@@ -109,7 +109,9 @@ impl From<trading::Error> for Problem {
             trading::Error::UnderWay => {
                 Problem::new(ProblemType::TradeUnderWay, detail).retry_after(soon)
             }
-            trading::Error::KeyReused => Problem::new(ProblemType::IdempotencyKeyReused, detail),
+            trading::Error::KeyReused | trading::Error::KeyOfSimulation => {
+                Problem::new(ProblemType::IdempotencyKeyReused, detail)
+            }
             trading::Error::OutcomeUnknown { trade_id: None } => {
                 let detail = format!(
                     "{detail}: send the same request with the same Idempotency-Key; with a new one it \

@@ -13,6 +13,7 @@ use warp::Filter;
 use warp::path::end;
 use warp::reply::Response;
 
+use super::account_settings::{AccountSettings, check_settings};
 use super::reload::finished;
 use crate::account_name::AccountName;
 use crate::api::administration::StillAllowed;
@@ -81,49 +82,6 @@ pub async fn one(AnyAccountRequest(request): AnyAccountRequest) -> Outcome {
     json(&request, &AccountReport::of(request.app(), &request.account))
 }
 
-/// The settings of an account, as `[accounts.NAME]` has them.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "shows the shape of a body that the settings read")]
-pub struct AccountSettings {
-    /// Its number at its broker.
-    login: u64,
-    /// Its broker's server.
-    server: String,
-    /// Never shown again.
-    #[schema(write_only)]
-    password: Option<String>,
-    /// Terminals, 1 by default.
-    sessions: Option<u64>,
-    /// Calls that may wait for each terminal.
-    queue: Option<u64>,
-    /// Whether it may trade.
-    trade: Option<bool>,
-    /// Whether it is paused.
-    paused: Option<bool>,
-    /// From a trade's arrival until it is sent, at most.
-    #[schema(example = "5s")]
-    send_within: Option<String>,
-    /// The same for trades that only reduce risk.
-    #[schema(example = "30s")]
-    send_within_close: Option<String>,
-    /// The zone of its server's clock.
-    #[schema(example = "New_York+7")]
-    server_time_zone: Option<String>,
-    /// Its terminal.
-    terminal: Option<AccountTerminal>,
-}
-
-/// A terminal: one of both.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "shows the shape of a body that the settings read")]
-pub struct AccountTerminal {
-    /// A `[terminal_profiles.NAME]` of the gateway's own files.
-    profile: Option<String>,
-    /// `simulator`.
-    #[schema(example = "simulator")]
-    kind: Option<String>,
-}
-
 /// The name of the account that the path sets.
 fn named(request: &AuthorizedRequest) -> Result<AccountName, Problem> {
     let name = request.context.account_segment();
@@ -134,59 +92,6 @@ fn named(request: &AuthorizedRequest) -> Result<AccountName, Problem> {
             AccountName::EXPECTED
         ))
     })
-}
-
-/// The settings that a body may have.
-const FIELDS: [&str; 11] = [
-    "login",
-    "server",
-    "password",
-    "sessions",
-    "queue",
-    "trade",
-    "paused",
-    "send_within",
-    "send_within_close",
-    "server_time_zone",
-    "terminal",
-];
-
-/// Makes sure that settings run no code and read no file: only those of the gateway's host decide that.
-/// Their values are checked with all other settings.
-fn check_settings(settings: &Map<String, Value>) -> Result<(), String> {
-    const OF_THE_HOST: &str = "names what runs or is read on the gateway's host, which only its own \
-                               files may; use a `[terminal_profiles.NAME]`";
-    if settings.contains_key("password_file") {
-        return Err(format!("field `password_file` {OF_THE_HOST}, or send `password`"));
-    }
-    for (name, value) in settings {
-        let name = name.as_str();
-        if !FIELDS.contains(&name) {
-            let name = shorten(name);
-            return Err(format!("field `{name}` is unknown: expected {}", FIELDS.join(", ")));
-        }
-        if value.is_null() {
-            return Err(format!("field `{name}`: null is no setting; leave it out"));
-        }
-    }
-    let expected =
-        "field `terminal`: expected {\"profile\": \"NAME\"} or {\"kind\": \"simulator\"}";
-    let terminal = match settings.get("terminal") {
-        None => return Ok(()),
-        Some(terminal) => terminal.as_object().ok_or(expected)?,
-    };
-    for (name, value) in terminal {
-        match (name.as_str(), value) {
-            ("profile", Value::String(_)) => {}
-            ("kind", Value::String(kind)) if kind == "simulator" => {}
-            ("kind" | "profile", _) => return Err(expected.to_owned()),
-            (other, _) => {
-                let other = shorten(other);
-                return Err(format!("field `terminal.{other}` {OF_THE_HOST}"));
-            }
-        }
-    }
-    if terminal.len() == 1 { Ok(()) } else { Err(expected.to_owned()) }
 }
 
 /// Whether the client may still change settings once the change's turn has come.
@@ -352,50 +257,6 @@ pub async fn restart(AnyAccountRequest(request): AnyAccountRequest, _: Body) -> 
         None => {
             let problem = Problem::new(ProblemType::NotReady, "the pool is being restarted");
             Err(problem.retry_after(Duration::from_secs(1)))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn settings_of_a_body_run_no_code_and_read_no_file() {
-        let profile = json!({ "profile": "broker" });
-        let good = [
-            json!({}),
-            json!({ "login": 1, "terminal": profile }),
-            json!({ "terminal": { "kind": "simulator" } }),
-        ];
-        for settings in good {
-            assert_eq!(check_settings(settings.as_object().unwrap()), Ok(()), "{settings}");
-        }
-        for (settings, field) in [
-            (json!({ "password_file": "x" }), "password_file"),
-            (json!({ "nonsense": 1 }), "nonsense"),
-            (json!({ "terminal.python": "sh" }), "terminal.python"),
-            (json!({ "login": null }), "login"),
-            (json!({ "terminal": null }), "terminal"),
-            (json!({ "terminal": "simulator" }), "terminal"),
-            (json!({ "terminal": {} }), "terminal"),
-            (json!({ "terminal": { "kind": "worker" } }), "terminal"),
-            (json!({ "terminal": { "profile": 1 } }), "terminal"),
-            (json!({ "terminal": { "profile": "a", "kind": "simulator" } }), "terminal"),
-            (
-                json!({ "terminal": { "kind": "simulator", "bars": { "EURUSD": "x" } } }),
-                "terminal.bars",
-            ),
-            (json!({ "terminal": { "profile": "a", "python": "sh" } }), "terminal.python"),
-            (json!({ "terminal": { "profile": "a", "module": "os" } }), "terminal.module"),
-            (json!({ "terminal": { "profile": "a", "path": "x" } }), "terminal.path"),
-            (json!({ "terminal": { "profile": "a", "template": "x" } }), "terminal.template"),
-            (json!({ "terminal": { "profile": "a", "connect": {} } }), "terminal.connect"),
-        ] {
-            let fault = check_settings(settings.as_object().unwrap()).unwrap_err();
-            assert!(fault.starts_with(&format!("field `{field}`")), "{fault}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The chain is made of areas, each behind the prefix that its paths share. `docs/architecture.md` follows a
 //! request through it, and [`filters::route`](super::filters::route) says what stands behind a path.
 
+mod account_settings;
 mod accounts;
 mod calc;
 mod console;

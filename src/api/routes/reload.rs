@@ -92,7 +92,8 @@ impl From<Refusal> for Problem {
                 Problem::unauthorized("the key has expired or was revoked meanwhile")
             }
             Refusal::Stopping => {
-                let detail = "the gateway stops, and changes no settings any more";
+                let detail = "the gateway stops, and changes no account any more; what was kept or \
+                              written by then is in force when it starts again";
                 Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1))
             }
             Refusal::Failed => {

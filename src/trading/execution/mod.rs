@@ -72,6 +72,7 @@ pub fn record_unsent(ledger: &Ledger, submission: &Submission, error: &Error) {
         Error::NotSent(_)
         | Error::UnderWay
         | Error::KeyReused
+        | Error::KeyOfSimulation
         | Error::OutcomeUnknown { .. }
         | Error::NotResolvable(_) => {}
     }
@@ -206,6 +207,9 @@ impl Execution<'_> {
         };
         if trade.state == TradeState::NotSent && trade.told {
             return Ok(None);
+        }
+        if account.was_simulated(&trade.identity) {
+            return Err(Error::KeyOfSimulation);
         }
         if trade.fingerprint != *fingerprint {
             return Err(Error::KeyReused);

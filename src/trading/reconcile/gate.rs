@@ -152,6 +152,9 @@ async fn last_known(
     let executed = journal.executed(&account.name, now_msc() - KNOWN_MSC).await;
     // If the journal cannot be read, it may have a deal that has to be waited for.
     let executed = executed.map_err(|_| CallError::NotReady(RETRY))?;
-    let ours = executed.into_iter().rev().filter(|trade| account.is_of(&trade.identity));
+    let ours = executed
+        .into_iter()
+        .rev()
+        .filter(|trade| account.is_of(&trade.identity) && !account.was_simulated(&trade.identity));
     Ok(ours.filter_map(|trade| trade.result).find(|result| result.deal != 0 && result.order != 0))
 }

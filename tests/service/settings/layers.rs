@@ -91,3 +91,30 @@ fn the_documented_defaults_are_the_defaults() {
     assert_eq!(shown(&[("settings/default.toml", file)]), shown(&[]));
     assert_eq!(shown(&[("settings/default.toml", &uncommented)]), shown(&[]));
 }
+
+#[test]
+fn the_accounts_store_is_a_layer_between_the_file_and_the_environment() {
+    let account = "[accounts.a]\nlogin = 1\nserver = 'S'\nsessions = 2\nqueue = 2\n\
+                   terminal.kind = 'simulator'\n";
+    let files = [
+        ("gateway.toml", account),
+        ("data/accounts/a.toml", "queue = 3\nsend_within = '3s'\nsend_within_close = '3s'\n"),
+        ("data/accounts/b.toml", "login = 2\nserver = 'S'\nterminal.kind = 'simulator'\n"),
+        (".env", "MT5_GATEWAY__ACCOUNTS__A__SEND_WITHIN=4s\n"),
+    ];
+    let environment = [("MT5_GATEWAY__ACCOUNTS__A__SEND_WITHIN_CLOSE", "5s")];
+    let output = run(&["--config", "gateway.toml", "check-config"], &files, &environment);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (key, expected) in [
+        ("sessions", "2  # gateway.toml"),
+        ("queue", "3  # data/accounts/a.toml"),
+        ("send_within", "\"4s\"  # .env"),
+        ("send_within_close", "\"5s\"  # environment"),
+    ] {
+        let key = format!("accounts.a.{key}");
+        let line = text.lines().find(|line| line.split(' ').next() == Some(&key)).unwrap();
+        assert_eq!(line.split_once("= ").unwrap().1, expected, "{key}");
+    }
+    assert!(text.contains("accounts.b.login"), "{text}");
+    assert!(!text.contains("accounts.demo"), "{text}");
+}
