@@ -73,9 +73,12 @@ fn running(status: Status, terminal: Option<TerminalShown>) -> Vec<Finding> {
     lines_of(None, status, false, terminal)
 }
 
+/// A check that is not well, and a part of what it says.
+type Wrong<'a> = (Check, Outcome, &'a str);
+
 /// How checks ended, in their order, with those that are well left out.
 #[track_caller]
-fn assert_wrong(found: &[Finding], expected: &[(Check, Outcome, &str)]) {
+fn assert_wrong(found: &[Finding], expected: &[Wrong<'_>]) {
     let wrong: Vec<&Finding> = found.iter().filter(|of| of.result != Outcome::Ok).collect();
     assert_eq!(wrong.len(), expected.len(), "{wrong:#?}");
     for (finding, (check, result, text)) in wrong.iter().zip(expected) {
@@ -112,7 +115,7 @@ fn an_account_that_is_well_has_a_line_for_each_check() {
 #[test]
 fn a_session_that_is_not_ready_says_at_which_step_it_is() {
     let nothing = "no session of the account is ready";
-    let cases: Vec<(Value, Vec<(Check, Outcome, &str)>)> = vec![
+    let cases: Vec<(Value, Vec<Wrong<'_>>)> = vec![
         (
             session("starting", json!({})),
             vec![
