@@ -1,9 +1,13 @@
 //! What evidence of an account leads to.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::doctor::report::Outcome;
+use crate::doctor::shown::{MarketWatch, QuoteShown, Status, TerminalShown};
+use crate::mt5::TickLook;
 
 /// 2023-11-15 12:00 UTC.
 const NOON: i64 = 1_700_049_600;
@@ -306,6 +310,12 @@ fn symbols_quotes_and_the_clock_are_judged_by_what_the_terminal_shows() {
             "shows UTC+2, its configured zone UTC -> set `server_time_zone = \"New_York+7\"`",
         )],
     );
+    // What the gateway has seen before.
+    let ready = json!([session("ready", json!({}))]);
+    let warning = "the clock shows UTC+2: set it";
+    let warned = json!({ "server_time_zone": "UTC", "server_time_warning": warning });
+    let expected = [(Quote, Warning, ""), (Clock, Warning, "the clock shows UTC+2 -> set it")];
+    assert_wrong(&running(status(ready, warned), Some(still())), &expected);
     // One look at a tick of the future is enough to see that something is wrong.
     let mut once = terminal(3);
     once.looks.values_mut().for_each(|looks| looks.truncate(1));
