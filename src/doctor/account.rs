@@ -1,147 +1,12 @@
-//! An account as a gateway shows it, and the lines that this leads to.
+//! The lines that lead from what a gateway shows of an account.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
-use super::report::{Check, Finding};
-use crate::mt5::{
-    AccountInfo, ClockVerdict, ServerClock, TickLook, UtcTime, Version, fitting_zone,
-    is_other_account, judge, offset, seconds_ahead, to_quarter,
-};
+use super::prices::prices;
+use super::report::{Check, Finding, skip, unanswered};
+use super::shown::{Configured, ReadyShown, SessionShown, Shown, Sight};
+use crate::mt5::{AccountInfo, Version, is_other_account};
 use crate::pool::TradeBlock;
-
-/// A quote that is older is not a present price, seconds.
-const OLD_QUOTE: i64 = 3600;
-
-/// How an account is configured.
-#[derive(Debug, Clone)]
-pub struct Configured {
-    /// Whether it is to trade.
-    pub trade: bool,
-    /// Whether it is paused.
-    pub paused: bool,
-}
-
-/// What could be seen of an account.
-#[derive(Debug)]
-pub enum Sight {
-    /// A gateway shows it.
-    Shown(Box<Shown>),
-    /// A gateway shows what it shows without a key.
-    Public(ReadyShown),
-    /// The gateway does not have it, or the key may not see it.
-    Absent,
-    /// Nobody could be asked.
-    Unseen {
-        /// Why not.
-        why: String,
-        /// What to do about that.
-        remedy: Option<String>,
-    },
-}
-
-/// What a gateway shows of an account.
-#[derive(Debug)]
-pub struct Shown {
-    pub status: Status,
-    /// Whether doctor itself has started it, without the right to trade.
-    pub is_own: bool,
-    /// What its terminal says. `None`: it was not asked, because no session is ready.
-    pub terminal: Option<TerminalShown>,
-}
-
-/// What `GET /api/v1/accounts` says of an account.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Status {
-    pub name: String,
-    pub trade: bool,
-    pub paused: bool,
-    pub ready: bool,
-    pub server_time_zone: Option<String>,
-    pub sessions: Vec<SessionShown>,
-    pub trading: TradingShown,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct SessionShown {
-    pub state: String,
-    pub since: String,
-    pub last_login: Option<LoginShown>,
-    pub last_error: Option<ErrorShown>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct LoginShown {
-    pub outcome: String,
-    pub at: jiff::Timestamp,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct ErrorShown {
-    pub message: String,
-    pub at: jiff::Timestamp,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct TradingShown {
-    pub open: ActionShown,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct ActionShown {
-    pub reasons: Vec<String>,
-}
-
-/// What `/readyz` says of an account, without a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadyShown {
-    pub ready: usize,
-    pub sessions: usize,
-    /// Why it may not trade.
-    pub reasons: Vec<String>,
-}
-
-/// What an account's terminal says, or why it does not.
-#[derive(Debug)]
-pub struct TerminalShown {
-    pub version: Result<Version, String>,
-    pub account: Result<AccountInfo, String>,
-    pub symbols: Result<MarketWatch, String>,
-    /// Looks at the newest ticks of some symbols, in server time.
-    pub looks: BTreeMap<String, Vec<TickLook>>,
-}
-
-/// The symbols of a terminal.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MarketWatch {
-    /// How many it knows.
-    pub known: usize,
-    /// Those that are shown, with their last prices.
-    pub shown: Vec<QuoteShown>,
-}
-
-/// A symbol in Market Watch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuoteShown {
-    pub symbol: String,
-    pub bid: f64,
-    pub ask: f64,
-    /// Its last change in unix seconds: of UTC if the account's zone is known. 0: never.
-    pub time: i64,
-}
-
-impl MarketWatch {
-    /// Symbols with a price, the newest first.
-    pub fn quotes(&self) -> Vec<&QuoteShown> {
-        let has_price =
-            |quote: &&QuoteShown| quote.time > 0 && (quote.bid > 0.0 || quote.ask > 0.0);
-        let mut quotes: Vec<&QuoteShown> = self.shown.iter().filter(has_price).collect();
-        quotes.sort_by_key(|quote| std::cmp::Reverse(quote.time));
-        quotes
-    }
-}
 
 /// What an account is like. `now`: unix seconds.
 pub fn findings(
@@ -177,10 +42,6 @@ const ALL: [Check; 8] = [
     Check::Quote,
     Check::Clock,
 ];
-
-fn skip(checks: &[Check], why: &str, remedy: Option<&str>) -> Vec<Finding> {
-    checks.iter().map(|check| Finding::skipped(*check, why, remedy)).collect()
-}
 
 fn of_public(look: &ReadyShown) -> Vec<Finding> {
     let ReadyShown { ready, sessions, reasons } = look;
@@ -249,17 +110,8 @@ fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Fin
         let reasons = status.trading.open.reasons.iter().map(String::as_str);
         findings.extend(permission(reasons.filter(|reason| !is_ours(reason))));
     }
-    let zone = status.server_time_zone.as_deref();
-    findings.extend(prices(terminal, zone, now));
+    findings.extend(prices(terminal, status, now));
     findings
-}
-
-fn unanswered(check: Check, fault: &str) -> Finding {
-    Finding::failure(
-        check,
-        format!("the terminal was asked and gave none: {fault}"),
-        "see the gateway's log",
-    )
 }
 
 fn identity(info: &AccountInfo) -> String {
@@ -394,115 +246,6 @@ fn permission<'a>(reasons: impl Iterator<Item = &'a str>) -> Vec<Finding> {
     };
     let findings: Vec<Finding> = reasons.map(finding).collect();
     if findings.is_empty() { vec![Finding::ok(check, "orders can be sent")] } else { findings }
-}
-
-/// Market Watch, a quote, and the clock.
-fn prices(terminal: &TerminalShown, zone: Option<&str>, now: i64) -> Vec<Finding> {
-    let watch = match &terminal.symbols {
-        Ok(watch) => watch,
-        Err(fault) => {
-            let failed = unanswered(Check::MarketWatch, fault);
-            return [failed]
-                .into_iter()
-                .chain(skip(&ALL[6..], "no symbol is known", None))
-                .collect();
-        }
-    };
-    let (known, shown) = (watch.known, watch.shown.len());
-    if known == 0 || shown == 0 {
-        let found = if known == 0 {
-            "the terminal knows no symbol".to_owned()
-        } else {
-            format!("Market Watch is empty, of {known} symbols none is shown")
-        };
-        let remedy = if known == 0 {
-            "wait a minute for the broker's list; if none comes, log in by hand once"
-        } else {
-            "show the symbols that you need; the gateway shows a symbol on first use"
-        };
-        let finding = match known {
-            0 => Finding::failure(Check::MarketWatch, found, remedy),
-            _ => Finding::warning(Check::MarketWatch, found, remedy),
-        };
-        return [finding].into_iter().chain(skip(&ALL[6..], "no symbol is shown", None)).collect();
-    }
-    let watched = Finding::ok(Check::MarketWatch, format!("{shown} of {known} symbols are shown"));
-    vec![watched, quote(watch, &terminal.looks, zone, now), clock(&terminal.looks, zone, now)]
-}
-
-fn quote(
-    watch: &MarketWatch,
-    looks: &BTreeMap<String, Vec<TickLook>>,
-    zone: Option<&str>,
-    now: i64,
-) -> Finding {
-    let check = Check::Quote;
-    let Some(newest) = watch.quotes().first().copied() else {
-        let found = "no symbol in Market Watch has a price";
-        let remedy =
-            "wait until the market opens; if none comes then, ask the broker for market data";
-        return Finding::failure(check, found, remedy);
-    };
-    let QuoteShown { symbol, bid, ask, time } = newest;
-    let found = format!("{symbol} {bid} / {ask}");
-    let moves = |looks: &Vec<TickLook>| {
-        looks.first().zip(looks.last()).is_some_and(|(first, last)| last.tick_msc > first.tick_msc)
-    };
-    if looks.values().any(moves) {
-        return Finding::ok(check, format!("{found}, and prices move"));
-    }
-    // Without a zone nobody knows how old it is.
-    let age = zone.map(|_| now - time).filter(|age| *age > OLD_QUOTE);
-    match age {
-        Some(age) => Finding::warning(
-            check,
-            format!("{found} is the newest, from {} h ago", age / 3600),
-            "the market is closed, or the terminal gets no prices: look again when it is open",
-        ),
-        None => Finding::ok(check, found),
-    }
-}
-
-fn clock(looks: &BTreeMap<String, Vec<TickLook>>, zone: Option<&str>, now: i64) -> Finding {
-    let check = Check::Clock;
-    let clock = zone.and_then(|zone| ServerClock::parse(zone).ok()).unwrap_or(ServerClock::RAW);
-    let Some(zone) = zone else {
-        let ahead = looks.values().find_map(|looks| seconds_ahead(looks)).and_then(to_quarter);
-        let Some(ahead) = ahead else {
-            return Finding::ok(
-                check,
-                "no `server_time_zone`: times are passed on as the server's",
-            );
-        };
-        let fitting = fitting_zone(ahead, UtcTime::from_seconds(now));
-        let advice =
-            fitting.map(|zone| format!("; `server_time_zone = \"{zone}\"` would make them UTC"));
-        return Finding::ok(
-            check,
-            format!(
-                "the server's clock shows {}, and times are passed on unchanged{}",
-                offset(ahead),
-                advice.unwrap_or_default()
-            ),
-        );
-    };
-    let verdicts: Vec<ClockVerdict> = looks.values().map(|looks| judge(&clock, looks)).collect();
-    let contradiction = verdicts.iter().filter_map(|verdict| match verdict {
-        ClockVerdict::Contradicts(contradiction) => Some(contradiction),
-        ClockVerdict::Silent | ClockVerdict::Fits => None,
-    });
-    // An exact one first.
-    if let Some(contradiction) = contradiction.min_by_key(|contradiction| contradiction.at_least) {
-        return Finding::warning(check, contradiction.to_string(), contradiction.remedy());
-    }
-    if verdicts.contains(&ClockVerdict::Fits) {
-        return Finding::ok(
-            check,
-            format!("the server's clock fits `server_time_zone = \"{zone}\"`"),
-        );
-    }
-    let remedy = "look again while the market is open";
-    Finding::skipped(check, "no price moved, so the server's clock cannot be told", Some(remedy))
 }
 
 #[cfg(test)]

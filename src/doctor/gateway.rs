@@ -13,7 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::account::{MarketWatch, QuoteShown, ReadyShown, Shown, Status, TerminalShown};
+use super::shown::{MarketWatch, QuoteShown, ReadyShown, Shown, Status, TerminalShown};
 use crate::control::{Remote, Unanswered};
 use crate::mt5::{ClockVerdict, ServerClock, Tick, TickLook, UtcTime, judge, seconds_ahead};
 

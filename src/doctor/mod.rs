@@ -10,7 +10,9 @@ mod account;
 mod gateway;
 mod local;
 mod own;
+mod prices;
 mod report;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,11 +22,11 @@ use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
-use self::account::{Configured, Sight};
 use self::gateway::{Knock, NotShown};
 use self::local::{KeysLook, PortLook, SpaceLook};
 use self::own::OwnGateway;
 pub use self::report::{Check, Finding, Outcome, Report};
+use self::shown::{Configured, Sight};
 use crate::control::Remote;
 use crate::files::free_space;
 use crate::settings::{Inspection, SettingFault, Settings};
@@ -187,17 +189,18 @@ impl Place {
                 return Ok(Place::without(PortLook::Unknown(why)));
             }
         };
-        let (remote, key_fault) = match Remote::new(&url, options.key_file.as_deref()) {
-            Ok(remote) => (remote, None),
-            // What is wrong with the URL is wrong without the key, too.
-            Err(fault) => (Remote::new(&url, None)?, Some(fault)),
-        };
-        let look = match (gateway::knock(&remote).await, listen) {
+        // What is no gateway gets no key.
+        let without_key = Remote::new(&url, None)?;
+        let look = match (gateway::knock(&without_key).await, listen) {
             (Knock::Gateway, _) => PortLook::Gateway,
             (Knock::Other, _) => PortLook::Other,
             (Knock::Silent(fault), _) => PortLook::Silent(fault),
             (Knock::Nobody(_), Some(listen)) if !is_told => try_to_listen(listen).await,
             (Knock::Nobody(fault), _) => PortLook::Nobody(fault),
+        };
+        let (remote, key_fault) = match Remote::new(&url, options.key_file.as_deref()) {
+            Ok(remote) => (remote, None),
+            Err(fault) => (without_key, Some(fault)),
         };
         let remote = (look == PortLook::Gateway).then_some(remote);
         Ok(Place { remote, look, at, key_fault })

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::account::Status;
 use super::gateway;
+use super::shown::Status;
 use crate::actor::RestartPolicy;
 use crate::api::Keys;
 use crate::app::{Error, Service};

@@ -140,6 +140,20 @@ impl Finding {
     }
 }
 
+/// Findings of checks that cannot be made.
+pub fn skip(checks: &[Check], why: &str, remedy: Option<&str>) -> Vec<Finding> {
+    checks.iter().map(|check| Finding::skipped(*check, why, remedy)).collect()
+}
+
+/// A question that the terminal did not answer.
+pub fn unanswered(check: Check, fault: &str) -> Finding {
+    Finding::failure(
+        check,
+        format!("the terminal was asked and gave none: {fault}"),
+        "see the gateway's log",
+    )
+}
+
 /// Everything that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {

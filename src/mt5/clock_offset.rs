@@ -17,6 +17,9 @@ const CLOCK_ERROR: i64 = 120;
 /// Zones differ from UTC by full quarters of an hour.
 const QUARTER: i64 = 900;
 
+/// No zone is further from UTC, seconds.
+const FURTHEST: i64 = 15 * 3600;
+
 /// The usual clock of brokers.
 const USUAL: &str = "New_York+7";
 
@@ -101,7 +104,8 @@ pub fn seconds_ahead(looks: &[TickLook]) -> Option<i64> {
     });
     let mut latest = advances.map(|pair| pair[1].ahead_msc()).rev();
     let (last, before) = (latest.next()?, latest.next()?);
-    ((last - before).abs() <= TOGETHER_MSC).then(|| last.max(before).div_euclid(1000))
+    let ahead = last.max(before).div_euclid(1000);
+    ((last - before).abs() <= TOGETHER_MSC && ahead.abs() <= FURTHEST).then_some(ahead)
 }
 
 /// Compares a server's clock with the zone that is configured for it, by successive looks at one symbol's
@@ -217,6 +221,8 @@ mod tests {
             ("UTC+2", 2.0, &[], ClockVerdict::Silent),
             // Between looks that are far apart nobody knows when the tick came.
             ("UTC", 2.0, &[(0, -9000), (7200, -8000), (14_400, -7500)], ClockVerdict::Silent),
+            // Ticks of another day that are replayed.
+            ("UTC", -72.0, MOVING, ClockVerdict::Silent),
             // Nobody has ticks of the future.
             ("UTC", 3.0, &[(0, 0)], contradicts(3.0, true, 0, None)),
             ("UTC", 3.0, &[(0, -1200), (1, -1200)], contradicts(2.75, true, 0, None)),

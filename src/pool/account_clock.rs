@@ -1,10 +1,13 @@
 //! What the clock of an account's server shows, and how its times relate to UTC.
 
 use jiff::Timestamp;
+use tracing::{info, warn};
 
 use super::accounts::Account;
 use crate::clock::BootInstant;
-use crate::mt5::{ServerClock, ServerTime, Timeframe, UtcTime};
+use crate::mt5::{
+    ClockVerdict, ServerClock, ServerTime, SymbolName, Tick, TickLook, Timeframe, UtcTime,
+};
 
 /// A server's clock of an unknown zone runs at most this far behind UTC, seconds.
 const CLOCK_LAG: i64 = 12 * 3600;
@@ -19,6 +22,46 @@ impl Account {
         seen.unwrap_or_else(|| {
             ServerTime::from_seconds(Timestamp::now().as_second()) - CLOCK_LAG - CLOCK_ERROR
         })
+    }
+
+    /// Learns what a tick tells about the server's clock, and logs when that contradicts the configured
+    /// zone, once for each change. `tick_msc`: unix milliseconds of the server's clock.
+    pub(super) fn see_tick(&self, symbol: &SymbolName, tick_msc: i64) {
+        let now = BootInstant::now();
+        self.server_time.observe(tick_msc, now);
+        if self.is_utc() && self.clock_watch.is_due(now) {
+            self.compare_clock(symbol, tick_msc);
+        }
+    }
+
+    /// Learns the same from a symbol's newest tick whose times are UTC already, if its account's zone is
+    /// known.
+    pub fn see_newest_tick(&self, symbol: &str, tick: Tick) {
+        if !self.is_utc() || !self.clock_watch.is_due(BootInstant::now()) {
+            return;
+        }
+        let ahead = self.utc_to_server(UtcTime::from_seconds(tick.time)).seconds() - tick.time;
+        let tick_msc = tick.time_msc.saturating_add(ahead.saturating_mul(1000));
+        self.compare_clock(&SymbolName::from_trusted(symbol), tick_msc);
+    }
+
+    fn compare_clock(&self, symbol: &SymbolName, tick_msc: i64) {
+        let look = TickLook { tick_msc, at_msc: Timestamp::now().as_millisecond() };
+        let account = self.name.as_str();
+        match self.clock_watch.see(&self.clock, symbol, look) {
+            None | Some(ClockVerdict::Silent) => {}
+            Some(ClockVerdict::Fits) => info!(account, "server's clock fits its zone"),
+            Some(ClockVerdict::Contradicts(contradiction)) => {
+                let (found, remedy) = (contradiction.to_string(), contradiction.remedy());
+                warn!(account, found, remedy, "server's clock contradicts its zone");
+            }
+        }
+    }
+
+    /// What ticks show against the configured zone, and what to do.
+    pub(super) fn server_time_warning(&self) -> Option<String> {
+        let contradiction = self.clock_watch.contradiction()?;
+        Some(format!("{contradiction}: {}", contradiction.remedy()))
     }
 
     /// The clock of the broker's server.

@@ -86,6 +86,9 @@ pub struct AccountStatus {
     /// The zone of its server's clock. `null`: times are the server's, as they come; else they
     /// are UTC, in and out.
     pub server_time_zone: Option<String>,
+    /// What the newest ticks show against that zone, and what to do. `null`: nothing, as far as ticks were
+    /// asked for.
+    pub server_time_warning: Option<String>,
     /// Its sessions.
     pub sessions: Vec<SessionStatus>,
 }

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::account_status::{AccountMoney, AccountStatus, ErrorReport, LoginReport};
 use super::bar_cache::BarCache;
+use super::clock_watch::ClockWatch;
 use super::coalescing::Coalescer;
 use super::equity_history::EquityHistory;
 use super::labels::{RestartReason, SessionState};
@@ -125,6 +126,7 @@ impl Accounts {
             clock: options.clock,
             door: Door::new(options.paused),
             server_time: ServerTimeFloor::default(),
+            clock_watch: ClockWatch::default(),
             trade_mode: Mutex::new(None),
             hedging: AtomicBool::new(false),
             highest: HighestTickets::default(),
@@ -193,6 +195,8 @@ pub struct Account {
     pub door: Door,
     /// What the server's clock shows, as far as ticks have told.
     pub(super) server_time: ServerTimeFloor,
+    /// Whether that contradicts the zone.
+    pub(super) clock_watch: ClockWatch,
     /// `ENUM_ACCOUNT_TRADE_MODE` as the first login showed it: part of who the account is.
     trade_mode: Mutex<Option<i64>>,
     hedging: AtomicBool,
@@ -263,6 +267,7 @@ impl Account {
             paused: !self.door.is_open(),
             ready: self.is_ready(),
             server_time_zone: self.clock.zone().map(str::to_owned),
+            server_time_warning: self.server_time_warning(),
             sessions: sessions.map(|(index, slot)| slot.report(primary == Some(index))).collect(),
         }
     }

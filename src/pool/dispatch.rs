@@ -108,7 +108,7 @@ impl Account {
             self.submit(chosen, request.clone(), waiter, open, context);
         }
         let answer = self.wait_for_answer(answer, context.deadline).await?;
-        self.observe(&answer);
+        self.observe(request, &answer);
         Ok(answer)
     }
 
@@ -260,9 +260,13 @@ impl Account {
     }
 
     /// Remembers what an answer tells about the server's clock and about tickets.
-    fn observe(&self, answer: &Answer) {
-        if let Some(quoted) = answer.quoted_msc() {
-            self.server_time.observe(quoted, BootInstant::now());
+    fn observe(&self, request: &Request, answer: &Answer) {
+        let symbol = match request {
+            Request::SymbolInfoTick { symbol } | Request::SymbolInfo { symbol } => Some(symbol),
+            _ => None,
+        };
+        if let Some((symbol, quoted)) = symbol.zip(answer.quoted_msc()) {
+            self.see_tick(symbol, quoted);
         }
         self.highest.observe(answer.highest_tickets());
     }

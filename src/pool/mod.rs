@@ -11,6 +11,7 @@ mod accounts;
 mod availability;
 mod bar_cache;
 mod call;
+mod clock_watch;
 mod coalescing;
 mod dispatch;
 mod equity_history;

@@ -247,6 +247,9 @@ impl Round {
             let events = page.fresh.iter().map(event).collect::<Result<_, _>>()?;
             (self.report)(topic, Polled::Ticks(events, cursor));
             if !page.more {
+                if let Some(newest) = page.fresh.iter().next_back() {
+                    self.account.see_newest_tick(symbol, newest);
+                }
                 return Ok(());
             }
         }

@@ -128,3 +128,40 @@ fn a_zone_that_does_not_exist_is_a_fault_of_the_settings() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("accounts.utc.server_time_zone: expected an IANA time zone"), "{said}");
 }
+
+#[test]
+fn a_zone_that_ticks_contradict_is_told_once_for_each_change() {
+    // The simulated server's clock shows UTC, which New York's is behind.
+    let zone = "server_time_zone = 'America/New_York'";
+    let gateway = Gateway::ready(&(account("utc", zone) + &account("streamed", zone)));
+    let path = "/api/v1/accounts/utc";
+    let _stream = gateway.open("/api/v1/accounts/streamed/stream?symbols=GBPUSD&events=ticks", &[]);
+    let warning = || gateway.get(path).json()["server_time_warning"].clone();
+    assert_eq!(warning(), Value::Null, "nobody has asked for a tick");
+    let read = || gateway.get(&format!("{path}/symbols/GBPUSD/tick")).status;
+    assert_eq!(read(), 200);
+    let text = warning().as_str().unwrap().to_owned();
+    assert!(
+        text.starts_with("the server's clock shows at least UTC, its configured zone"),
+        "{text}"
+    );
+    let line = "server's clock contradicts its zone account=\"utc\"";
+    gateway.logs(line);
+    // Once it has moved twice, it is known exactly.
+    let text = gateway.eventually("it is known", || {
+        assert_eq!(read(), 200);
+        let text = warning().as_str().unwrap().to_owned();
+        (!text.contains("at least")).then_some(text)
+    });
+    assert!(
+        text.ends_with(": set `server_time_zone = \"UTC\"` if the broker names no other zone"),
+        "{text}"
+    );
+    gateway.eventually("a stream shows it, too", || {
+        let account = gateway.get("/api/v1/accounts/streamed").json();
+        let text = account["server_time_warning"].as_str()?.to_owned();
+        (!text.contains("at least")).then_some(())
+    });
+    gateway.logs("remedy=\"set `server_time_zone = \\\"UTC\\\"`");
+    assert_eq!(gateway.log().matches(line).count(), 2, "{}", gateway.log());
+}

@@ -1,9 +1,13 @@
 //! What evidence of an account leads to.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::doctor::report::Outcome;
+use crate::doctor::shown::{MarketWatch, QuoteShown, Status, TerminalShown};
+use crate::mt5::TickLook;
 
 /// 2023-11-15 12:00 UTC.
 const NOON: i64 = 1_700_049_600;
@@ -73,9 +77,12 @@ fn running(status: Status, terminal: Option<TerminalShown>) -> Vec<Finding> {
     lines_of(None, status, false, terminal)
 }
 
+/// A check that is not well, and a part of what it says.
+type Wrong<'a> = (Check, Outcome, &'a str);
+
 /// How checks ended, in their order, with those that are well left out.
 #[track_caller]
-fn assert_wrong(found: &[Finding], expected: &[(Check, Outcome, &str)]) {
+fn assert_wrong(found: &[Finding], expected: &[Wrong<'_>]) {
     let wrong: Vec<&Finding> = found.iter().filter(|of| of.result != Outcome::Ok).collect();
     assert_eq!(wrong.len(), expected.len(), "{wrong:#?}");
     for (finding, (check, result, text)) in wrong.iter().zip(expected) {
@@ -112,8 +119,7 @@ fn an_account_that_is_well_has_a_line_for_each_check() {
 #[test]
 fn a_session_that_is_not_ready_says_at_which_step_it_is() {
     let nothing = "no session of the account is ready";
-    type Expected = Vec<(Check, Outcome, &'static str)>;
-    let cases: Vec<(Value, Expected)> = vec![
+    let cases: Vec<(Value, Vec<Wrong<'_>>)> = vec![
         (
             session("starting", json!({})),
             vec![
@@ -304,6 +310,12 @@ fn symbols_quotes_and_the_clock_are_judged_by_what_the_terminal_shows() {
             "shows UTC+2, its configured zone UTC -> set `server_time_zone = \"New_York+7\"`",
         )],
     );
+    // What the gateway has seen before.
+    let ready = json!([session("ready", json!({}))]);
+    let warning = "the clock shows UTC+2: set it";
+    let warned = json!({ "server_time_zone": "UTC", "server_time_warning": warning });
+    let expected = [(Quote, Warning, ""), (Clock, Warning, "the clock shows UTC+2 -> set it")];
+    assert_wrong(&running(status(ready, warned), Some(still())), &expected);
     // One look at a tick of the future is enough to see that something is wrong.
     let mut once = terminal(3);
     once.looks.values_mut().for_each(|looks| looks.truncate(1));
