@@ -134,6 +134,10 @@ fn of_session(session: &SessionShown, build: Option<&Version>) -> Vec<Finding> {
     let logged_in = || Finding::ok(Check::Login, "it succeeded");
     let since = &session.since;
     match session.state.as_str() {
+        // It is tried again, and what it failed by last says more than that.
+        "starting" | "logging_in" if session.has_failed() => {
+            of_failed(session, started(), logged_in())
+        }
         "ready" => vec![started(), logged_in(), Finding::ok(Check::Broker, "it is connected")],
         "disconnected" => {
             let remedy = "check this machine's network, and whether the broker's server is up; the gateway \

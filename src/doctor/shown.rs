@@ -66,6 +66,15 @@ pub struct SessionShown {
     pub last_error: Option<ErrorShown>,
 }
 
+impl SessionShown {
+    /// Whether it has failed since it was logged in last.
+    pub fn has_failed(&self) -> bool {
+        let logged_in = self.last_login.as_ref().filter(|login| login.outcome == "success");
+        let error = self.last_error.as_ref();
+        error.is_some_and(|error| logged_in.is_none_or(|login| login.at < error.at))
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct LoginShown {
     pub outcome: String,
