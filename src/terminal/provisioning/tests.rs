@@ -110,7 +110,8 @@ fn a_copy_has_no_passwords_no_history_and_no_logs() {
     let stage = Stage::new();
     stage.provide("main", 0).unwrap();
     let copy = contents(&stage.copy("main", 0));
-    let files: Vec<String> = copy.iter().map(|(path, _)| path.display().to_string()).collect();
+    let files: Vec<String> =
+        copy.iter().map(|(path, _)| path.display().to_string().replace('\\', "/")).collect();
     let expected = [
         "Config/common.ini",
         "Config/servers.dat",
