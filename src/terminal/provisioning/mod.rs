@@ -336,6 +336,8 @@ fn waste_name() -> String {
 /// Deletes a folder that the gateway made. What is left is deleted by the next start.
 fn delete(waste: &Path) {
     if mark(waste).is_none() {
+        // A gateway that was killed between the folder and its mark has left it empty; others stay.
+        let _ = fs::remove_dir(waste);
         return;
     }
     // The mark goes last, so that what is left can still be told apart.

@@ -233,6 +233,7 @@ fn a_copy_that_was_cut_is_no_copy() {
         write(&half.join("terminal64.exe"), "half");
         write_mark(&half, fingerprint).unwrap();
     }
+    fs::create_dir(directory.join(waste_name())).unwrap();
     stage.provide("main", 0).unwrap();
     assert_eq!(fs::read(stage.copy("main", 0).join("terminal64.exe")).unwrap(), b"terminal64.exe");
     stage.terminals.clear(|_, _| true);
