@@ -241,10 +241,16 @@ impl Shared {
         if settings.accounts.iter().any(|configured| configured.name == account) {
             return Err(not_stored(&settings, &account));
         }
+        let is_serving = present.door.is_open();
         if !force {
             self.finish_trades(&present).await?;
         }
-        self.keep_and_apply(&mut running, candidate, settings).await
+        let removed = self.keep_and_apply(&mut running, candidate, settings).await;
+        if removed.is_err() && is_serving {
+            // It was paused to finish its trades. One that has begun to end is not changed by this.
+            self.lifecycle.pause(&present, false);
+        }
+        removed
     }
 
     async fn pause_account(
@@ -254,7 +260,7 @@ impl Shared {
         allowed: &StillAllowed,
     ) -> Result<(), Refusal> {
         let mut running = self.turn(allowed).await?;
-        self.account(&account)?;
+        let present = self.account(&account)?;
         let (store, name) = (self.store.clone(), account.clone());
         let kept = self.reading(move || store.read(&name)).await?.map_err(Refusal::Unavailable)?;
         let before = match &kept {
@@ -265,7 +271,11 @@ impl Shared {
                     // The store has nothing of it that could be lifted.
                     return match is_paused(&settings, &account) {
                         Some(true) => Err(not_stored(&settings, &account)),
-                        _ => Ok(()),
+                        _ => {
+                            self.lifecycle.pause(&present, false);
+                            settings::apply_pause(&mut running, &account, false);
+                            Ok(())
+                        }
                     };
                 }
                 // The store's file names the account, which is then no longer the built-in one.
@@ -280,7 +290,12 @@ impl Shared {
         if is_paused(&settings, &account) != Some(paused) {
             return Err(not_stored(&settings, &account));
         }
-        self.keep_and_apply(&mut running, candidate, settings).await
+        self.keep(candidate, &settings).await?;
+        // Nothing else, even if the sources have more of it that is new: that waits for a reload, which
+        // compares all accounts.
+        self.lifecycle.pause(&present, paused);
+        settings::apply_pause(&mut running, &account, paused);
+        Ok(())
     }
 
     /// Keeps what the store is to have of an account, and applies it. Whatever else differs in the
@@ -292,17 +307,23 @@ impl Shared {
         settings: Settings,
     ) -> Result<(), Refusal> {
         self.open_journal(&settings)?;
-        let (account, text) = candidate;
-        let (store, name) = (self.store.clone(), account.clone());
-        let kept = tokio::task::spawn_blocking(move || store.keep(&name, text.as_deref())).await;
-        kept.map_err(|_| Refusal::Failed)?.map_err(Refusal::Unavailable)?;
-        // If the gateway ends here, the next one begins with what was kept.
-        self.warn_of_news(&settings);
+        let account = candidate.0.clone();
+        self.keep(candidate, &settings).await?;
         let values = settings.values();
         let mut difference = self.difference(running, &settings);
         difference.accounts.retain(|name, _| *name == *account);
         self.apply(running, &difference, settings.accounts).await?;
         settings::apply_account(running, &values, &account);
+        Ok(())
+    }
+
+    /// Keeps what the store is to have of an account. If the gateway ends after this, the next one begins
+    /// with it.
+    async fn keep(&self, candidate: Candidate, settings: &Settings) -> Result<(), Refusal> {
+        let ((account, text), store) = (candidate, self.store.clone());
+        let kept = tokio::task::spawn_blocking(move || store.keep(&account, text.as_deref())).await;
+        kept.map_err(|_| Refusal::Failed)?.map_err(Refusal::Unavailable)?;
+        self.warn_of_news(settings);
         Ok(())
     }
 

@@ -76,6 +76,11 @@ pub fn apply_account(running: &mut SettingValues, read: &SettingValues, account:
     running.extend(read.map(|(key, value)| (key.clone(), value.clone())));
 }
 
+/// Notes that an account that runs is paused, or is not, while the rest of it stays.
+pub fn apply_pause(running: &mut SettingValues, account: &str, paused: bool) {
+    running.insert(format!("{ACCOUNTS}{account}.paused"), paused.to_string());
+}
+
 /// The settings that run once a difference was applied: the ones that were read, but for those that
 /// only a restart applies.
 pub fn applied(running: SettingValues, read: &SettingValues) -> SettingValues {

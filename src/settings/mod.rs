@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use self::accounts::Demo;
 pub use self::accounts::{BUILT_IN_ACCOUNT, read_password_file};
 pub use self::difference::{
-    Difference, SettingValues, applied, apply_account, difference, forget_accounts,
+    Difference, SettingValues, applied, apply_account, apply_pause, difference, forget_accounts,
 };
 pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};

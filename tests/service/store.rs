@@ -182,6 +182,40 @@ fn an_account_from_elsewhere_is_not_removed_by_the_route_and_can_be_paused() {
 }
 
 #[test]
+fn a_pause_applies_nothing_else_of_what_files_have_meanwhile() {
+    let other = "[accounts.other]\nlogin = 5\nserver = 'S'\nterminal.kind = 'simulator'\n";
+    let text = format!("{ANONYMOUS}{CONFIGURED}{other}");
+    let gateway = Gateway::ready(&text);
+    // Both have each other's login there, which only a reload of both may apply.
+    let swapped = text.replace("login = 1\n", "login = 0\n").replace("login = 5\n", "login = 1\n");
+    let swapped = swapped.replace("login = 0\n", "login = 5\n");
+    std::fs::write(gateway.directory.path().join("gateway.toml"), swapped).unwrap();
+    let shown = || gateway.get(&path("configured", "")).json();
+    let since = shown()["sessions"][0]["since"].clone();
+    for (method, paused) in [("PUT", true), ("DELETE", false), ("PUT", true)] {
+        let reply = gateway.send(method, &path("configured", "/pause"), None);
+        assert_eq!((reply.status, &reply.json()["paused"]), (200, &json!(paused)), "{reply:?}");
+        assert_eq!((&shown()["login"], &shown()["sessions"][0]["since"]), (&json!(1), &since));
+    }
+    let reply = gateway.send("POST", "/api/v1/reload", None).json();
+    assert_eq!(reply["applied"].as_array().unwrap().len(), 2, "{reply}");
+    assert_eq!((&shown()["login"], &shown()["paused"]), (&json!(5), &json!(true)));
+}
+
+#[test]
+fn an_account_that_cannot_be_removed_goes_on() {
+    let gateway = gateway();
+    assert_eq!(set(&gateway, "new", &simulated(2)).status, 201);
+    is_ready(&gateway, "new");
+    // What a killed gateway has left there cannot be taken away.
+    std::fs::create_dir(gateway.directory.path().join("data/accounts/new.new")).unwrap();
+    let reply = gateway.send("DELETE", &path("new", ""), None);
+    assert_eq!(reply.problem(), (503, "settings-unavailable".into()));
+    assert_eq!(gateway.get(&path("new", "")).json()["paused"], false);
+    assert_eq!(gateway.get(&path("new", "/positions")).status, 200);
+}
+
+#[test]
 fn a_pause_of_another_source_is_not_lifted_by_the_route() {
     let settings = format!("{ANONYMOUS}{CONFIGURED}paused = true\n");
     let gateway = Gateway::start(&settings);
