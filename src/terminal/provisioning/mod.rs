@@ -8,7 +8,7 @@
 mod configuration;
 mod template;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::files::{create_private_directory, free_space, open_private};
 const MARK: &str = "mt5-gateway.json";
 
 /// The file that the gateway which uses the directory has locked.
-const LOCK: &str = "lock";
+const LOCK: &str = ".lock";
 
 /// What folders are called that are to be deleted, and a number.
 const WASTE: &str = ".waste-";
@@ -44,8 +44,8 @@ pub struct Terminals {
     options: Options,
     /// Held while it is decided what becomes of a folder.
     deciding: Mutex<()>,
-    /// Copies that are being made. They look like what a gateway that was killed has left.
-    making: Mutex<HashSet<PathBuf>>,
+    /// Copies that are being made, and their bytes. They look like what a gateway that was killed has left.
+    making: Mutex<HashMap<PathBuf, u64>>,
     /// The file that is locked as long as this lives, once it is.
     lock: Mutex<Option<File>>,
 }
@@ -80,7 +80,7 @@ pub struct Wanted {
 pub struct Provided {
     /// The program.
     pub program: PathBuf,
-    /// Of the template that it was copied from.
+    /// Of the template as it was seen for this start. A later one is worth another start.
     pub fingerprint: String,
 }
 
@@ -115,23 +115,30 @@ impl Terminals {
         let present = {
             // Nobody decides meanwhile that it is not wanted.
             let _deciding = self.deciding.lock();
-            mark(&folder)
-                .and_then(|mark| mark.fingerprint)
-                .filter(|_| folder.join(PROGRAM).is_file())
+            whole(&folder)
         };
-        let copied = Template::read(&wanted.template).and_then(|template| {
+        self.refuse_own(&wanted.template)?;
+        let template = Template::read(&wanted.template, &goes_on);
+        let found = template.as_ref().ok().map(|template| template.fingerprint.clone());
+        let copied = template.and_then(|template| {
             if present.as_ref() == Some(&template.fingerprint) {
                 return Ok(template.fingerprint);
             }
-            self.copy(wanted, template, &folder, goes_on)
+            self.copy(wanted, template, &folder, &goes_on)
         });
+        if !goes_on() {
+            return Err("the terminal is not needed any more".to_owned());
+        }
         let (account, session) = (wanted.account.as_str(), wanted.session);
         let fingerprint = match (copied, present) {
             (Ok(fingerprint), _) => fingerprint,
-            (Err(fault), None) => return Err(fault),
-            (Err(fault), Some(present)) => {
+            (Err(fault), present) if present.is_none() || whole(&folder) != present => {
+                return Err(fault);
+            }
+            (Err(fault), present) => {
                 warn!(account, session, fault, "terminal starts as it was copied before");
-                present
+                // Another look at what could not be copied must not end this terminal.
+                found.or(present).unwrap_or_default()
             }
         };
         let bytes = size_of(&folder);
@@ -162,7 +169,7 @@ impl Terminals {
     /// Whether a template is another than the one that a terminal was copied from. A template that
     /// cannot be read is none.
     pub fn differs(template: &Path, fingerprint: &str) -> bool {
-        Template::read(template).is_ok_and(|template| template.fingerprint != fingerprint)
+        Template::read(template, || true).is_ok_and(|template| template.fingerprint != fingerprint)
     }
 
     /// Bytes of a session's copy.
@@ -183,11 +190,12 @@ impl Terminals {
         for account in folders(directory) {
             let name = account.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with(WASTE) {
-                if !self.making.lock().contains(&account) {
+                if !self.making.lock().contains_key(&account) {
                     delete(&account);
                 }
                 continue;
             }
+            let mut is_cleared = false;
             for copy in folders(&account) {
                 let index = copy.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let moved = {
@@ -200,6 +208,7 @@ impl Terminals {
                 };
                 match moved {
                     Ok(waste) => {
+                        is_cleared = true;
                         info!(account = name, session = index, "terminal's folder is deleted");
                         delete(&waste);
                     }
@@ -209,9 +218,25 @@ impl Terminals {
                     }
                 }
             }
-            // Only if it is empty.
-            let _ = fs::remove_dir(&account);
+            if is_cleared {
+                let _deciding = self.deciding.lock();
+                // Only if it is empty.
+                let _ = fs::remove_dir(&account);
+            }
         }
+    }
+
+    /// Refuses a template that a link leads to the copies, or around them.
+    fn refuse_own(&self, template: &Path) -> Result<(), String> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (template, directory) = (real(template), real(&self.options.directory));
+        if template.starts_with(&directory) || directory.starts_with(&template) {
+            return Err(format!(
+                "the template {} is a copy, or has the copies in it: keep it beside `terminals.directory`",
+                template.display()
+            ));
+        }
+        Ok(())
     }
 
     fn folder(&self, account: &str, session: usize) -> PathBuf {
@@ -253,24 +278,21 @@ impl Terminals {
             move |fault: io::Error| format!("{path} cannot be made: {fault}")
         };
         for _ in 0..ATTEMPTS {
-            self.check_space(&template)?;
-            let new = Making::begin(self);
+            let new = Making::begin(self, template.size)?;
             create_private_directory(&new.0).map_err(cannot(&new.0))?;
             write_mark(&new.0, None).map_err(cannot(&new.0))?;
             template.copy(&new.0, &goes_on)?;
-            let now = Template::read(&wanted.template)?;
+            let now = Template::read(&wanted.template, &goes_on)?;
             if now.fingerprint != template.fingerprint {
                 template = now;
                 continue;
             }
             write_mark(&new.0, Some(&template.fingerprint)).map_err(cannot(&new.0))?;
-            let above = folder.parent().unwrap_or(folder);
-            create_private_directory(above).map_err(cannot(above))?;
-            let before = folder.exists().then(|| self.discard(folder)).transpose();
-            let before = before.map_err(|fault| {
-                format!("{} cannot be replaced ({fault}): does its terminal run?", folder.display())
-            })?;
-            fs::rename(&new.0, folder).map_err(cannot(folder))?;
+            let before = {
+                // Nobody removes the account's folder meanwhile because it is empty.
+                let _deciding = self.deciding.lock();
+                self.put_in_place(&new.0, folder)?
+            };
             if let Some(before) = before {
                 delete(&before);
             }
@@ -285,17 +307,42 @@ impl Terminals {
         ))
     }
 
-    /// Refuses a copy that would fill the disk.
-    fn check_space(&self, template: &Template) -> Result<(), String> {
+    /// Puts a whole copy in the place of the one before, and gives where that is now.
+    fn put_in_place(&self, new: &Path, folder: &Path) -> Result<Option<PathBuf>, String> {
+        let shown = folder.display();
+        let cannot = |fault: io::Error| format!("{shown} cannot be made: {fault}");
+        create_private_directory(folder.parent().unwrap_or(folder)).map_err(cannot)?;
+        let before = if folder.symlink_metadata().is_err() {
+            None
+        } else if is_ours(folder) {
+            Some(self.discard(folder).map_err(|fault| {
+                format!("{shown} cannot be replaced ({fault}): does its terminal run?")
+            })?)
+        } else {
+            return Err(format!(
+                "{shown} was not made by the gateway: move it away, or set `terminals.directory`"
+            ));
+        };
+        if let Err(fault) = fs::rename(new, folder) {
+            // A terminal of before is better than none.
+            let _ = before.map(|before| fs::rename(before, folder));
+            return Err(cannot(fault));
+        }
+        Ok(before)
+    }
+
+    /// Refuses a copy that would fill the disk, beside `promised` bytes of others that are being made.
+    fn check_space(&self, size: u64, promised: u64) -> Result<(), String> {
         let Options { directory, keep_free, .. } = &self.options;
         let free = free_space(directory).map_err(|fault| {
             format!("the space that is free in {} is not known: {fault}", directory.display())
         })?;
-        if free.saturating_sub(template.size) >= *keep_free {
+        // Of what is being made a part is written already, so this is more than is needed.
+        if free.saturating_sub(size).saturating_sub(promised) >= *keep_free {
             return Ok(());
         }
         let [needed, free, kept] =
-            [template.size, free, *keep_free].map(|size| ByteSize(size).display().iec());
+            [size, free, *keep_free].map(|size| ByteSize(size).display().iec());
         Err(format!(
             "a copy of the template needs {needed}, and {free} are free in {}, of which \
              `terminals.keep_free` keeps {kept}: make room there",
@@ -315,10 +362,12 @@ impl Terminals {
 struct Making<'a>(PathBuf, &'a Terminals);
 
 impl Making<'_> {
-    fn begin(terminals: &Terminals) -> Making<'_> {
+    fn begin(terminals: &Terminals, size: u64) -> Result<Making<'_>, String> {
         let folder = terminals.options.directory.join(waste_name());
-        terminals.making.lock().insert(folder.clone());
-        Making(folder, terminals)
+        let mut making = terminals.making.lock();
+        terminals.check_space(size, making.values().sum())?;
+        making.insert(folder.clone(), size);
+        Ok(Making(folder, terminals))
     }
 }
 
@@ -359,7 +408,21 @@ fn delete(waste: &Path) {
 }
 
 fn mark(folder: &Path) -> Option<Mark> {
-    serde_json::from_slice(&fs::read(folder.join(MARK)).ok()?).ok()
+    let file = folder.join(MARK);
+    // Another kind of file could be waited for without end.
+    let is_file = file.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    serde_json::from_slice(&fs::read(is_file.then_some(file)?).ok()?).ok()
+}
+
+/// Whether the gateway made a folder. A link is none.
+fn is_ours(folder: &Path) -> bool {
+    folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && mark(folder).is_some()
+}
+
+/// The fingerprint of what a whole copy was made of.
+fn whole(folder: &Path) -> Option<String> {
+    let fingerprint = Some(folder).filter(|folder| is_ours(folder)).and_then(mark)?.fingerprint;
+    fingerprint.filter(|_| folder.join(PROGRAM).is_file())
 }
 
 fn write_mark(folder: &Path, fingerprint: Option<&str>) -> io::Result<()> {

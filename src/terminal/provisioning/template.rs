@@ -22,6 +22,9 @@ const LEFT_OUT: [&str; 7] = [
     "tester/cache",
 ];
 
+/// Why there is none if it is not wanted any more.
+const ENDED: &str = "the copying was ended";
+
 /// What of a template is copied, as it was found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Template {
@@ -45,7 +48,7 @@ impl Template {
     ///
     /// # Errors
     /// Why it cannot be read, or that there is no terminal in it.
-    pub fn read(folder: &Path) -> Result<Template, String> {
+    pub fn read(folder: &Path, goes_on: impl Fn() -> bool) -> Result<Template, String> {
         let shown = folder.display();
         check(folder)?;
         let mut template = Template {
@@ -61,6 +64,9 @@ impl Template {
         for found in walk.into_iter().filter_entry(|entry| {
             entry.depth() == 0 || is_copied(&below(entry.path()).to_string_lossy())
         }) {
+            if !goes_on() {
+                return Err(ENDED.to_owned());
+            }
             let unreadable = |fault| format!("the template {shown} cannot be read: {fault}");
             let found = found.map_err(unreadable)?;
             let metadata = found.metadata().map_err(unreadable)?;
@@ -92,13 +98,13 @@ impl Template {
     pub fn copy(&self, to: &Path, goes_on: impl Fn() -> bool) -> Result<(), String> {
         for Entry { path, is_directory } in &self.entries {
             if !goes_on() {
-                return Err("the copying was ended".to_owned());
+                return Err(ENDED.to_owned());
             }
             let (source, target) = (self.folder.join(path), to.join(path));
             let copied = if *is_directory {
                 fs::create_dir(&target)
             } else {
-                fs::copy(&source, &target).and_then(|_| make_writable(&target))
+                copy_file(&source, &target).and_then(|()| make_writable(&target))
             };
             copied.map_err(|fault| format!("{} cannot be copied: {fault}", source.display()))?;
         }
@@ -125,6 +131,29 @@ pub fn check(folder: &Path) -> Result<(), String> {
 fn is_copied(path: &str) -> bool {
     let path = path.to_lowercase().replace('\\', "/");
     !LEFT_OUT.contains(&path.as_str())
+}
+
+/// Copies a file. What has become a pipe meanwhile is refused, which a plain copy would wait for.
+#[cfg(unix)]
+fn copy_file(source: &Path, target: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut from = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(source)?;
+    let metadata = from.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no regular file any more"));
+    }
+    let mut to = fs::File::create_new(target)?;
+    // Linux shares the blocks where it can, as `fs::copy` does.
+    std::io::copy(&mut from, &mut to)?;
+    to.set_permissions(metadata.permissions())
+}
+
+/// Copies a file.
+#[cfg(not(unix))]
+fn copy_file(source: &Path, target: &Path) -> std::io::Result<()> {
+    fs::copy(source, target).map(drop)
 }
 
 /// Lets the terminal write a file whose original it may not write.

@@ -161,7 +161,7 @@ fn a_copy_is_kept_until_its_template_changes() {
     assert!(!own.exists());
     let robot = fs::read(stage.copy("main", 0).join("MQL5/Experts/robot.ex5")).unwrap();
     assert_eq!(robot, b"new");
-    assert_eq!(names(&stage.folder.path().join("data/terminals")), ["lock", "main"]);
+    assert_eq!(names(&stage.folder.path().join("data/terminals")), [".lock", "main"]);
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn a_template_that_changes_while_it_is_copied_is_copied_again() {
     let fault = stage.terminals.provide(&stage.wanted("main", 1), change).unwrap_err();
     assert!(fault.contains("changes while it is copied"), "{fault}");
     let again = stage.terminals.provide(&stage.wanted("main", 0), change).unwrap();
-    assert_eq!(again, provided);
-    assert_eq!(names(&stage.folder.path().join("data/terminals")), ["lock", "main"]);
+    assert_eq!(again.program, provided.program);
+    assert_eq!(names(&stage.folder.path().join("data/terminals")), [".lock", "main"]);
     assert_eq!(names(&stage.folder.path().join("data/terminals/main")), ["0"]);
 }
 
@@ -212,7 +212,13 @@ fn a_copy_that_would_fill_the_disk_is_not_made() {
     let fault = stage.provide("main", 1).unwrap_err();
     assert!(fault.contains("terminals.keep_free") && fault.contains("make room"), "{fault}");
     write(&stage.template().join("new.dat"), "new");
-    assert_eq!(stage.provide("main", 0).unwrap(), first, "it starts as it was copied before");
+    let again = stage.provide("main", 0).unwrap();
+    assert_eq!(again.program, first.program, "it starts as it was copied before");
+    assert!(!stage.copy("main", 0).join("new.dat").exists());
+    // Which must not end it a minute later.
+    assert!(!Terminals::differs(&stage.template(), &again.fingerprint));
+    write(&stage.template().join("newer.dat"), "newer");
+    assert!(Terminals::differs(&stage.template(), &again.fingerprint));
 }
 
 #[test]
@@ -222,11 +228,12 @@ fn a_copy_that_was_cut_is_no_copy() {
     let files = Cell::new(0);
     let ends = || {
         files.set(files.get() + 1);
-        files.get() < 3
+        // After the template was read, and some of it copied.
+        files.get() < 14
     };
     let fault = stage.terminals.provide(&stage.wanted("main", 0), ends).unwrap_err();
-    assert!(fault.contains("ended"), "{fault}");
-    assert_eq!(names(&directory), ["lock"]);
+    assert!(fault.contains("not needed any more"), "{fault}");
+    assert_eq!(names(&directory), [".lock"]);
     // As a kill leaves it: by half, and just before it would have got its place.
     for fingerprint in [None, Some("whole")] {
         let half = directory.join(waste_name());
@@ -237,7 +244,7 @@ fn a_copy_that_was_cut_is_no_copy() {
     stage.provide("main", 0).unwrap();
     assert_eq!(fs::read(stage.copy("main", 0).join("terminal64.exe")).unwrap(), b"terminal64.exe");
     stage.terminals.clear(|_, _| true);
-    assert_eq!(names(&directory), ["lock", "main"]);
+    assert_eq!(names(&directory), [".lock", "main"]);
 }
 
 #[test]
@@ -309,4 +316,72 @@ fn a_directory_that_cannot_be_used_is_named() {
     write(&stage.folder.path().join("data"), "a file");
     let fault = stage.provide("main", 0).unwrap_err();
     assert!(fault.contains("data/terminals cannot be used"), "{fault}");
+}
+
+#[test]
+fn what_others_have_put_into_the_directory_is_neither_moved_nor_deleted() {
+    let stage = Stage::new();
+    let directory = stage.folder.path().join("data/terminals");
+    write(&stage.copy("main", 0).join("terminal64.exe"), "by hand");
+    fs::create_dir_all(directory.join("empty")).unwrap();
+    let fault = stage.provide("main", 0).unwrap_err();
+    assert!(fault.contains("was not made by the gateway"), "{fault}");
+    stage.terminals.clear(|_, _| false);
+    assert_eq!(fs::read(stage.copy("main", 0).join("terminal64.exe")).unwrap(), b"by hand");
+    assert_eq!(names(&directory), [".lock", "empty", "main"]);
+}
+
+#[test]
+fn copies_that_are_made_at_once_are_counted_together() {
+    let stage = Stage::with(1, u64::MAX);
+    stage.terminals.lock().unwrap();
+    let first = Making::begin(&stage.terminals, 1 << 10).unwrap();
+    // As if another copy were being made that needs all there is.
+    stage.terminals.making.lock().insert("other".into(), u64::MAX >> 1);
+    let fault = Making::begin(&stage.terminals, 1 << 10).map(|_| ()).unwrap_err();
+    assert!(fault.contains("terminals.keep_free"), "{fault}");
+    drop(first);
+    stage.terminals.making.lock().remove(Path::new("other"));
+    assert!(Making::begin(&stage.terminals, 1 << 10).is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_template_that_a_link_leads_to_the_copies_is_refused_and_nothing_of_it_is_deleted() {
+    let stage = Stage::new();
+    stage.provide("old", 0).unwrap();
+    for target in [stage.copy("old", 0), stage.folder.path().to_owned()] {
+        let alias = stage.folder.path().join("alias");
+        std::os::unix::fs::symlink(&target, &alias).unwrap();
+        let wanted = Wanted { template: alias.clone(), ..stage.wanted("main", 0) };
+        let fault = stage.terminals.provide(&wanted, || true).unwrap_err();
+        assert!(fault.contains("keep it beside"), "{fault}");
+        fs::remove_file(alias).unwrap();
+    }
+    assert!(stage.copy("old", 0).join("terminal64.exe").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let stage = Stage::new();
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    fs::create_dir_all(stage.copy("main", 9)).unwrap();
+    pipe(&stage.copy("main", 9).join(MARK));
+    stage.terminals.clear(|_, _| false);
+    let robot = stage.template().join("MQL5/Experts/robot.ex5");
+    let becomes_pipe = || {
+        if fs::symlink_metadata(&robot).is_ok_and(|metadata| metadata.is_file())
+            && stage.terminals.making.lock().len() == 1
+        {
+            fs::remove_file(&robot).unwrap();
+            pipe(&robot);
+        }
+        true
+    };
+    let fault = stage.terminals.provide(&stage.wanted("main", 0), becomes_pipe).unwrap_err();
+    assert!(fault.contains("robot.ex5 cannot be copied: it is no regular file"), "{fault}");
 }

@@ -25,7 +25,7 @@ use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use self::process::Process;
@@ -117,12 +117,13 @@ impl Launch for Launcher {
         let (calls, queue) = mpsc::unbounded_channel();
         let kill = CancellationToken::new();
         let outdated = self.outdated.clone();
+        let unneeded = CancellationToken::new();
         let provision = self.options.template.clone().map(|template| {
             let wanted = template.wanted(&self.options, session);
-            Provision { template, wanted, outdated }
+            Provision { template, wanted, outdated, unneeded: unneeded.clone() }
         });
         tokio::spawn(run(self.options.clone(), provision, lease, events, queue, kill.clone()));
-        Box::new(Handle { calls, kill: Some(kill) })
+        Box::new(Handle { calls, kill: Some(kill), _unneeded: unneeded.drop_guard() })
     }
 
     fn mode(&self) -> Mode {
@@ -151,6 +152,8 @@ type Calls = mpsc::UnboundedReceiver<SubmittedCall>;
 struct Handle {
     calls: mpsc::UnboundedSender<SubmittedCall>,
     kill: Option<CancellationToken>,
+    /// Ends the making of the terminal's files, however the terminal is given up.
+    _unneeded: DropGuard,
 }
 
 impl Terminal for Handle {
@@ -188,7 +191,7 @@ async fn run(
     };
     let mut fingerprint = String::new();
     if let Some(provision) = &provision {
-        match provision.provide(&kill).await {
+        match provision.provide().await {
             Ok(provided) => {
                 options.path = Some(provided.program);
                 options.portable = true;

@@ -16,6 +16,8 @@ pub struct Provision {
     pub wanted: Wanted,
     /// The sessions whose terminal is of an earlier template.
     pub outdated: Arc<Mutex<BTreeSet<usize>>>,
+    /// Cancelled when nobody wants the terminal any more.
+    pub unneeded: CancellationToken,
 }
 
 impl Template {
@@ -40,14 +42,15 @@ impl Template {
 }
 
 impl Provision {
-    /// Has the terminal's files made. It ends when nobody works on them any more, also if it was killed.
+    /// Has the terminal's files made. It ends when nobody works on them any more, also if they are not needed.
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn provide(&self, kill: &CancellationToken) -> Result<Provided, String> {
-        let (terminals, wanted, kill) =
-            (self.template.terminals.clone(), self.wanted.clone(), kill.clone());
-        let provided = spawn_blocking(move || terminals.provide(&wanted, || !kill.is_cancelled()));
+    pub async fn provide(&self) -> Result<Provided, String> {
+        let (terminals, wanted) = (self.template.terminals.clone(), self.wanted.clone());
+        let unneeded = self.unneeded.clone();
+        let provided =
+            spawn_blocking(move || terminals.provide(&wanted, || !unneeded.is_cancelled()));
         let provided = provided.await.map_err(|failure| failure.to_string())??;
         locked(&self.outdated).remove(&self.wanted.session);
         Ok(provided)
