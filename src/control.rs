@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -21,6 +21,9 @@ use crate::settings::read_password_file;
 /// How long a command waits for the gateway at most. A change waits for trades that are under way, which
 /// have limits of their own.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The largest answer that is taken, bytes. What answers may be no gateway.
+const LARGEST_ANSWER: usize = 64 << 20;
 
 /// How long a gateway may take to accept the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -183,16 +186,23 @@ impl Remote {
         }
         let request = request.body(Empty::<Bytes>::new());
         let request = request.map_err(|fault| Unanswered::NoRequest(fault.to_string()))?;
-        let answered = async move {
-            let answer = sender.send_request(request).await?;
+        let answered = async {
+            let answer = sender.send_request(request).await.map_err(|fault| fault.to_string())?;
             let status = answer.status();
-            let body = answer.into_body().collect().await?.to_bytes();
-            // The connection ends when its sender is dropped.
-            drop(sender);
-            Ok::<_, hyper::Error>((status, body))
+            let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;
+            let body = body.map_err(|fault| fault.to_string())?.to_bytes();
+            Ok((status, body))
         };
-        let (answered, _) = tokio::join!(answered, connection);
-        answered.map_err(no_http)
+        let answered: Result<_, String> = tokio::select! {
+            biased;
+            answered = answered => answered,
+            never = async {
+                let _ = connection.await;
+                std::future::pending().await
+            } => never,
+        };
+        let authority = self.authority.clone();
+        answered.map_err(|fault| Unanswered::NoHttp { authority, fault })
     }
 
     async fn connect(&self) -> Result<Either<TcpStream, DuplexStream>, Unanswered> {

@@ -56,10 +56,12 @@ fn of_public(look: &ReadyShown) -> Vec<Finding> {
     }
     let why = "the gateway says more with a key only";
     findings.extend(skip(&ALL[1..4], why, Some(key)));
-    if reasons.iter().any(|reason| reason == TradeBlock::AccountSetting.name()) {
-        findings.push(Finding::ok(Check::TradePermission, "it does not trade, or is paused"));
-    } else {
-        findings.extend(permission(reasons.iter().map(String::as_str)));
+    match reasons {
+        None => findings.extend(skip(&[Check::TradePermission], why, Some(key))),
+        Some(reasons) if reasons.iter().any(|of| of == TradeBlock::AccountSetting.name()) => {
+            findings.push(Finding::ok(Check::TradePermission, "it does not trade, or is paused"));
+        }
+        Some(reasons) => findings.extend(permission(reasons.iter().map(String::as_str))),
     }
     findings.extend(skip(&ALL[5..], why, Some(key)));
     findings

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::shown::{MarketWatch, QuoteShown, ReadyShown, Shown, Status, TerminalShown};
+use crate::account_name::AccountName;
 use crate::control::{Remote, Unanswered};
 use crate::mt5::{ClockVerdict, ServerClock, Tick, TickLook, UtcTime, judge, seconds_ahead};
 
@@ -84,21 +85,34 @@ pub async fn accounts(remote: &Remote) -> Result<BTreeMap<String, Status>, NotSh
     }
 }
 
-/// The accounts that a gateway shows without a key.
+/// The accounts that a gateway shows without a key, and why each may not trade.
 pub async fn ready_accounts(remote: &Remote) -> BTreeMap<String, ReadyShown> {
-    let Ok((_, body)) = ask(remote, "/readyz?for=trade").await else {
+    let Ok((_, body)) = ask(remote, "/readyz").await else {
         return BTreeMap::new();
     };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     let accounts = answer["accounts"].as_object().cloned().unwrap_or_default();
     let count = |of: &Value| usize::try_from(of.as_u64().unwrap_or_default()).unwrap_or_default();
-    let shown = accounts.into_iter().map(|(name, account)| {
-        let reasons = answer["reasons"][&name].as_array().cloned().unwrap_or_default();
-        let reasons = reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut shown = BTreeMap::new();
+    for (name, account) in accounts {
+        let reasons = reasons_against_trading(remote, &name).await;
         let (ready, sessions) = (count(&account["ready"]), count(&account["sessions"]));
-        (name, ReadyShown { ready, sessions, reasons })
-    });
-    shown.collect()
+        shown.insert(name, ReadyShown { ready, sessions, reasons });
+    }
+    shown
+}
+
+/// Why an account may not trade, asked for this account alone: of several the gateway names reasons only
+/// if none may. `None`: it was not said.
+async fn reasons_against_trading(remote: &Remote, name: &str) -> Option<Vec<String>> {
+    let name = AccountName::parse(name)?;
+    let (status, body) = ask(remote, &format!("/readyz?account={name}&for=trade")).await.ok()?;
+    if status == StatusCode::OK {
+        return Some(vec![]);
+    }
+    let answer: Value = serde_json::from_slice(&body).ok()?;
+    let reasons = answer["reasons"][name.as_str()].as_array()?.iter();
+    Some(reasons.filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// What a gateway shows of an account, whose terminal is asked if it is ready.

@@ -102,8 +102,8 @@ pub struct ActionShown {
 pub struct ReadyShown {
     pub ready: usize,
     pub sessions: usize,
-    /// Why it may not trade.
-    pub reasons: Vec<String>,
+    /// Why it may not trade. `None`: that was not said.
+    pub reasons: Option<Vec<String>>,
 }
 
 /// What an account's terminal says, or why it does not.

@@ -352,3 +352,60 @@ fn a_gateway_that_runs_is_asked_with_a_key_or_as_far_as_it_says_without() {
     // Nothing was done to it.
     assert_eq!(gateway.get_with(&path(""), &header).json()["sessions"][0]["restarts"], 0);
 }
+
+#[test]
+fn without_a_key_no_account_is_said_to_trade_that_cannot() {
+    let key = "[auth.keys.k]\nsha256 = \
+               '8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a'\nscopes = ['read']\n";
+    let account = |name: &str, login: u32, more: &str| {
+        format!(
+            "[accounts.{name}]\nlogin = {login}\nserver = 'S'\n{more}terminal.kind = 'simulator'\n"
+        )
+    };
+    let settings = format!(
+        "{key}{}{}{}",
+        account("main", 1, ""),
+        account("rests", 2, "paused = true\n"),
+        account("reads", 3, "trade = false\n")
+    );
+    let gateway = Gateway::start(&settings);
+    gateway.eventually("main may trade", || {
+        (gateway.get("/readyz?account=main&for=trade").status == 200).then_some(())
+    });
+    let (_, report) = doctor(gateway.directory.path(), &["--url", &gateway.url("")], &[]);
+    let permissions: Vec<String> = ["ok", "failure", "warning", "skipped"]
+        .iter()
+        .flat_map(|result| found(&report, result))
+        .filter(|line| line.starts_with("trade_permission"))
+        .collect();
+    let can: Vec<&String> =
+        permissions.iter().filter(|line| line.contains("orders can be sent")).collect();
+    assert_eq!(permissions.len(), 3, "{report:#}");
+    assert!(can.len() == 1 && can[0].starts_with("trade_permission main"), "{report:#}");
+}
+
+#[test]
+fn an_answer_without_end_is_given_up() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let _ = client.read(&mut [0; 4096]).unwrap();
+        let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        let block = vec![b'x'; 1 << 20];
+        let mut sent = 0;
+        while client.write_all(&block).is_ok() {
+            sent += 1;
+        }
+        sent
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "[accounts.main]\nlogin = 1\nserver = 'S'\nterminal.kind = 'simulator'\n";
+    std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
+    let (code, report) = doctor(directory.path(), &["--url", &url], &[]);
+    assert_eq!(code, 1, "{report:#}");
+    let failures = found(&report, "failure");
+    assert!(failures[0].contains("length limit exceeded"), "{failures:?}");
+    assert!(server.join().unwrap() < 200, "megabytes");
+}

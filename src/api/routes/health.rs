@@ -173,8 +173,8 @@ pub async fn readyz(request: AuthorizedRequest) -> Outcome {
     let problem =
         Problem::new(ProblemType::NotReady, detail).with("accounts", serde_json::json!(accounts));
     let problem = match purpose {
-        Purpose::Trade if !ready => problem.with("reasons", serde_json::json!(reasons)),
-        _ => problem,
+        Purpose::Trade => problem.with("reasons", serde_json::json!(reasons)),
+        Purpose::Read => problem,
     };
     Err(problem.retry_after(Duration::from_secs(1)))
 }

@@ -341,7 +341,7 @@ fn an_account_that_nobody_shows_is_absent_or_unseen() {
     assert_eq!(checks, ALL);
 
     let public = |ready, reasons: &[&str]| {
-        let reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+        let reasons = Some(reasons.iter().map(|reason| (*reason).to_owned()).collect());
         findings("main", None, &Sight::Public(ReadyShown { ready, sessions: 2, reasons }), NOON)
     };
     let skipped = |found: &[Finding]| found.iter().filter(|of| of.result == Skipped).count();
@@ -355,4 +355,7 @@ fn an_account_that_nobody_shows_is_absent_or_unseen() {
         let failed = found.iter().filter(|of| of.result == Failure).count();
         assert_eq!((found.len(), skipped(&found), failed), (8, 6, failures), "{found:#?}");
     }
+    let unsaid = Sight::Public(ReadyShown { ready: 2, sessions: 2, reasons: None });
+    let unsaid = findings("main", None, &unsaid, NOON);
+    assert_eq!((unsaid.len(), skipped(&unsaid)), (8, 7), "{unsaid:#?}");
 }
