@@ -41,6 +41,8 @@ struct Shared {
     listen: SocketAddr,
     sources: SettingSources,
     store: AccountsStore,
+    /// Whether the store's directory was ever seen.
+    had_store: AtomicBool,
     allows_anonymous: AtomicBool,
     /// Cancelled when the gateway stops, after which nothing changes.
     stop: CancellationToken,
@@ -73,6 +75,7 @@ impl Administrator {
             keys,
             listen,
             sources,
+            had_store: store.0.is_dir().into(),
             store,
             allows_anonymous: anonymous.into(),
             stop,
@@ -323,6 +326,7 @@ impl Shared {
         let ((account, text), store) = (candidate, self.store.clone());
         let kept = tokio::task::spawn_blocking(move || store.keep(&account, text.as_deref())).await;
         kept.map_err(|_| Refusal::Failed)?.map_err(Refusal::Unavailable)?;
+        self.had_store.store(true, Ordering::Relaxed);
         self.warn_of_news(settings);
         Ok(())
     }

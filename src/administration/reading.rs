@@ -1,5 +1,6 @@
 //! Reading the settings again, within a time, and whether they may come into force.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{error, warn};
@@ -17,10 +18,28 @@ impl Shared {
     /// Reads every source and checks the settings as a whole, as if the store had this of an account.
     pub(super) async fn read(&self, candidate: Option<&Candidate>) -> Result<Settings, Refusal> {
         let (sources, candidate) = (self.sources.clone(), candidate.cloned());
-        let read = self.reading(move || sources.load(candidate.as_ref())).await?;
+        let store = self.store.clone();
+        let read = move || (sources.load(candidate.as_ref()), store.0.is_dir());
+        let (read, has_store) = self.reading(read).await?;
         let settings = read.map_err(|found| faults(&found))?;
+        self.refuse_lost_store(has_store)?;
         self.refuse_openness(&settings)?;
         Ok(settings)
+    }
+
+    /// Refuses settings without the accounts store that was there before, because all its accounts would
+    /// be removed.
+    fn refuse_lost_store(&self, has_store: bool) -> Result<(), Refusal> {
+        if self.had_store.fetch_or(has_store, Ordering::Relaxed) && !has_store {
+            let (key, origin) = ("accounts_store.directory".to_owned(), String::new());
+            let message = format!(
+                "{} was there and is missing, and its accounts would be removed: put it back, or make \
+                 it anew, empty, if that is meant",
+                self.store.0.display()
+            );
+            return Err(faults(&[SettingFault { key, origin, message }]));
+        }
+        Ok(())
     }
 
     /// Reads files on a thread of its own. If it hangs, it is the only one that does.

@@ -2,9 +2,10 @@
 //! is, what was found and what to do.
 //!
 //! Evidence is gathered by I/O here, in [`gateway`] and in [`own`]; pure functions in [`local`] and
-//! [`account`] turn it into the lines of a [`Report`]. Nothing is changed: no order is sent, no journal is
+//! [`account`] turn it into the lines of a [`Report`]. No order is sent, no journal is
 //! opened for writing, and a gateway that runs is asked by its own API, because a second worker would
-//! disturb its terminals. Only where none runs are terminals started, and ended again.
+//! disturb its terminals. Only where none runs are terminals started, and ended again. Those with a template
+//! get their copies first, as at a start of the gateway.
 
 mod account;
 mod gateway;
@@ -189,7 +190,7 @@ impl Place {
                 return Ok(Place::without(PortLook::Unknown(why)));
             }
         };
-        // What is no gateway gets no key.
+        // What does not answer as a gateway gets no key. Who imitates one is not told apart: there is no TLS.
         let without_key = Remote::new(&url, None)?;
         let look = match (gateway::knock(&without_key).await, listen) {
             (Knock::Gateway, _) => PortLook::Gateway,

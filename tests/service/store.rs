@@ -203,6 +203,27 @@ fn a_pause_applies_nothing_else_of_what_files_have_meanwhile() {
 }
 
 #[test]
+fn a_store_that_is_missing_removes_no_account() {
+    let gateway = gateway();
+    assert_eq!(set(&gateway, "new", &simulated(2)).status, 201);
+    let store = gateway.directory.path().join("data/accounts");
+    let elsewhere = store.with_file_name("elsewhere");
+    std::fs::rename(&store, &elsewhere).unwrap();
+    let reload = || gateway.send("POST", "/api/v1/reload", None);
+    for reply in [reload(), set(&gateway, "more", &simulated(3))] {
+        assert_eq!(reply.problem(), (422, "settings-refused".into()));
+        assert!(reply.text().contains("was there and is missing"), "{}", reply.text());
+    }
+    assert_eq!(gateway.get(&path("new", "")).status, 200);
+    std::fs::rename(&elsewhere, &store).unwrap();
+    assert_eq!(reload().json()["applied"], json!([]));
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    assert_eq!(reload().status, 200);
+    assert_eq!(gateway.get(&path("new", "")).status, 404);
+}
+
+#[test]
 fn an_account_that_cannot_be_removed_goes_on() {
     let gateway = gateway();
     assert_eq!(set(&gateway, "new", &simulated(2)).status, 201);
