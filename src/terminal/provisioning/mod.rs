@@ -291,6 +291,10 @@ impl Terminals {
             let before = {
                 // Nobody removes the account's folder meanwhile because it is empty.
                 let _deciding = self.deciding.lock();
+                // A disk that answered late may have been given up, and the session has another terminal.
+                if !goes_on() {
+                    return Err(template::ENDED.to_owned());
+                }
                 self.put_in_place(&new.0, folder)?
             };
             if let Some(before) = before {
@@ -398,7 +402,10 @@ fn delete(waste: &Path) {
         } else {
             fs::remove_file(entry.path())
         };
-        if let Err(fault) = deleted {
+        // Somebody else may delete it, too.
+        if let Err(fault) = deleted
+            && fault.kind() != io::ErrorKind::NotFound
+        {
             let path = waste.display().to_string();
             return warn!(%fault, path, "folder cannot be deleted yet");
         }

@@ -23,7 +23,7 @@ const LEFT_OUT: [&str; 7] = [
 ];
 
 /// Why there is none if it is not wanted any more.
-const ENDED: &str = "the copying was ended";
+pub const ENDED: &str = "the copying was ended";
 
 /// What of a template is copied, as it was found.
 #[derive(Debug, PartialEq, Eq)]

@@ -385,3 +385,21 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     let fault = stage.terminals.provide(&stage.wanted("main", 0), becomes_pipe).unwrap_err();
     assert!(fault.contains("robot.ex5 cannot be copied: it is no regular file"), "{fault}");
 }
+
+#[test]
+fn a_copy_that_is_given_up_leaves_nothing_whenever_that_is() {
+    let given_up = |asked: usize| {
+        let stage = Stage::new();
+        let left = Cell::new(asked);
+        let goes_on = || left.replace(left.get().saturating_sub(1)) > 0;
+        let provided = stage.terminals.provide(&stage.wanted("main", 0), goes_on);
+        let left = names(&stage.folder.path().join("data/terminals"));
+        (provided.is_err(), left)
+    };
+    let outcomes: Vec<_> = (0..).map(given_up).take_while(|(is_err, _)| *is_err).collect();
+    // After the last look before the copy gets its place, it is whole.
+    let (last, before) = outcomes.split_last().unwrap();
+    assert_eq!(last.1, [LOCK, "main"]);
+    assert!(before.len() > FILES.len());
+    assert!(before.iter().all(|(_, left)| left == &[LOCK]), "{before:?}");
+}
