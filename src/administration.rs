@@ -223,7 +223,7 @@ impl Shared {
     ) -> Result<bool, Refusal> {
         let text = settings::to_toml(settings);
         let mut running = self.turn(allowed).await?;
-        let candidate = (account.clone(), Some(text));
+        let candidate = Candidate { account: account.clone(), text: Some(text), alone: false };
         let settings = self.read(Some(&candidate)).await?;
         self.refuse_unapplied(&running, &settings, account)?;
         let is_new = self.account(account).is_err();
@@ -238,12 +238,22 @@ impl Shared {
         allowed: &StillAllowed,
     ) -> Result<(), Refusal> {
         let mut running = self.turn(allowed).await?;
-        let present = self.account(&account)?;
-        let candidate = (account.clone(), None);
+        let present = self.account(&account);
+        let (store, name) = (self.store.clone(), account.clone());
+        let is_stored = self.reading(move || store.has(&name)).await?;
+        if !is_stored {
+            present.as_ref().map_err(Refusal::clone)?;
+        }
+        // No other account need be right for one to go.
+        let candidate = Candidate { account: account.clone(), text: None, alone: true };
         let settings = self.read(Some(&candidate)).await?;
         if settings.accounts.iter().any(|configured| configured.name == account) {
             return Err(not_stored(&settings, &account));
         }
+        let Ok(present) = present else {
+            // Its file was never in force.
+            return self.keep(candidate).await;
+        };
         let is_serving = present.door.is_open();
         if !force {
             self.finish_trades(&present).await?;
@@ -266,10 +276,12 @@ impl Shared {
         let present = self.account(&account)?;
         let (store, name) = (self.store.clone(), account.clone());
         let kept = self.reading(move || store.read(&name)).await?.map_err(Refusal::Unavailable)?;
+        // A pause is the operator's brake, which works whatever is wrong with other accounts.
+        let alone = |text| Candidate { account: account.clone(), text, alone: true };
         let before = match &kept {
             Some(kept) => kept.as_str(),
             None => {
-                let settings = self.read(None).await?;
+                let settings = self.read(Some(&alone(None))).await?;
                 if !paused {
                     // The store has nothing of it that could be lifted.
                     return match is_paused(&settings, &account) {
@@ -288,12 +300,12 @@ impl Shared {
         };
         let text = settings::with_pause(before, paused);
         let text = text.map_err(|fault| Refusal::Faults(vec![fault]))?;
-        let candidate = (account.clone(), (!text.is_empty()).then_some(text));
+        let candidate = alone((!text.is_empty()).then_some(text));
         let settings = self.read(Some(&candidate)).await?;
         if is_paused(&settings, &account) != Some(paused) {
             return Err(not_stored(&settings, &account));
         }
-        self.keep(candidate, &settings).await?;
+        self.keep(candidate).await?;
         // Nothing else, even if the sources have more of it that is new: that waits for a reload, which
         // compares all accounts.
         self.lifecycle.pause(&present, paused);
@@ -310,8 +322,11 @@ impl Shared {
         settings: Settings,
     ) -> Result<(), Refusal> {
         self.open_journal(&settings)?;
-        let account = candidate.0.clone();
-        self.keep(candidate, &settings).await?;
+        let (account, alone) = (candidate.account.clone(), candidate.alone);
+        self.keep(candidate).await?;
+        if !alone {
+            self.warn_of_news(&settings);
+        }
         let values = settings.values();
         let mut difference = self.difference(running, &settings);
         difference.accounts.retain(|name, _| *name == *account);
@@ -322,12 +337,11 @@ impl Shared {
 
     /// Keeps what the store is to have of an account. If the gateway ends after this, the next one begins
     /// with it.
-    async fn keep(&self, candidate: Candidate, settings: &Settings) -> Result<(), Refusal> {
-        let ((account, text), store) = (candidate, self.store.clone());
+    async fn keep(&self, candidate: Candidate) -> Result<(), Refusal> {
+        let (Candidate { account, text, .. }, store) = (candidate, self.store.clone());
         let kept = tokio::task::spawn_blocking(move || store.keep(&account, text.as_deref())).await;
         kept.map_err(|_| Refusal::Failed)?.map_err(Refusal::Unavailable)?;
         self.had_store.store(true, Ordering::Relaxed);
-        self.warn_of_news(settings);
         Ok(())
     }
 

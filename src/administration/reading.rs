@@ -17,13 +17,17 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 impl Shared {
     /// Reads every source and checks the settings as a whole, as if the store had this of an account.
     pub(super) async fn read(&self, candidate: Option<&Candidate>) -> Result<Settings, Refusal> {
+        let alone = candidate.is_some_and(|candidate| candidate.alone);
         let (sources, candidate) = (self.sources.clone(), candidate.cloned());
         let store = self.store.clone();
         let read = move || (sources.load(candidate.as_ref()), store.0.is_dir());
         let (read, has_store) = self.reading(read).await?;
         let settings = read.map_err(|found| faults(&found))?;
         self.refuse_lost_store(has_store)?;
-        self.refuse_openness(&settings)?;
+        // What is read for one account lets nobody in.
+        if !alone {
+            self.refuse_openness(&settings)?;
+        }
         Ok(settings)
     }
 

@@ -149,10 +149,13 @@ impl SettingSources {
     /// account.
     ///
     /// # Errors
-    /// Every fault. If a source cannot be read, nothing else is checked, because its settings would
-    /// seem to be missing.
+    /// Every fault, or those of the account if the settings are read for it alone. If a source cannot be
+    /// read, nothing else is checked, because its settings would seem to be missing.
     pub fn load(&self, candidate: Option<&Candidate>) -> Result<Settings, Vec<SettingFault>> {
-        let Inspection { settings, faults, .. } = self.inspect(candidate);
+        let Inspection { settings, mut faults, .. } = self.inspect(candidate);
+        if let Some(Candidate { account, alone: true, .. }) = candidate {
+            faults.retain(|fault| fault.key.is_empty() || sources::is_of(&fault.key, account));
+        }
         settings.filter(|_| faults.is_empty()).ok_or(faults)
     }
 

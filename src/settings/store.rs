@@ -41,6 +41,11 @@ impl AccountsStore {
         }
     }
 
+    /// Whether there is a file of an account, readable or not.
+    pub fn has(&self, account: &AccountName) -> bool {
+        file(&self.0, account).symlink_metadata().is_ok()
+    }
+
     /// Keeps this of an account; `None`: nothing. Returns when it is on disk.
     ///
     /// # Errors

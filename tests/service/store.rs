@@ -406,6 +406,60 @@ fn a_doubtful_setting_is_warned_of_once() {
 }
 
 #[test]
+fn a_faulty_file_of_the_store_stops_no_pause_of_another_account_and_is_mended_by_routes() {
+    let mut gateway = gateway();
+    for (account, login) in [("broken", 2), ("good", 3)] {
+        assert_eq!(set(&gateway, account, &simulated(login)).status, 201);
+        is_ready(&gateway, account);
+    }
+    let file =
+        |account: &str| gateway.directory.path().join(format!("data/accounts/{account}.toml"));
+    let pauses = |account: &str| {
+        for (method, paused) in [("PUT", true), ("DELETE", false)] {
+            let reply = gateway.send(method, &path(account, "/pause"), None);
+            assert_eq!((reply.status, &reply.json()["paused"]), (200, &json!(paused)), "{reply:?}");
+        }
+    };
+    let nonsense: [&[u8]; 4] = [
+        b"nonsense",
+        b"\xff",
+        b"login = 2\nqueue = 0\n",
+        // The login of the account that is paused.
+        b"login = 3\nserver = 'S'\nterminal.kind = 'simulator'\n",
+    ];
+    for text in nonsense {
+        std::fs::write(file("broken"), text).unwrap();
+        pauses("good");
+        pauses("configured");
+        assert_eq!(std::fs::read(file("broken")).unwrap(), text, "a pause changed it");
+        for account in ["good", "new"] {
+            assert_eq!(set(&gateway, account, &simulated(3)).problem().0, 422, "{account}");
+        }
+        if !text.starts_with(b"login = 3") {
+            // Its own pause would be kept in it.
+            assert_ne!(gateway.send("PUT", &path("broken", "/pause"), None).status, 200);
+        }
+        assert_eq!(gateway.get(&path("broken", "")).json()["login"], 2);
+        assert_eq!(set(&gateway, "broken", &simulated(2)).status, 200);
+    }
+    // Several at once, of which one was never in force.
+    for account in ["broken", "good", "never"] {
+        std::fs::write(file(account), "nonsense").unwrap();
+    }
+    for account in ["broken", "never"] {
+        let removed = gateway.send("DELETE", &path(account, ""), None);
+        assert_eq!((removed.status, file(account).exists()), (204, false), "{removed:?}");
+        assert_eq!(gateway.get(&path(account, "")).status, 404);
+        let again = gateway.send("DELETE", &path(account, ""), None);
+        assert_eq!(again.problem(), (404, "not-found".into()));
+    }
+    assert_eq!(set(&gateway, "good", &simulated(3)).status, 200);
+    assert_eq!(gateway.send("POST", "/api/v1/reload", None).json()["applied"], json!([]));
+    gateway.kill_and_start(&[]);
+    is_ready(&gateway, "good");
+}
+
+#[test]
 fn a_file_of_the_store_that_was_edited_into_nonsense_changes_nothing() {
     let gateway = gateway();
     assert_eq!(set(&gateway, "new", &simulated(2)).status, 201);

@@ -47,8 +47,17 @@ pub struct Locations {
     pub filled: BTreeSet<String>,
 }
 
-/// What the accounts store is to have of an account. `None`: nothing.
-pub type Candidate = (AccountName, Option<String>);
+/// What the accounts store is to have of an account.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The account.
+    pub account: AccountName,
+    /// The text of the account's file. `None`: it has none.
+    pub text: Option<String>,
+    /// Whether the settings are read for this account alone, without any other account. Faults that do
+    /// not concern it are ignored.
+    pub alone: bool,
+}
 
 /// A source of settings.
 #[derive(Debug)]
@@ -106,6 +115,10 @@ impl Layers {
         layers.store = store.unwrap_or_else(|| store::DEFAULT_DIRECTORY.into());
         layers.stored_accounts(directory, candidate);
         above.values.into_iter().for_each(|(key, value)| layers.add_one(key, value));
+        if let Some(Candidate { account, alone: true, .. }) = candidate {
+            let is_other = |key: &str| key.starts_with("accounts.") && !is_of(key, account);
+            layers.values.retain(|key, _| !is_other(key));
+        }
         layers.faults.extend(above.faults);
         layers.warnings.extend(above.warnings);
         layers
@@ -142,6 +155,7 @@ impl Layers {
                 return self.fault(&store.display().to_string(), message);
             }
         };
+        let faults = self.faults.len();
         for (account, path) in files {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Some(account) = account else {
@@ -152,13 +166,19 @@ impl Layers {
                 self.fault(&source(&name), message);
                 continue;
             };
-            if candidate.is_none_or(|(candidate, _)| *candidate != account)
+            if candidate.is_none_or(|candidate| candidate.account != account)
                 && let Some(text) = self.text(&path, &source(&name), Presence::Optional)
             {
                 self.stored(&account, &text, &source(&name), &path);
             }
         }
-        if let Some((account, Some(text))) = candidate {
+        let Some(Candidate { account, text, alone }) = candidate else {
+            return;
+        };
+        if *alone {
+            self.faults.truncate(faults);
+        }
+        if let Some(text) = text {
             let path = store::file(&directory.join(&store), account);
             self.stored(account, text, &source(&format!("{account}.toml")), &path);
         }
@@ -309,6 +329,12 @@ impl Layers {
             self.values.insert(key, given);
         }
     }
+}
+
+/// Whether a key is an account's table, or a setting of it.
+pub fn is_of(key: &str, account: &str) -> bool {
+    let table = key.strip_prefix("accounts.").and_then(|key| key.strip_prefix(account));
+    table.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether a source must be there.
