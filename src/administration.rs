@@ -248,7 +248,11 @@ impl Shared {
         let candidate = Candidate { account: account.clone(), text: None, alone: true };
         let settings = self.read(Some(&candidate)).await?;
         if settings.accounts.iter().any(|configured| configured.name == account) {
-            return Err(not_stored(&settings, &account));
+            let mut sources = sources(&settings, &account);
+            if is_stored {
+                sources.push(settings.stored_source(&account));
+            }
+            return Err(Refusal::NotStored(sources));
         }
         let Ok(present) = present else {
             // Its file was never in force.
@@ -285,7 +289,7 @@ impl Shared {
                 if !paused {
                     // The store has nothing of it that could be lifted.
                     return match is_paused(&settings, &account) {
-                        Some(true) => Err(not_stored(&settings, &account)),
+                        Some(true) => Err(pause_not_stored(&settings, &account)),
                         _ => {
                             self.lifecycle.pause(&present, false);
                             settings::apply_pause(&mut running, &account, false);
@@ -303,7 +307,7 @@ impl Shared {
         let candidate = alone((!text.is_empty()).then_some(text));
         let settings = self.read(Some(&candidate)).await?;
         if is_paused(&settings, &account) != Some(paused) {
-            return Err(not_stored(&settings, &account));
+            return Err(pause_not_stored(&settings, &account));
         }
         self.keep(candidate).await?;
         // Nothing else, even if the sources have more of it that is new: that waits for a reload, which
@@ -376,11 +380,17 @@ fn is_paused(settings: &Settings, account: &AccountName) -> Option<bool> {
     configured.map(|configured| configured.paused)
 }
 
-/// Says where an account comes from, or its pause.
-fn not_stored(settings: &Settings, account: &AccountName) -> Refusal {
+/// Where an account comes from.
+fn sources(settings: &Settings, account: &AccountName) -> Vec<String> {
     let sources: Vec<String> = settings.sources_of(account).into_iter().collect();
     let built_in = || vec!["the built-in defaults".to_owned()];
-    Refusal::NotStored(if sources.is_empty() { built_in() } else { sources })
+    if sources.is_empty() { built_in() } else { sources }
+}
+
+/// Says where an account's pause comes from, or that it is not paused.
+fn pause_not_stored(settings: &Settings, account: &AccountName) -> Refusal {
+    let source = settings.source_of(&format!("accounts.{account}.paused"));
+    Refusal::NotStored(source.map(str::to_owned).into_iter().collect())
 }
 
 #[cfg(test)]

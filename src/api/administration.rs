@@ -62,7 +62,7 @@ pub enum Refusal {
     Faults(Vec<String>),
     /// There is no such account.
     NoSuchAccount,
-    /// The account, or its pause, comes from other sources than the accounts store, which these are.
+    /// The account, or its pause, does not come from the accounts store alone, but from these sources.
     NotStored(Vec<String>),
     /// So many trades of the account have an unknown outcome.
     UnknownTrades(usize),

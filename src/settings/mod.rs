@@ -43,6 +43,7 @@ use self::sections::KeptTerminals;
 pub use self::sources::Candidate;
 use self::sources::{Layers, Locations};
 pub use self::store::{AccountsStore, to_toml, with_pause};
+use crate::account_name::AccountName;
 use crate::api::{self, Keys};
 use crate::pool::{self, AccountOptions};
 use crate::terminal::provisioning::Terminals;
@@ -224,6 +225,18 @@ impl Settings {
         let of_account = self.effective.iter().filter(|one| one.key.starts_with(&table));
         let sources = of_account.map(|effective| effective.source.clone());
         sources.filter(|source| source != reader::DEFAULT).collect()
+    }
+
+    /// The source of a setting in force, in its own words. `None`: there is no such setting.
+    pub fn source_of(&self, key: &str) -> Option<&str> {
+        let effective = self.effective.iter().find(|effective| effective.key == key);
+        effective.map(|effective| effective.source.as_str())
+    }
+
+    /// What an account's file in the accounts store is called as a source.
+    pub fn stored_source(&self, account: &AccountName) -> String {
+        let store = self.sources.locations.store.as_deref().unwrap_or(Path::new(""));
+        store::file(store, account).display().to_string()
     }
 
     /// Every setting in force, to be compared with those of another reading.

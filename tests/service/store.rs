@@ -1,5 +1,7 @@
 //! Accounts that clients set: routes, and the accounts store that keeps them.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::common::{Gateway, Reply};
@@ -161,6 +163,14 @@ fn an_account_from_elsewhere_is_not_removed_by_the_route_and_can_be_paused() {
     let reply = gateway.send("DELETE", &path("configured", ""), None);
     assert_eq!(reply.problem(), (409, "account-not-stored".into()));
     assert_eq!(reply.json()["sources"], json!(["gateway.toml"]));
+    // Both have it.
+    assert_eq!(set(&gateway, "configured", &json!({ "queue": 2 })).status, 200);
+    let reply = gateway.send("DELETE", &path("configured", ""), None);
+    assert_eq!(reply.problem(), (409, "account-not-stored".into()));
+    let stored = Path::new("data/accounts").join("configured.toml");
+    assert_eq!(reply.json()["sources"], json!(["gateway.toml", stored]));
+    std::fs::remove_file(gateway.directory.path().join(stored)).unwrap();
+    assert_eq!(gateway.send("POST", "/api/v1/reload", None).status, 200);
     let paused = |gateway: &Gateway| gateway.get(&path("configured", "")).json()["paused"].clone();
     for _ in 0..2 {
         let reply = gateway.send("PUT", &path("configured", "/pause"), None);
@@ -242,6 +252,7 @@ fn a_pause_of_another_source_is_not_lifted_by_the_route() {
     let gateway = Gateway::start(&settings);
     let reply = gateway.send("DELETE", &path("configured", "/pause"), None);
     assert_eq!(reply.problem(), (409, "account-not-stored".into()));
+    assert_eq!(reply.json()["sources"], json!(["gateway.toml"]));
 }
 
 #[test]
