@@ -83,42 +83,63 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Faults that are told of a body, and of its terminal.
+const MOST_FAULTS: usize = 32;
+
+const OF_THE_HOST: &str = "names what runs or is read on the gateway's host, which only its own files \
+                           may; use a `[terminal_profiles.NAME]`";
+
 /// Makes sure that settings run no code and read no file: only those of the gateway's host decide that.
 /// Their values are checked with all other settings.
-pub fn check_settings(settings: &Map<String, Value>) -> Result<(), String> {
-    const OF_THE_HOST: &str = "names what runs or is read on the gateway's host, which only its own \
-                               files may; use a `[terminal_profiles.NAME]`";
-    if settings.contains_key("password_file") {
-        return Err(format!("field `password_file` {OF_THE_HOST}, or send `password`"));
-    }
+///
+/// # Errors
+/// Every fault, up to a number that no honest body has.
+pub fn check_settings(settings: &Map<String, Value>) -> Result<(), Vec<String>> {
+    let mut faults = vec![];
     for (name, value) in settings {
-        let Some((_, expected)) = FIELDS.iter().find(|(field, _)| field == name) else {
-            let names: Vec<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
-            let (name, names) = (shorten(name), names.join(", "));
-            return Err(format!("field `{name}` is unknown: expected {names}"));
-        };
-        if kind(value) != *expected {
-            return Err(format!("field `{name}`: expected {expected}, got {}", kind(value)));
+        if faults.len() == MOST_FAULTS {
+            break;
         }
-    }
-    let expected =
-        "field `terminal`: expected {\"profile\": \"NAME\"} or {\"kind\": \"simulator\"}";
-    let terminal = match settings.get("terminal") {
-        None => return Ok(()),
-        Some(terminal) => terminal.as_object().ok_or(expected)?,
-    };
-    for (name, value) in terminal {
-        match (name.as_str(), value) {
-            ("profile", Value::String(_)) => {}
-            ("kind", Value::String(kind)) if kind == "simulator" => {}
-            ("kind" | "profile", _) => return Err(expected.to_owned()),
-            (other, _) => {
-                let other = shorten(other);
-                return Err(format!("field `terminal.{other}` {OF_THE_HOST}"));
+        let field = FIELDS.iter().find(|(field, _)| field == name);
+        match field {
+            None if name == "password_file" => {
+                faults.push(format!("field `{name}` {OF_THE_HOST}, or send `password`"));
             }
+            None => {
+                let names: Vec<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
+                let (name, names) = (shorten(name), names.join(", "));
+                faults.push(format!("field `{name}` is unknown: expected {names}"));
+            }
+            Some((_, expected)) if kind(value) != *expected => {
+                faults.push(format!("field `{name}`: expected {expected}, got {}", kind(value)));
+            }
+            Some(_) => {}
         }
     }
-    if terminal.len() == 1 { Ok(()) } else { Err(expected.to_owned()) }
+    if let Some(Value::Object(terminal)) = settings.get("terminal") {
+        faults.extend(terminal_faults(terminal));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+fn terminal_faults(terminal: &Map<String, Value>) -> Vec<String> {
+    let is_known = |name: &String| matches!(name.as_str(), "profile" | "kind");
+    let of_the_host = terminal.keys().filter(|name| !is_known(name));
+    let mut faults: Vec<String> = of_the_host
+        .take(MOST_FAULTS)
+        .map(|name| format!("field `terminal.{}` {OF_THE_HOST}", shorten(name)))
+        .collect();
+    let is_expected = match (terminal.get("profile"), terminal.get("kind")) {
+        (Some(profile), None) => profile.is_string(),
+        (None, Some(kind)) => kind == "simulator",
+        _ => false,
+    };
+    if !is_expected {
+        let expected =
+            "field `terminal`: expected {\"profile\": \"NAME\"} or {\"kind\": \"simulator\"}";
+        faults.push(expected.to_owned());
+    }
+    faults
 }
 
 #[cfg(test)]
@@ -162,8 +183,24 @@ mod tests {
             (json!({ "terminal": { "profile": "a", "template": "x" } }), "terminal.template"),
             (json!({ "terminal": { "profile": "a", "connect": {} } }), "terminal.connect"),
         ] {
-            let fault = check_settings(settings.as_object().unwrap()).unwrap_err();
-            assert!(fault.starts_with(&format!("field `{field}`")), "{fault}");
+            let faults = check_settings(settings.as_object().unwrap()).unwrap_err();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(&format!("field `{field}`")), "{faults:?}");
         }
+    }
+
+    #[test]
+    fn every_fault_of_a_body_is_told() {
+        let settings = json!({
+            "login": "7", "trade": 1, "nonsense": 1, "password_file": "x",
+            "terminal": { "python": "sh", "kind": "worker" },
+        });
+        let faults = check_settings(settings.as_object().unwrap()).unwrap_err();
+        for field in ["login", "trade", "nonsense", "password_file", "terminal.python", "terminal"]
+        {
+            let field = format!("field `{field}`");
+            assert!(faults.iter().any(|fault| fault.starts_with(&field)), "{field}: {faults:?}");
+        }
+        assert_eq!(faults.len(), 6, "{faults:?}");
     }
 }

@@ -138,7 +138,7 @@ pub async fn set_account(
     request.no_parameters()?;
     let account = named(&request)?;
     let settings: Map<String, Value> = read_json(&request, body).await?;
-    check_settings(&settings).map_err(Problem::invalid)?;
+    check_settings(&settings).map_err(|faults| Problem::invalid(faults.join("; ")))?;
     request.check_key()?;
     log_change(&request, &account, "account to be set");
     let allowed = still_allowed(&request);

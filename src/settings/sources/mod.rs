@@ -187,6 +187,11 @@ impl Layers {
     fn stored(&mut self, account: &AccountName, text: &str, source: &str, path: &Path) {
         match toml_file::parse(text) {
             Ok(entries) => {
+                if entries.is_empty() {
+                    // It names its account all the same, as the header of an empty table does.
+                    let table = Value::new(None, Map::<String, Value>::new());
+                    self.add([(format!("accounts.{account}"), table)], source, Some(path));
+                }
                 let entries = entries.into_iter();
                 let entries =
                     entries.map(|(key, value)| (format!("accounts.{account}.{key}"), value));
