@@ -28,7 +28,7 @@ fn every_fault_is_reported_at_once_with_key_source_and_expectation() {
         #[cfg(not(target_os = "linux"))]
         "log.format: expected one of text, json (from environment)",
         "auth.keys.g.sha256: expected the SHA-256 of the key",
-        "accounts.Bad: expected a name of lower-case letters",
+        "accounts.Bad: expected a name of at most 64 lower-case letters",
         "accounts.Bad.login: expected a whole number",
         "accounts.Bad.server: is missing",
         "accounts.Bad.terminal.kind: is missing",
