@@ -1,6 +1,7 @@
 //! The types of settings: how each is parsed, shown and explained.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,37 @@ pub trait Setting: Sized {
 pub fn has_control(text: &str) -> bool {
     text.contains(char::is_control)
 }
+
+/// Whether a text has invisible characters that only direct how it is shown (Unicode's category Cf), such
+/// as a zero-width space. Two texts that look alike may differ in them.
+pub fn has_format(text: &str) -> bool {
+    text.contains(|c| FORMAT.iter().any(|range| range.contains(&c)))
+}
+
+/// Unicode's category Cf.
+const FORMAT: [RangeInclusive<char>; 21] = [
+    '\u{AD}'..='\u{AD}',
+    '\u{600}'..='\u{605}',
+    '\u{61C}'..='\u{61C}',
+    '\u{6DD}'..='\u{6DD}',
+    '\u{70F}'..='\u{70F}',
+    '\u{890}'..='\u{891}',
+    '\u{8E2}'..='\u{8E2}',
+    '\u{180E}'..='\u{180E}',
+    '\u{200B}'..='\u{200F}',
+    '\u{202A}'..='\u{202E}',
+    '\u{2060}'..='\u{2064}',
+    '\u{2066}'..='\u{206F}',
+    '\u{FEFF}'..='\u{FEFF}',
+    '\u{FFF9}'..='\u{FFFB}',
+    '\u{110BD}'..='\u{110BD}',
+    '\u{110CD}'..='\u{110CD}',
+    '\u{13430}'..='\u{1343F}',
+    '\u{1BCA0}'..='\u{1BCA3}',
+    '\u{1D173}'..='\u{1D17A}',
+    '\u{E0001}'..='\u{E0001}',
+    '\u{E0020}'..='\u{E007F}',
+];
 
 /// The fault of a text that has a control character.
 const HAS_CONTROL: &str = "has a control character: in double quotes a backslash begins an \

@@ -79,7 +79,7 @@ fn folder(path: &str) -> String {
 impl ParsedAccount {
     fn has_login_of(&self, other: &ParsedAccount) -> bool {
         let (account, other) = (&self.options, &other.options);
-        let server = |account: &AccountOptions| account.server.trim().to_lowercase();
+        let server = |account: &AccountOptions| account.server.to_lowercase();
         // A missing login or server has a fault of its own.
         let known = account.login != 0 && !account.server.is_empty();
         known && account.login == other.login && server(account) == server(other)

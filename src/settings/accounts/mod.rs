@@ -14,6 +14,7 @@ pub use self::password::read_password_file;
 use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
 use super::sections::{KeptTerminals, SendLimits};
+use super::types::has_format;
 use crate::account_name::AccountName;
 use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
@@ -40,6 +41,9 @@ pub enum Demo {
     /// As it was decided when the gateway started.
     Decided(bool),
 }
+
+/// The most characters of a server: MetaTrader 5 keeps its name in a field of 64, whose last one ends it.
+const LONGEST_SERVER: usize = 63;
 
 /// The kind of a terminal.
 #[derive(Clone, Copy, PartialEq)]
@@ -188,19 +192,32 @@ fn login(reader: &mut Reader, key: &str) -> u64 {
     login.unwrap_or_default()
 }
 
-/// Takes the broker's server. Empty: a fault was noted.
+/// Takes the broker's server, without the blanks around it. Empty: a fault was noted.
 fn server(reader: &mut Reader, key: &str) -> String {
-    let server: Option<String> = reader.required(key);
-    if server.as_ref().is_some_and(|server| server.trim().is_empty()) {
+    let Some(server): Option<String> = reader.required(key) else {
+        return String::new();
+    };
+    let server = server.trim();
+    let length = server.encode_utf16().count();
+    if server.is_empty() {
         reader.fault(key, "is empty: expected the broker's server, such as \"Broker-Live\"");
+    } else if has_format(server) {
+        let message = "has an invisible character, such as a zero-width space or a mark of the direction \
+                       of writing: type it anew";
+        reader.fault(key, message);
+    } else if length > LONGEST_SERVER {
+        let message = format!("has {length} characters: expected {LONGEST_SERVER} at most");
+        reader.fault(key, message);
     }
-    server.unwrap_or_default()
+    server.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::AccountName;
-    use crate::settings::Settings;
+    use crate::settings::{Settings, to_toml};
 
     #[test]
     fn a_file_can_have_the_same_account_as_the_built_in_one() {
@@ -213,6 +230,43 @@ mod tests {
         };
         let named = format!("[accounts.demo]\n{}", super::BUILT_IN_ACCOUNT);
         assert_eq!(values(Some(&named)), values(None));
+    }
+
+    #[test]
+    fn a_server_is_a_visible_text_that_a_terminal_can_keep() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("settings.toml");
+        let longest = "s".repeat(63);
+        for (server, expected) in [
+            ("S", None),
+            ("  Ünï-Server 1 ", None),
+            (longest.as_str(), None),
+            ("", Some("is empty")),
+            (" \u{A0} ", Some("is empty")),
+            ("a\tb", Some("a control character")),
+            ("S\u{200B}", Some("an invisible character")),
+            ("S\u{200D}1", Some("an invisible character")),
+            ("\u{FEFF}S", Some("an invisible character")),
+            ("\u{202E}S", Some("an invisible character")),
+            ("S\u{AD}", Some("an invisible character")),
+            ("S\u{E0020}", Some("an invisible character")),
+            (&"s".repeat(64), Some("has 64 characters: expected 63 at most")),
+        ] {
+            let server_setting = json!({ "server": server });
+            let server_setting = to_toml(server_setting.as_object().unwrap());
+            let others = "login = 1\nterminal.kind = 'simulator'\n";
+            std::fs::write(&file, format!("[accounts.a]\n{server_setting}{others}")).unwrap();
+            let faults = match Settings::load(directory.path(), Some(&file), [], &[]) {
+                Ok(settings) => {
+                    assert_eq!(settings.accounts[0].server, server.trim());
+                    None
+                }
+                Err(faults) => Some(format!("{faults:?}")),
+            };
+            assert_eq!(faults.is_some(), expected.is_some(), "{server:?} {faults:?}");
+            let (faults, expected) = (faults.unwrap_or_default(), expected.unwrap_or_default());
+            assert!(faults.contains(expected), "{expected:?} is not in {faults}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn two_accounts_with_one_login_or_one_terminal_are_refused() {
     };
     let simulator = "kind = 'simulator'";
     let (code, text) = check(
-        &(account("a", 1, "Broker-Live", simulator) + &account("b", 1, "broker-live", simulator)),
+        &(account("a", 1, "Broker-Live", simulator) + &account("b", 1, " broker-live ", simulator)),
     );
     assert_eq!(code, Some(2));
     assert!(
