@@ -13,6 +13,9 @@ pub type SettingValues = BTreeMap<String, String>;
 const ACCOUNTS: &str = "accounts.";
 const KEYS: &str = "auth.keys.";
 
+/// The tables of terminals that accounts name. A change of one shows at the accounts that do.
+const PROFILES: &str = "terminal_profiles.";
+
 /// Settings beside accounts and keys that are applied at once. Those of `[trading]` are defaults of
 /// accounts, where a change of them shows; the others are asked for whenever they matter.
 const APPLIED: [&str; 4] = [
@@ -93,7 +96,7 @@ pub fn applied(running: SettingValues, read: &SettingValues) -> SettingValues {
 }
 
 fn is_applied(key: &str) -> bool {
-    key.starts_with(ACCOUNTS) || key.starts_with(KEYS)
+    [ACCOUNTS, KEYS, PROFILES].iter().any(|table| key.starts_with(table))
 }
 
 /// The keys that only one of them has, or that have another value.
@@ -270,6 +273,7 @@ mod tests {
             ),
             ("auth.allow_anonymous = true", vec!["auth.allow_anonymous changed"]),
             ("trading.send_within = 6s", vec!["trading.send_within changed"]),
+            ("terminal_profiles.lab.seed = 2", vec![]),
             ("server.listen = b", vec!["server.listen restart"]),
             ("metrics.call_buckets = -", vec!["metrics.call_buckets restart"]),
             ("log.file.path = x", vec!["log.file.path restart"]),

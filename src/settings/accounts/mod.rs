@@ -2,14 +2,18 @@
 
 mod clock;
 mod conflicts;
+mod kind;
 mod password;
+mod profiles;
 mod recycle;
 mod simulator;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::conflicts::{ParsedAccount, TerminalIdentity, refuse_conflicts};
+use self::kind::{KINDS, TerminalKind};
 pub use self::password::read_password_file;
 use super::limits::{HOUR, choice, number, positive, required_choice};
 use super::reader::Reader;
@@ -18,9 +22,6 @@ use super::types::has_format;
 use crate::account_name::AccountName;
 use crate::pool::{AccountOptions, Recycling};
 use crate::terminal::{self, Launch};
-
-/// The section of terminals that accounts name by `terminal.profile`.
-const PROFILES: &str = "terminal_profiles";
 
 /// The account that exists when no source names one.
 const DEMO: &str = "demo";
@@ -45,16 +46,6 @@ pub enum Demo {
 /// The most characters of a server: MetaTrader 5 keeps its name in a field of 64, whose last one ends it.
 const LONGEST_SERVER: usize = 63;
 
-/// The kind of a terminal.
-#[derive(Clone, Copy, PartialEq)]
-enum TerminalKind {
-    Simulator,
-    Worker,
-}
-
-const KINDS: [(&str, TerminalKind); 2] =
-    [("simulator", TerminalKind::Simulator), ("worker", TerminalKind::Worker)];
-
 /// Takes every account. Gives also whether there is the built-in one.
 pub fn take(
     reader: &mut Reader,
@@ -73,13 +64,13 @@ pub fn take(
         names.insert(DEMO.to_owned());
     }
     let is_demo = |name: &str| is_built_in && name == DEMO;
+    let mut used = BTreeSet::new();
     let accounts: Vec<ParsedAccount> = names
         .iter()
-        .filter_map(|name| account(reader, name, is_demo(name), send_within, terminals))
+        .filter_map(|name| account(reader, name, is_demo(name), send_within, terminals, &mut used))
         .collect();
     refuse_conflicts(reader, &accounts);
-    // What a profile says is checked where an account uses it.
-    reader.skip(PROFILES);
+    profiles::take(reader, &used, terminals);
     (accounts.into_iter().map(|account| account.options).collect(), has_demo)
 }
 
@@ -90,6 +81,7 @@ fn account(
     demo: bool,
     send_within: SendLimits,
     terminals: &KeptTerminals,
+    used_profiles: &mut BTreeSet<String>,
 ) -> Option<ParsedAccount> {
     let section = format!("accounts.{name}");
     let field = |field: &str| format!("{section}.{field}");
@@ -109,27 +101,11 @@ fn account(
     let password = password::take(reader, &section);
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
-    let profile: Option<String> = reader.optional(&field("terminal.profile"));
-    if let Some(profile) = profile {
-        let profiles = reader.names(PROFILES);
-        if profiles.contains(&profile) {
-            reader.inherit(&format!("{PROFILES}.{profile}"), &field("terminal"));
-        } else {
-            let message = match profiles.len() {
-                0 => format!("there is no such profile: expected a section [{PROFILES}.NAME]"),
-                _ => {
-                    let names: Vec<String> = profiles.into_iter().collect();
-                    format!("there is no such profile: expected one of {}", names.join(", "))
-                }
-            };
-            reader.fault(&field("terminal.profile"), message);
-        }
-    }
     let kind_key = field("terminal.kind");
-    let kind = if demo {
-        Some(choice(reader, &kind_key, &KINDS))
-    } else {
-        required_choice(reader, &kind_key, &KINDS)
+    let kind = match profiles::inherit(reader, &field("terminal"), used_profiles) {
+        Ok(()) if demo => Some(choice(reader, &kind_key, &KINDS)),
+        Ok(()) => required_choice(reader, &kind_key, &KINDS),
+        Err(()) => None,
     };
     let trade = reader.value(&field("trade"), kind == Some(TerminalKind::Simulator));
     let paused = reader.value(&field("paused"), false);
@@ -147,7 +123,8 @@ fn account(
                 reader.missing(&field("password"), "`password` or `password_file`");
             }
             let password = password.unwrap_or_default();
-            let options = worker::options(reader, name, login, server.clone(), password, terminals);
+            let whose = (name.to_owned(), login, server.clone(), password);
+            let options = worker::options(reader, &field("terminal"), whose, terminals);
             worker::warn_of_python(reader, &field("terminal.python"), &options.python);
             worker::check_sessions(reader, &field("sessions"), sessions, &options);
             recycling = recycle::take(reader, &field("terminal.recycle"));
@@ -158,7 +135,7 @@ fn account(
             (Arc::new(terminal::worker::Launcher::new(options)), Some(terminal))
         }
         Some(TerminalKind::Simulator) | None => {
-            let options = simulator::options(reader, &section, login, server.clone());
+            let options = simulator::options(reader, &field("terminal"), login, server.clone());
             if trade && let Some(warning) = simulator::latency_warning(send_within, options.latency)
             {
                 reader.warn(&field("terminal.latency"), warning);

@@ -20,7 +20,7 @@ pub fn options(
     login: u64,
     server: String,
 ) -> simulator::Options {
-    let field = |field: &str| format!("{section}.terminal.{field}");
+    let field = |field: &str| format!("{section}.{field}");
     let balance = reader.value(&field("balance"), 10_000.0);
     if balance < 0.0 {
         reader.fault(&field("balance"), "expected an amount from 0 up");

@@ -13,15 +13,14 @@ use crate::terminal::worker;
 /// The package that MetaQuotes publishes.
 const MODULE: &str = "MetaTrader5";
 
+/// Takes a terminal of an account, which has a name, a login, a server and a password.
 pub fn options(
     reader: &mut Reader,
-    account: &str,
-    login: u64,
-    server: String,
-    password: SecretString,
+    section: &str,
+    (account, login, server, password): (String, u64, String, SecretString),
     terminals: &KeptTerminals,
 ) -> worker::Options {
-    let field = |field: &str| format!("accounts.{account}.terminal.{field}");
+    let field = |field: &str| format!("{section}.{field}");
     let python = reader.value(&field("python"), vec!["python".to_owned()]);
     if python.first().is_none_or(String::is_empty) {
         reader.fault(
@@ -36,7 +35,7 @@ pub fn options(
             "expected a Python module such as \"MetaTrader5\", or \"package:Attribute\"",
         );
     }
-    let template = template(reader, account, terminals);
+    let template = template(reader, section, terminals);
     let connect = connect(reader, &field("connect"));
     if matches!(connect, Some(worker::Connect::Attribute(_))) && !module.contains(':') {
         let message = format!(
@@ -47,7 +46,7 @@ pub fn options(
         reader.fault(&field("connect.host"), message);
     }
     worker::Options {
-        account: account.to_owned(),
+        account,
         login,
         password,
         server,
@@ -64,10 +63,10 @@ pub fn options(
 /// Takes what the account's terminals are copied from. `None`: nothing, or a fault was noted.
 fn template(
     reader: &mut Reader,
-    account: &str,
+    section: &str,
     terminals: &KeptTerminals,
 ) -> Option<worker::Template> {
-    let field = |field: &str| format!("accounts.{account}.terminal.{field}");
+    let field = |field: &str| format!("{section}.{field}");
     let (key, bars_key) = (field("template"), field("max_bars"));
     if !reader.has(&key) {
         if reader.has(&bars_key) {

@@ -193,6 +193,62 @@ fn two_accounts_with_one_login_or_one_terminal_are_refused() {
 }
 
 #[test]
+fn an_unknown_profile_is_one_fault() {
+    let check = |profile: &str, profiles: &str| {
+        let account =
+            format!("[accounts.a]\nlogin = 1\nserver = 'S'\nterminal.profile = {profile}\n");
+        let file = format!("{account}{profiles}");
+        let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", &file)], &[]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (profile, profiles, expected) in [
+        ("'lab'", "", "there is no such profile: expected a section [terminal_profiles.NAME]"),
+        (
+            "'x'",
+            "terminal.balance = 'y'\n[terminal_profiles.lab]\nkind = 'simulator'\n",
+            "there is no such profile: expected one of lab",
+        ),
+        ("1", "", "expected a text in quotes"),
+    ] {
+        let (code, text) = check(profile, profiles);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(&format!("accounts.a.terminal.profile: {expected}")), "{text}");
+        assert_eq!(text.matches("(from ").count(), 1, "{text}");
+        assert!(!text.contains("terminal.kind"), "{text}");
+    }
+}
+
+#[test]
+fn faults_of_a_profile_are_reported_once_whether_an_account_uses_it_or_not() {
+    let profile = "[terminal_profiles.lab]\nkind = 'simulator'\nbalance = -1\nnonsense = 1\n";
+    let used = "[accounts.a]\nlogin = 1\nserver = 'S'\nterminal.profile = 'lab'\n";
+    let other = "[terminal_profiles.other]\nkind = 'robot'\nseed = 'x'\n\
+                 [terminal_profiles.partial]\nlatency = 'x'\ninit_timeout = '0s'\nthing = 1\n\
+                 recycle.memory = '1 B'\n";
+    let kinds = "terminal_profiles.other.kind: expected one of simulator, worker";
+    let unused = [
+        kinds,
+        "terminal_profiles.partial.latency: expected a duration",
+        "terminal_profiles.partial.init_timeout: expected a duration",
+        "terminal_profiles.partial.thing: there is no such setting",
+        "terminal_profiles.partial.recycle.memory: expected a size",
+    ];
+    for (file, above, expected) in [
+        (format!("{profile}{used}"), "accounts.a.terminal", vec![]),
+        (format!("{profile}{other}"), "terminal_profiles.lab", unused.to_vec()),
+    ] {
+        let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", &file)], &[]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        let own = [("balance", "expected an amount"), ("nonsense", "there is no such setting")];
+        let own = own.map(|(key, fault)| format!("{above}.{key}: {fault}"));
+        for expected in own.iter().map(String::as_str).chain(expected.iter().copied()) {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+        assert_eq!(text.matches("(from mine.toml)").count(), 2 + expected.len(), "{text}");
+    }
+}
+
+#[test]
 fn only_loopback_is_listened_on_without_keys() {
     let listen = [("MT5_GATEWAY__SERVER__LISTEN", "0.0.0.0:0")];
     let output = run(&[], &[], &listen);

@@ -118,3 +118,27 @@ fn the_accounts_store_is_a_layer_between_the_file_and_the_environment() {
     assert!(text.contains("accounts.b.login"), "{text}");
     assert!(!text.contains("accounts.demo"), "{text}");
 }
+
+#[test]
+fn profiles_are_shown_as_they_were_given() {
+    let file = "[terminal_profiles.lab]\nkind = 'simulator'\nlatency = '5ms'\n\
+                [terminal_profiles.empty]\n[terminal_profiles.broker]\nkind = 'worker'\n\
+                [accounts.a]\nlogin = 1\nserver = 'S'\nterminal.profile = 'lab'\n";
+    let variables = [("MT5_GATEWAY__TERMINAL_PROFILES__LAB__SEED", "7")];
+    let output =
+        run(&["check-config", "--config", "mine.toml"], &[("mine.toml", file)], &variables);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let shown: Vec<(&str, &str)> = text
+        .lines()
+        .filter(|line| line.starts_with("terminal_profiles."))
+        .map(|line| line.split_once(" = ").unwrap())
+        .map(|(key, value)| (key.trim(), value))
+        .collect();
+    let expected = [
+        ("terminal_profiles.broker.kind", "\"worker\"  # mine.toml"),
+        ("terminal_profiles.lab.kind", "\"simulator\"  # mine.toml"),
+        ("terminal_profiles.lab.seed", "7  # environment"),
+        ("terminal_profiles.lab.latency", "\"5ms\"  # mine.toml"),
+    ];
+    assert_eq!(shown, expected, "{text}");
+}
