@@ -35,7 +35,7 @@ const VERSION: &str = concat!(
 #[derive(Parser)]
 #[command(version = VERSION, after_help = AFTER_HELP)]
 struct Arguments {
-    /// Settings on top of settings/default.toml and below .env and the environment.
+    /// Settings on top of settings/default.toml and below the accounts store, .env and the environment.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
