@@ -195,6 +195,21 @@ fn an_account_from_elsewhere_is_not_removed_by_the_route_and_can_be_paused() {
 }
 
 #[test]
+fn a_put_without_a_pause_resumes_an_account() {
+    let gateway = gateway();
+    let mut settings = simulated(2);
+    assert_eq!(set(&gateway, "new", &settings).status, 201);
+    for (in_body, paused) in [(None, false), (Some(true), true), (Some(false), false)] {
+        assert_eq!(gateway.send("PUT", &path("new", "/pause"), None).status, 200);
+        if let Some(in_body) = in_body {
+            settings["paused"] = in_body.into();
+        }
+        let reply = set(&gateway, "new", &settings);
+        assert_eq!((reply.status, &reply.json()["paused"]), (200, &json!(paused)), "{reply:?}");
+    }
+}
+
+#[test]
 fn a_pause_applies_nothing_else_of_what_files_have_meanwhile() {
     let other = "[accounts.other]\nlogin = 5\nserver = 'S'\nterminal.kind = 'simulator'\n";
     let text = format!("{ANONYMOUS}{CONFIGURED}{other}");

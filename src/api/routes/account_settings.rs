@@ -13,7 +13,7 @@ pub struct AccountSettings {
     #[schema(nullable = false)]
     login: Option<u64>,
     /// Its broker's server.
-    #[schema(nullable = false)]
+    #[schema(max_length = 63, nullable = false)]
     server: Option<String>,
     /// Never shown again.
     #[schema(write_only, nullable = false)]
@@ -27,7 +27,7 @@ pub struct AccountSettings {
     /// Whether it may trade.
     #[schema(nullable = false)]
     trade: Option<bool>,
-    /// Whether it is paused.
+    /// Whether it is paused. Without it, an account that was paused by its route is resumed.
     #[schema(nullable = false)]
     paused: Option<bool>,
     /// From a trade's arrival until it is sent, at most.

@@ -122,7 +122,8 @@ fn status(request: &AuthorizedRequest, account: &AccountName) -> Outcome {
 /// Adds an account, or changes it.
 ///
 /// The settings are kept in the accounts store, also for later runs of the gateway, over those of its
-/// own files. An account whose settings change finishes what is under way and begins anew. Needs a key
+/// own files. They replace what the store had of the account, also its pause: a body without `paused`
+/// resumes it. An account whose settings change finishes what is under way and begins anew. Needs a key
 /// that is not limited to accounts.
 #[utoipa::path(
     put, path = "/api/v1/accounts/{account}", tag = "accounts", request_body = AccountSettings,
