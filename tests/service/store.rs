@@ -102,6 +102,20 @@ fn settings_with_a_fault_are_refused_and_nothing_is_kept() {
         assert_eq!(reply.problem(), *expected, "{settings} {reply:?}");
         assert!(reply.text().contains(text), "{text} is not in {}", reply.text());
     }
+    // What comes last would win.
+    let repeated =
+        r#"{ "login": 2, "server": "S", "terminal": { "kind": "simulator" }, "login": 3 }"#;
+    let reply = gateway.raw(
+        format!(
+            "PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{repeated}",
+            path("new", ""),
+            repeated.len()
+        )
+        .as_bytes(),
+    );
+    assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
+    assert!(reply.contains("field `login` is given more than once"), "{reply}");
     assert_eq!(gateway.get(&path("new", "")).status, 404);
     assert!(!gateway.directory.path().join("data/accounts").exists());
 }

@@ -1,5 +1,6 @@
 //! The body that sets an account.
 
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -54,6 +55,45 @@ pub struct AccountTerminal {
     /// `simulator`.
     #[schema(example = "simulator", nullable = false)]
     kind: Option<String>,
+}
+
+/// The body as it came. Neither its fields nor those of its terminal are repeated: readers of JSON differ
+/// in which one they take.
+#[derive(Debug)]
+pub struct SettingsBody(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for SettingsBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SettingsBody, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = SettingsBody;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object, and one in `terminal`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SettingsBody, A::Error> {
+                let mut given = Map::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value = match name.as_str() {
+                        "terminal" => Value::Object(map.next_value::<SettingsBody>()?.0),
+                        _ => map.next_value()?,
+                    };
+                    if given.contains_key(&name) {
+                        let name = shorten(&name);
+                        return Err(A::Error::custom(format!(
+                            "field `{name}` is given more than once"
+                        )));
+                    }
+                    given.insert(name, value);
+                }
+                Ok(SettingsBody(given))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// The settings that a body may have, and what each is in JSON.
@@ -186,6 +226,25 @@ mod tests {
             let faults = check_settings(settings.as_object().unwrap()).unwrap_err();
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(faults[0].starts_with(&format!("field `{field}`")), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_field_is_refused() {
+        let read = |text: &str| serde_json::from_str::<SettingsBody>(text);
+        let SettingsBody(settings) =
+            read(r#"{ "login": 1, "terminal": { "profile": "a" }, "trade": true }"#).unwrap();
+        let expected = json!({ "login": 1, "terminal": { "profile": "a" }, "trade": true });
+        assert_eq!(Value::Object(settings), expected);
+        for (text, fault) in [
+            (r#"{ "login": 1, "login": 1 }"#, "field `login` is given more than once"),
+            (r#"{ "terminal": { "profile": "a", "profile": "b" } }"#, "field `profile` is given"),
+            (r#"{ "terminal": {}, "terminal": {} }"#, "field `terminal` is given"),
+            (r#"{ "terminal": "simulator" }"#, "expected an object, and one in `terminal`"),
+            ("[]", "expected an object"),
+        ] {
+            let told = read(text).unwrap_err().to_string();
+            assert!(told.contains(fault), "{told}");
         }
     }
 

@@ -6,14 +6,13 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tracing::info;
 use utoipa::ToSchema;
 use warp::Filter;
 use warp::path::end;
 use warp::reply::Response;
 
-use super::account_settings::{AccountSettings, check_settings};
+use super::account_settings::{AccountSettings, SettingsBody, check_settings};
 use super::reload::finished;
 use crate::account_name::AccountName;
 use crate::api::administration::StillAllowed;
@@ -138,7 +137,7 @@ pub async fn set_account(
 ) -> Outcome {
     request.no_parameters()?;
     let account = named(&request)?;
-    let settings: Map<String, Value> = read_json(&request, body).await?;
+    let SettingsBody(settings) = read_json(&request, body).await?;
     check_settings(&settings).map_err(|faults| Problem::invalid(faults.join("; ")))?;
     request.check_key()?;
     log_change(&request, &account, "account to be set");
