@@ -15,7 +15,7 @@ mod prices;
 mod report;
 mod shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -79,12 +79,20 @@ pub async fn run(
     let examined: BTreeMap<String, Examination> = examined.await.into_iter().collect();
     let in_use = matches!(journal, Some((JournalLook::InUse, ..)));
     let visit = Visit { patients: &patients, examined: &examined, options: &options, in_use };
-    let (sights, refused) = visit.sights(settings, &place, events).await;
-    if let Some(name) = &options.account
-        && !sights.contains_key(name)
-    {
+    let (mut sights, refused) = visit.sights(settings, &place, events).await;
+    if let Some(name) = options.account.as_ref().filter(|name| !sights.contains_key(*name)) {
         let known = configured.join(", ");
-        return Err(format!("there is no account {name:?}: there is {known}"));
+        if faults.is_empty() {
+            return Err(format!("there is no account {name:?}: there is {known}"));
+        }
+        // A fault may hide it.
+        let why = match known.as_str() {
+            "" => "no account can be read from the settings".to_owned(),
+            known => format!("it is not among the accounts that can be read ({known})"),
+        };
+        let remedy =
+            Some("correct the settings first; if it is still missing, its name".to_owned());
+        sights.insert(name.clone(), Sight::Unseen { why, remedy });
     }
 
     let names: Vec<&str> = configured.iter().map(String::as_str).collect();
@@ -230,6 +238,14 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
+    /// The accounts to be told of although nobody can be asked: those of the settings, and one that a
+    /// gateway elsewhere may have.
+    fn names(&self) -> BTreeSet<&String> {
+        let configured = self.patients.keys().filter(|name| is_chosen(self.options, name));
+        let elsewhere = self.options.account.iter().filter(|_| self.options.url.is_some());
+        configured.chain(elsewhere).collect()
+    }
+
     /// What can be seen of each account, and why the given key was refused.
     async fn sights(
         &self,
@@ -245,8 +261,7 @@ impl Visit<'_> {
                 let (why, remedy) = (why.to_owned(), remedy.map(str::to_owned));
                 (name.clone(), Sight::Unseen { why, remedy })
             };
-            let chosen = self.patients.keys().filter(|name| is_chosen(self.options, name));
-            (chosen.map(sight).collect(), None)
+            (self.names().into_iter().map(sight).collect(), None)
         };
         let start = "make the line of the port well first";
         match &place.look {
@@ -289,9 +304,9 @@ impl Visit<'_> {
                 sights.extend(chosen.map(|(name, ready)| (name, Sight::Public(ready))));
             }
             Err(NotShown::Other(why)) => {
-                for sight in sights.values_mut() {
+                for name in self.names() {
                     let remedy = Some("see the gateway's log".to_owned());
-                    *sight = Sight::Unseen { why: why.clone(), remedy };
+                    sights.insert(name.clone(), Sight::Unseen { why: why.clone(), remedy });
                 }
             }
         }

@@ -111,7 +111,8 @@ pub struct Administered {
 
 /// Settings that may have faults, for a look at them.
 pub struct Inspection {
-    /// Every setting; one with a fault has its default, or is missing. `None`: a source cannot be read.
+    /// Every setting; one with a fault has its default, or is missing, as is an account whose file in the
+    /// accounts store cannot be read. `None`: another source cannot be read.
     pub settings: Option<Settings>,
     /// What is wrong.
     pub faults: Vec<SettingFault>,
@@ -151,7 +152,8 @@ impl SettingSources {
     ///
     /// # Errors
     /// Every fault, or those of the account if the settings are read for it alone. If a source cannot be
-    /// read, nothing else is checked, because its settings would seem to be missing.
+    /// read, nothing else is checked, because its settings would seem to be missing. A file of the accounts
+    /// store hides its account alone.
     pub fn load(&self, candidate: Option<&Candidate>) -> Result<Settings, Vec<SettingFault>> {
         let Inspection { settings, mut faults, .. } = self.inspect(candidate);
         if let Some(Candidate { account, alone: true, .. }) = candidate {
@@ -164,12 +166,18 @@ impl SettingSources {
     fn inspect(&self, candidate: Option<&Candidate>) -> Inspection {
         let mut layers = Layers::read(&self.locations, candidate);
         if !layers.faults.is_empty() {
-            let (faults, warnings) = (layers.faults, layers.warnings);
-            return Inspection { settings: None, faults, warnings };
+            let mut faults = layers.faults;
+            faults.extend(layers.stored_faults);
+            return Inspection { settings: None, faults, warnings: layers.warnings };
         }
+        let demo = match self.demo {
+            // An account that cannot be read is one.
+            Demo::IfAlone if !layers.unread.is_empty() => Demo::Decided(false),
+            demo => demo,
+        };
         let (store, filled) = (layers.store.clone(), std::mem::take(&mut layers.filled));
         let mut reader = Reader::new(layers);
-        let mut settings = Settings::take(&mut reader, self.demo, self.terminals.as_ref());
+        let mut settings = Settings::take(&mut reader, demo, self.terminals.as_ref());
         reader.finish();
         settings.store = AccountsStore(self.locations.directory.join(&store));
         let locations = Locations { store: Some(store), filled, ..self.locations.clone() };
@@ -281,7 +289,9 @@ impl Settings {
                 reader.warn(&key, message);
             }
         }
-        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        let unread = reader.unread.clone();
+        let names = accounts.iter().map(|account| account.name.as_str());
+        let names: Vec<&str> = names.chain(unread.iter().map(String::as_str)).collect();
         auth_keys::warn(reader, &keys, &names, Timestamp::now());
         Settings {
             listen: server.listen,

@@ -37,12 +37,14 @@ pub struct Reader {
     /// What is allowed, but probably not what was meant.
     pub warnings: Vec<SettingFault>,
     pub effective: Vec<EffectiveSetting>,
+    /// Accounts that exist, and of which nothing is known.
+    pub unread: BTreeSet<String>,
 }
 
 impl Reader {
     pub fn new(layers: Layers) -> Reader {
-        let Layers { values, faults, warnings, .. } = layers;
-        Reader { values, asked: BTreeSet::new(), faults, warnings, effective: vec![] }
+        let Layers { values, stored_faults: faults, warnings, unread, .. } = layers;
+        Reader { values, asked: BTreeSet::new(), faults, warnings, effective: vec![], unread }
     }
 
     /// Notes that a key's value is wrong.

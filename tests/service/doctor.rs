@@ -270,6 +270,64 @@ fn wrong_usage_is_2_and_looks_at_nothing() {
 }
 
 #[test]
+fn a_faulty_file_hides_its_account_alone_and_its_fault_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let key = format!("[auth.keys.k]\nsha256 = '{:064}'\naccounts = ['other']\n", 1);
+    // What other layers say of it is of no use without its file.
+    let other = "[accounts.other]\nsessions = 2\n";
+    let settings = format!("server.listen = '{listen}'\n{key}{ACCOUNT}{TERMINAL}");
+    write("gateway.toml", &format!("{settings}{other}"));
+    write("data/accounts/other.toml", "login = ");
+    let fault = |report: &Value, of: &str| {
+        let failures = found(report, "failure");
+        assert!(failures.len() == 1 && failures[0].contains(of), "{report:#}");
+        assert_eq!(found(report, "warning"), Vec::<String>::new());
+    };
+    let (code, report) = doctor(directory.path(), &["--account", "main"], &[]);
+    assert_eq!(code, 1);
+    fault(&report, "other.toml");
+    let lines = found(&report, "ok").join("\n");
+    assert!(lines.contains("start main: it runs"), "{report:#}");
+    for (name, expected) in [("other", "(main)"), ("none", "(main)")] {
+        let (code, report) = doctor(directory.path(), &["--account", name], &[]);
+        assert_eq!(code, 1);
+        fault(&report, "other.toml");
+        let skipped = found(&report, "skipped");
+        let expected =
+            format!("start {name}: it is not among the accounts that can be read {expected}");
+        assert!(skipped[0].starts_with(&expected), "{skipped:?}");
+    }
+    // Of the built-in account nobody speaks while another one cannot be read.
+    write("gateway.toml", &format!("server.listen = '{listen}'\n"));
+    let (code, report) = doctor(directory.path(), &[], &[]);
+    assert_eq!(code, 1);
+    assert!(!report.to_string().contains("demo"), "{report:#}");
+
+    // A file that may hide everything.
+    write("gateway.toml", "server.listen = ");
+    let (code, report) = doctor(directory.path(), &["--account", "main"], &[]);
+    assert_eq!(code, 1);
+    assert!(found(&report, "failure")[0].contains("gateway.toml"), "{report:#}");
+    assert!(
+        found(&report, "skipped").iter().any(|line| line.starts_with("start main: no account"))
+    );
+
+    // What nobody answers for is not said to be missing.
+    write("gateway.toml", &settings);
+    std::fs::remove_file(directory.path().join("data/accounts/other.toml")).unwrap();
+    let url = format!("http://{listen}");
+    let (code, report) = doctor(directory.path(), &["--url", &url, "--account", "far"], &[]);
+    assert_eq!(code, 1);
+    assert!(found(&report, "skipped").iter().any(|line| line.starts_with("start far: no gateway")));
+}
+
+#[test]
 fn a_gateway_that_runs_is_asked_with_a_key_or_as_far_as_it_says_without() {
     use sha2::Digest;
 

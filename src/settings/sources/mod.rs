@@ -88,6 +88,10 @@ pub struct Layers {
     pub values: BTreeMap<String, SourcedValue>,
     /// Sources, or parts of them, that cannot be read.
     pub faults: Vec<SettingFault>,
+    /// Files of the accounts store that cannot be read. Each hides its account and nothing else.
+    pub stored_faults: Vec<SettingFault>,
+    /// The accounts of these files, of which nothing is known then.
+    pub unread: BTreeSet<String>,
     pub warnings: Vec<SettingFault>,
     /// The directory of the accounts store.
     pub store: PathBuf,
@@ -121,6 +125,7 @@ impl Layers {
         }
         layers.faults.extend(above.faults);
         layers.warnings.extend(above.warnings);
+        layers.forget_unread();
         layers
     }
 
@@ -135,6 +140,15 @@ impl Layers {
                      meant, keep a section without settings, such as [accounts]",
                 );
             }
+        }
+    }
+
+    /// Drops what other sources say of accounts whose file cannot be read: the rest would seem missing.
+    fn forget_unread(&mut self) {
+        for account in &self.unread {
+            let table = format!("accounts.{account}");
+            let below = format!("{table}.");
+            self.values.retain(|key, _| *key != table && !key.starts_with(&below));
         }
     }
 
@@ -155,7 +169,6 @@ impl Layers {
                 return self.fault(&store.display().to_string(), message);
             }
         };
-        let faults = self.faults.len();
         for (account, path) in files {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Some(account) = account else {
@@ -164,19 +177,26 @@ impl Layers {
                     AccountName::EXPECTED
                 );
                 self.fault(&source(&name), message);
+                self.stored_faults.extend(self.faults.pop());
                 continue;
             };
+            let earlier = self.faults.len();
             if candidate.is_none_or(|candidate| candidate.account != account)
                 && let Some(text) = self.text(&path, &source(&name), Presence::Optional)
             {
                 self.stored(&account, &text, &source(&name), &path);
+            }
+            if self.faults.len() > earlier {
+                self.stored_faults.extend(self.faults.drain(earlier..));
+                self.unread.insert(account.to_string());
             }
         }
         let Some(Candidate { account, text, alone }) = candidate else {
             return;
         };
         if *alone {
-            self.faults.truncate(faults);
+            self.stored_faults.clear();
+            self.unread.clear();
         }
         if let Some(text) = text {
             let path = store::file(&directory.join(&store), account);
