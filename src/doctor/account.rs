@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::prices::prices;
+use super::remedy;
 use super::report::{Check, Finding, skip, unanswered};
 use super::shown::{Configured, ReadyShown, SessionShown, Shown, Sight};
 use crate::mt5::{AccountInfo, Version, is_other_account};
@@ -17,7 +18,7 @@ pub fn findings(
 ) -> Vec<Finding> {
     let findings = match sight {
         Sight::Shown(shown) => of_shown(configured, shown, now),
-        Sight::Public(ready) => of_public(ready),
+        Sight::Public(ready) => of_public(name, configured, ready),
         Sight::Absent => {
             let failure = Finding::failure(
                 Check::Start,
@@ -43,7 +44,7 @@ const ALL: [Check; 8] = [
     Check::Clock,
 ];
 
-fn of_public(look: &ReadyShown) -> Vec<Finding> {
+fn of_public(name: &str, configured: Option<&Configured>, look: &ReadyShown) -> Vec<Finding> {
     let ReadyShown { ready, sessions, reasons } = look;
     let key = "give a key with the scope `read` by --key-file";
     let found = format!("{ready} of {sessions} sessions are ready");
@@ -59,7 +60,13 @@ fn of_public(look: &ReadyShown) -> Vec<Finding> {
     match reasons {
         None => findings.extend(skip(&[Check::TradePermission], why, Some(key))),
         Some(reasons) if reasons.iter().any(|of| of == TradeBlock::AccountSetting.name()) => {
-            findings.push(Finding::ok(Check::TradePermission, "it does not trade, or is paused"));
+            if let Some(pause) = configured.and_then(|of| of.pause.as_ref()) {
+                let remedy = remedy::of_pause(name, Some(Some(pause)), true);
+                findings.push(paused(&remedy));
+            } else {
+                findings
+                    .push(Finding::ok(Check::TradePermission, "it does not trade, or is paused"));
+            }
         }
         Some(reasons) => findings.extend(permission(reasons.iter().map(String::as_str))),
     }
@@ -81,27 +88,33 @@ fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Fin
         Some(Configured { trade, .. }) if *is_own => *trade,
         _ => status.trade,
     };
-    let is_paused = if *is_own { configured.is_some_and(|of| of.paused) } else { status.paused };
+    let pause = configured.map(|of| of.pause.as_ref());
+    let is_paused = if *is_own { pause.flatten().is_some() } else { status.paused };
+    let is_paused = is_paused.then(|| paused(&remedy::of_pause(&status.name, pause, !is_own)));
     let Some(terminal) = terminal else {
-        let (why, remedy) = if status.paused {
-            (
-                "the account is paused",
-                Some("let it serve again: `paused = false`, and `mt5-gateway reload`"),
-            )
-        } else {
-            ("no session of the account is ready", None)
-        };
         let known = findings.iter().any(|finding| finding.check == Check::Identity);
-        findings.extend(skip(if known { &ALL[4..] } else { &ALL[3..] }, why, remedy));
+        let mut rest = if known { &ALL[4..] } else { &ALL[3..] };
+        let why = match is_paused {
+            Some(paused) => {
+                let why = "the account is paused, so nothing is asked of its terminals";
+                if !known {
+                    findings.extend(skip(&[Check::Identity], why, None));
+                }
+                findings.push(paused);
+                rest = &ALL[5..];
+                why
+            }
+            None => "no session of the account is ready",
+        };
+        findings.extend(skip(rest, why, None));
         return findings;
     };
     findings.push(match &terminal.account {
         Ok(info) => Finding::ok(Check::Identity, identity(info)),
         Err(fault) => unanswered(Check::Identity, fault),
     });
-    if is_paused {
-        let remedy = "let it serve again: `paused = false`, and `mt5-gateway reload`";
-        findings.push(Finding::warning(Check::TradePermission, "the account is paused", remedy));
+    if let Some(paused) = is_paused {
+        findings.push(paused);
     } else if !trade {
         let found = "`trade = false`: no order of this account is sent";
         findings.push(Finding::ok(Check::TradePermission, found));
@@ -114,6 +127,10 @@ fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Fin
     }
     findings.extend(prices(terminal, status, now));
     findings
+}
+
+fn paused(remedy: &str) -> Finding {
+    Finding::warning(Check::TradePermission, "the account is paused", remedy)
 }
 
 fn identity(info: &AccountInfo) -> String {
@@ -184,55 +201,12 @@ fn of_failed(session: &SessionShown, started: Finding, logged_in: Finding) -> Ve
         login.outcome == "failure" && error.at.duration_since(login.at).as_secs().abs() <= 1
     });
     if login_failed {
-        let refused = Finding::failure(Check::Login, message, login_remedy(message));
+        let refused = Finding::failure(Check::Login, message, remedy::of_login(message));
         let rest = skipped(&[Check::Broker], "it is not logged in");
         return [started, refused].into_iter().chain(rest).collect();
     }
-    let failed = Finding::failure(Check::Start, message, start_remedy(message));
+    let failed = Finding::failure(Check::Start, message, remedy::of_start(message));
     [failed].into_iter().chain(skipped(&ALL[1..3], "the terminal does not run")).collect()
-}
-
-/// What to do about a login that failed, by the error of the terminal.
-fn login_remedy(message: &str) -> &'static str {
-    let remedies = [
-        (
-            "(auth_failed)",
-            "correct `login`, `password` and `server`; the terminal's own journal has the broker's words",
-        ),
-        ("(ipc_initialize)", "let `terminal.path` name the terminal64.exe of this account"),
-        (
-            "(ipc_timeout)",
-            "look at the terminal's window: a dialog may wait for an answer; or raise `init_timeout`",
-        ),
-        ("did not answer within", "look at the terminal's window: a dialog may wait for an answer"),
-        ("(invalid_version)", "start the terminal by hand once, and let it update itself"),
-        ("(unsupported)", "update the terminal, or the package MetaTrader5"),
-    ];
-    let found = remedies.iter().find(|(text, _)| message.contains(text));
-    found.map_or(
-        "start the terminal by hand, and log in there to see what it says",
-        |(_, remedy)| remedy,
-    )
-}
-
-/// What to do about a terminal that does not run.
-fn start_remedy(message: &str) -> &'static str {
-    let remedies = [
-        ("cannot be started", "set `terminal.python` to a Python of 3.9 or newer"),
-        ("No module named", "install the package into the Python of `terminal.python`"),
-        ("terminals.keep_free", "make room on the disk of `terminals.directory`"),
-        ("the template", "correct `terminal.template`, or wait until nobody changes the folder"),
-        ("another gateway uses", "give this gateway a `terminals.directory` of its own"),
-        ("RPyC", "start the RPyC server, or correct `terminal.connect`"),
-        (
-            "did not answer within",
-            "look at the terminal's window: a dialog may wait for an answer; or raise `init_timeout`",
-        ),
-    ];
-    let found = remedies.iter().find(|(text, _)| message.contains(text));
-    found.map_or("see the gateway's log; it starts the terminal again by itself", |(_, remedy)| {
-        remedy
-    })
 }
 
 /// Whether orders can be sent, by the reasons against it.

@@ -12,6 +12,7 @@ mod gateway;
 mod local;
 mod own;
 mod prices;
+mod remedy;
 mod report;
 mod shown;
 
@@ -136,7 +137,7 @@ fn patients(settings: &Settings, faults: &[SettingFault]) -> BTreeMap<String, Pa
         let name = account.name.to_string();
         let below = format!("accounts.{name}.");
         let is_sound = !faults.iter().any(|fault| fault.key.starts_with(&below));
-        let configured = Configured { trade: account.trade, paused: account.paused };
+        let configured = Configured { trade: account.trade, pause: settings.pause_of(account) };
         let examination = account.launcher.examine();
         (name, Patient { configured, is_sound, examination })
     };

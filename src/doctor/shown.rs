@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::mt5::{AccountInfo, TickLook, Version};
+use crate::settings::PauseOrigin;
 
 /// How an account is configured.
 #[derive(Debug, Clone)]
 pub struct Configured {
     /// Whether it is to trade.
     pub trade: bool,
-    /// Whether it is paused.
-    pub paused: bool,
+    /// What has it paused. `None`: nothing.
+    pub pause: Option<PauseOrigin>,
 }
 
 /// What could be seen of an account.

@@ -41,7 +41,7 @@ pub use self::fault::SettingFault;
 use self::reader::{EffectiveSetting, Reader};
 use self::sections::KeptTerminals;
 pub use self::sources::Candidate;
-use self::sources::{Layers, Locations};
+use self::sources::{ENVIRONMENT, Layers, Locations};
 pub use self::store::{AccountsStore, to_toml, with_pause};
 use crate::account_name::AccountName;
 use crate::api::{self, Keys};
@@ -91,6 +91,17 @@ pub struct Settings {
     /// Where they come from.
     pub sources: SettingSources,
     effective: Vec<EffectiveSetting>,
+}
+
+/// What has an account paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PauseOrigin {
+    /// The accounts store, as after `PUT /api/v1/accounts/{account}/pause`.
+    Store,
+    /// The environment of the process, which is read at its start only.
+    Environment,
+    /// Another source, by its name.
+    Source(String),
 }
 
 /// What is needed to apply a later reading of the settings.
@@ -245,6 +256,16 @@ impl Settings {
     pub fn stored_source(&self, account: &AccountName) -> String {
         let store = self.sources.locations.store.as_deref().unwrap_or(Path::new(""));
         store::file(store, account).display().to_string()
+    }
+
+    /// What has an account paused. `None`: nothing.
+    pub fn pause_of(&self, account: &AccountOptions) -> Option<PauseOrigin> {
+        let source = self.source_of(&format!("accounts.{}.paused", account.name));
+        Some(match source.filter(|_| account.paused)? {
+            source if source == self.stored_source(&account.name) => PauseOrigin::Store,
+            ENVIRONMENT => PauseOrigin::Environment,
+            source => PauseOrigin::Source(source.to_owned()),
+        })
     }
 
     /// Every setting in force, to be compared with those of another reading.

@@ -412,6 +412,32 @@ fn a_gateway_that_runs_is_asked_with_a_key_or_as_far_as_it_says_without() {
 }
 
 #[test]
+fn a_pause_is_a_warning_that_says_how_to_lift_it() {
+    let paused = "[accounts.rests]\nlogin = 2\nserver = 'S'\npaused = true\n\
+                  terminal.kind = 'simulator'\n";
+    let store = "accounts_store.anonymous = true\n";
+    let gateway = Gateway::start(&format!("{store}{ACCOUNT}{TERMINAL}{paused}"));
+    let pause = "/api/v1/accounts/main/pause";
+    assert_eq!(gateway.send_with("PUT", pause, None, &[]).status, 200);
+    let url = gateway.url("");
+    let (code, report) = doctor(gateway.directory.path(), &["--url", &url], &[]);
+    assert_eq!(code, 0, "{report:#}");
+    let warnings = found(&report, "warning");
+    let of = |account: &str, lifts: &str| {
+        let line = format!(
+            "trade_permission {account}: the account is paused -> let it serve again: {lifts}"
+        );
+        assert!(warnings.contains(&line), "{line}: {warnings:?}");
+    };
+    of("main", &format!("`DELETE {pause}`"));
+    of("rests", "set `accounts.rests.paused = false` in gateway.toml, and `mt5-gateway reload`");
+    // What it says, works.
+    assert_eq!(gateway.send_with("DELETE", pause, None, &[]).status, 200);
+    let (_, report) = doctor(gateway.directory.path(), &["--url", &url, "--account", "main"], &[]);
+    assert_eq!(found(&report, "warning"), Vec::<String>::new());
+}
+
+#[test]
 fn without_a_key_no_account_is_said_to_trade_that_cannot() {
     let key = "[auth.keys.k]\nsha256 = \
                '8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a'\nscopes = ['read']\n";

@@ -8,6 +8,7 @@ use super::*;
 use crate::doctor::report::Outcome;
 use crate::doctor::shown::{MarketWatch, QuoteShown, Status, TerminalShown};
 use crate::mt5::TickLook;
+use crate::settings::PauseOrigin;
 
 /// 2023-11-15 12:00 UTC.
 const NOON: i64 = 1_700_049_600;
@@ -198,27 +199,6 @@ fn a_session_that_is_not_ready_says_at_which_step_it_is() {
 }
 
 #[test]
-fn login_and_start_errors_have_remedies_of_their_own() {
-    for (message, expected) in [
-        ("MT5 error -10003 (ipc_initialize): x64 not found", "`terminal.path`"),
-        ("MT5 error -10005 (ipc_timeout): IPC timeout", "a dialog may wait"),
-        ("MT5 error -5 (invalid_version): Incompatible", "update itself"),
-        ("the terminal did not answer within 60s in initialize", "a dialog may wait"),
-        ("something", "log in there"),
-    ] {
-        assert!(login_remedy(message).contains(expected), "{message}");
-    }
-    for (message, expected) in [
-        ("its last line: ModuleNotFoundError: No module named 'msgpack'", "install the package"),
-        ("its last line: the RPyC server at h:1 cannot be reached", "start the RPyC server"),
-        ("the terminal did not answer within 60s in its start", "a dialog may wait"),
-        ("something", "the gateway's log"),
-    ] {
-        assert!(start_remedy(message).contains(expected), "{message}");
-    }
-}
-
-#[test]
 fn every_reason_against_trading_is_a_line_with_a_remedy() {
     let ready = || json!([session("ready", json!({}))]);
     let with = |more: Value| status(ready(), more);
@@ -242,19 +222,24 @@ fn every_reason_against_trading_is_a_line_with_a_remedy() {
     let still =
         json!({ "trade": false, "trading": { "open": { "reasons": ["account_setting"] } } });
     assert_wrong(&running(with(still.clone()), Some(terminal(0))), &[]);
-    let paused = with(json!({ "paused": true }));
-    assert_eq!(running(paused, None).iter().filter(|of| of.result == Skipped).count(), 5);
+    let paused = running(with(json!({ "paused": true })), None);
+    let why = "nothing is asked of its terminals";
+    let mut expected = vec![(Identity, Skipped, why)];
+    expected.push((TradePermission, Warning, "paused -> let it serve again: `DELETE"));
+    expected.extend(ALL[5..].iter().map(|check| (*check, Skipped, why)));
+    assert_wrong(&paused, &expected);
 
     // What doctor has started itself may not trade, whatever the settings say.
-    let own = |trade, paused| {
+    let own = |trade, is_paused: bool| {
+        let pause = is_paused.then(|| PauseOrigin::Source("main.toml".to_owned()));
         let mut of_own = still.clone();
         let reasons = json!(["account_setting", "autotrading_off"]);
         of_own["trading"]["open"]["reasons"] = reasons;
-        lines_of(Some(Configured { trade, paused }), with(of_own), true, Some(terminal(0)))
+        lines_of(Some(Configured { trade, pause }), with(of_own), true, Some(terminal(0)))
     };
     assert_wrong(&own(true, false), &[(TradePermission, Failure, "(autotrading_off)")]);
     assert_wrong(&own(false, false), &[]);
-    assert_wrong(&own(true, true), &[(TradePermission, Warning, "paused")]);
+    assert_wrong(&own(true, true), &[(TradePermission, Warning, "in main.toml")]);
 }
 
 #[test]
@@ -355,6 +340,11 @@ fn an_account_that_nobody_shows_is_absent_or_unseen() {
         let failed = found.iter().filter(|of| of.result == Failure).count();
         assert_eq!((found.len(), skipped(&found), failed), (8, 6, failures), "{found:#?}");
     }
+    let reasons = Some(vec!["account_setting".to_owned()]);
+    let paused = Sight::Public(ReadyShown { ready: 2, sessions: 2, reasons });
+    let configured = Configured { trade: true, pause: Some(PauseOrigin::Store) };
+    let paused = findings("main", Some(&configured), &paused, NOON);
+    assert!(paused.iter().any(|finding| finding.result == Warning), "{paused:#?}");
     let unsaid = Sight::Public(ReadyShown { ready: 2, sessions: 2, reasons: None });
     let unsaid = findings("main", None, &unsaid, NOON);
     assert_eq!((unsaid.len(), skipped(&unsaid)), (8, 7), "{unsaid:#?}");

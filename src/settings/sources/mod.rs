@@ -27,6 +27,9 @@ const DEFAULT_FILE: &str = "settings/default.toml";
 /// The file of environment variables that is read if it exists.
 const ENV_FILE: &str = ".env";
 
+/// What the environment of the process is called as a source.
+pub const ENVIRONMENT: &str = "environment";
+
 /// The setting that says where the accounts store is.
 const STORE_DIRECTORY: &str = "accounts_store.directory";
 
@@ -278,7 +281,6 @@ impl Layers {
     }
 
     fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
-        const ENVIRONMENT: &str = "environment";
         let mut texts = vec![];
         for (name, value) in variables {
             let name = name.to_string_lossy();
