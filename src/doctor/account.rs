@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::prices::prices;
 use super::remedy;
 use super::report::{Check, Finding, skip, unanswered};
-use super::shown::{Configured, ReadyShown, SessionShown, Shown, Sight};
+use super::shown::{Configured, Reached, ReadyShown, SessionShown, Shown, Sight};
 use crate::mt5::{AccountInfo, Version, is_other_account};
 use crate::pool::TradeBlock;
 
@@ -13,11 +13,12 @@ use crate::pool::TradeBlock;
 pub fn findings(
     name: &str,
     configured: Option<&Configured>,
+    reached: &Reached,
     sight: &Sight,
     now: i64,
 ) -> Vec<Finding> {
     let findings = match sight {
-        Sight::Shown(shown) => of_shown(configured, shown, now),
+        Sight::Shown(shown) => of_shown(configured, reached, shown, now),
         Sight::Public(ready) => of_public(name, configured, ready),
         Sight::Absent => {
             let failure = Finding::failure(
@@ -74,13 +75,20 @@ fn of_public(name: &str, configured: Option<&Configured>, look: &ReadyShown) -> 
     findings
 }
 
-fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Finding> {
+fn of_shown(
+    configured: Option<&Configured>,
+    reached: &Reached,
+    shown: &Shown,
+    now: i64,
+) -> Vec<Finding> {
     let Shown { status, is_own, terminal } = shown;
     let build = terminal.as_ref().and_then(|terminal| terminal.version.as_ref().ok());
     let sessions = status.sessions.iter().enumerate();
     let mut findings: Vec<Finding> = sessions
         .flat_map(|(index, session)| {
-            of_session(session, build).into_iter().map(move |finding| finding.in_session(index))
+            of_session(session, build, reached, *is_own)
+                .into_iter()
+                .map(move |finding| finding.in_session(index))
         })
         .collect();
     findings.sort_by_key(|finding| ALL.iter().position(|check| *check == finding.check));
@@ -111,7 +119,7 @@ fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Fin
     };
     findings.push(match &terminal.account {
         Ok(info) => Finding::ok(Check::Identity, identity(info)),
-        Err(fault) => unanswered(Check::Identity, fault),
+        Err(fault) => unanswered(Check::Identity, fault, *is_own),
     });
     if let Some(paused) = is_paused {
         findings.push(paused);
@@ -125,7 +133,7 @@ fn of_shown(configured: Option<&Configured>, shown: &Shown, now: i64) -> Vec<Fin
         let reasons = status.trading.open.reasons.iter().map(String::as_str);
         findings.extend(permission(reasons.filter(|reason| !is_ours(reason))));
     }
-    findings.extend(prices(terminal, status, now));
+    findings.extend(prices(terminal, status, *is_own, now));
     findings
 }
 
@@ -145,7 +153,12 @@ fn identity(info: &AccountInfo) -> String {
 }
 
 /// From the start of a session's terminal to its broker.
-fn of_session(session: &SessionShown, build: Option<&Version>) -> Vec<Finding> {
+fn of_session(
+    session: &SessionShown,
+    build: Option<&Version>,
+    reached: &Reached,
+    is_own: bool,
+) -> Vec<Finding> {
     let started = || {
         let build = build.map(|version| format!(", terminal build {}", version.build));
         Finding::ok(Check::Start, format!("it runs{}", build.unwrap_or_default()))
@@ -155,12 +168,12 @@ fn of_session(session: &SessionShown, build: Option<&Version>) -> Vec<Finding> {
     match session.state.as_str() {
         // It is tried again, and what it failed by last says more than that.
         "starting" | "logging_in" if session.has_failed() => {
-            of_failed(session, started(), logged_in())
+            of_failed(session, reached, is_own, started(), logged_in())
         }
         "ready" => vec![started(), logged_in(), Finding::ok(Check::Broker, "it is connected")],
         "disconnected" => {
-            let remedy = "check this machine's network, and whether the broker's server is up; the gateway \
-                          goes on by itself";
+            let remedy = "check this machine's network, and whether the broker's server is up; the terminal \
+                          connects again by itself";
             let lost =
                 Finding::failure(Check::Broker, "the terminal does not hear its broker", remedy);
             vec![started(), logged_in(), lost]
@@ -178,14 +191,24 @@ fn of_session(session: &SessionShown, build: Option<&Version>) -> Vec<Finding> {
                 Finding::failure(Check::Start, found, "wait for `init_timeout`, then look again");
             [starts].into_iter().chain(skip(&ALL[1..3], "it has not started", None)).collect()
         }
-        _ => of_failed(session, started(), logged_in()),
+        _ => of_failed(session, reached, is_own, started(), logged_in()),
     }
 }
 
 /// A session whose terminal was given up.
-fn of_failed(session: &SessionShown, started: Finding, logged_in: Finding) -> Vec<Finding> {
+fn of_failed(
+    session: &SessionShown,
+    reached: &Reached,
+    is_own: bool,
+    started: Finding,
+    logged_in: Finding,
+) -> Vec<Finding> {
     let message = session.last_error.as_ref().map_or("no reason is known", |error| &error.message);
     let skipped = |checks: &[Check], why| skip(checks, why, None);
+    // A template that holds no terminal has a line of its own.
+    if matches!(reached, Reached::Copied(Err(fault)) if fault == message) {
+        return skipped(&ALL[..3], "the terminal cannot be copied");
+    }
     if is_other_account(message) {
         let remedy =
             "log the terminal in to the configured account, or correct `login` and `server`";
@@ -201,11 +224,11 @@ fn of_failed(session: &SessionShown, started: Finding, logged_in: Finding) -> Ve
         login.outcome == "failure" && error.at.duration_since(login.at).as_secs().abs() <= 1
     });
     if login_failed {
-        let refused = Finding::failure(Check::Login, message, remedy::of_login(message));
+        let refused = Finding::failure(Check::Login, message, remedy::of_login(message, reached));
         let rest = skipped(&[Check::Broker], "it is not logged in");
         return [started, refused].into_iter().chain(rest).collect();
     }
-    let failed = Finding::failure(Check::Start, message, remedy::of_start(message));
+    let failed = Finding::failure(Check::Start, message, remedy::of_start(message, is_own));
     [failed].into_iter().chain(skipped(&ALL[1..3], "the terminal does not run")).collect()
 }
 
@@ -214,7 +237,11 @@ fn permission<'a>(reasons: impl Iterator<Item = &'a str>) -> Vec<Finding> {
     let check = Check::TradePermission;
     let finding = |reason: &str| {
         let Ok(block) = TradeBlock::from_str(reason) else {
-            return Finding::failure(check, reason, "see docs/trading.md");
+            return Finding::failure(
+                check,
+                reason,
+                "see docs/trading.md, which explains each reason",
+            );
         };
         // What is wrong, and what to do about it.
         let text = block.remedy();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 
+use super::remedy;
 use super::report::{Check, Finding};
 use crate::settings::SettingFault;
 use crate::terminal::worker::{Examination, PythonFault, TerminalFile};
@@ -103,17 +104,24 @@ pub enum PortLook {
     Unknown(String),
 }
 
-/// What the port is like. `at`: the address, or the URL.
-pub fn port(look: &PortLook, at: &str) -> Finding {
+/// What the port is like. `at`: the address, or the URL that doctor `is_told`.
+pub fn port(look: &PortLook, at: &str, is_told: bool) -> Finding {
     let check = Check::Port;
-    let choose = "end that program, or choose another address by `server.listen`";
+    let (choose, restart) = if is_told {
+        ("correct --url", "restart the gateway there, or correct --url")
+    } else {
+        (
+            "choose another address by `server.listen`, or end that program if nobody needs it",
+            "restart it if it is a gateway; otherwise choose another address by `server.listen`",
+        )
+    };
     match look {
         PortLook::Gateway => Finding::ok(check, format!("a gateway runs at {at}")),
         PortLook::Free => Finding::ok(check, format!("{at} is free, no gateway runs there")),
         PortLook::Silent(fault) => Finding::failure(
             check,
             format!("what listens at {at} gives no answer ({fault})"),
-            "restart it if it is a gateway; otherwise choose another address by `server.listen`",
+            restart,
         ),
         PortLook::Other => {
             Finding::failure(check, format!("another program listens at {at}"), choose)
@@ -129,7 +137,9 @@ pub fn port(look: &PortLook, at: &str) -> Finding {
             "start it, or correct --url",
         ),
         PortLook::Any => Finding::ok(check, "another free port is taken at each start"),
-        PortLook::Unknown(why) => Finding::skipped(check, why, None),
+        PortLook::Unknown(why) => {
+            Finding::skipped(check, why, Some("correct the settings, or give the gateway's --url"))
+        }
     }
 }
 
@@ -153,11 +163,9 @@ pub fn journal(look: &JournalLook, file: &str, needed: bool) -> Finding {
         JournalLook::Sound { version } => {
             Finding::ok(check, format!("{file} is sound, its schema has version {version}"))
         }
-        JournalLook::Unusable(fault) => Finding::failure(
-            check,
-            format!("{file}: {fault}"),
-            "keep the file as evidence, and see docs/operations/journal.md before you replace it",
-        ),
+        JournalLook::Unusable(fault) => {
+            Finding::failure(check, format!("{file}: {fault}"), remedy::of_journal(fault))
+        }
     }
 }
 
@@ -196,7 +204,7 @@ pub fn worker(account: &str, look: &Examination) -> Vec<Finding> {
             let (found, remedy) = match fault {
                 PythonFault::NotStarted(fault) => (
                     format!("`{command}` cannot be started: {fault}"),
-                    "install Python 3.9 or newer, or set `terminal.python`",
+                    "install it, or let `terminal.python` name a Python of 3.9 or newer with its path",
                 ),
                 PythonFault::Slow(limit) => (
                     format!("`{command}` has not ended within {limit:?}"),
@@ -221,9 +229,7 @@ pub fn worker(account: &str, look: &Examination) -> Vec<Finding> {
             for module in &missing {
                 let fault = module.fault.as_deref().unwrap_or_default();
                 let found = format!("`{}` cannot be imported: {fault}", module.name);
-                let package = module.name.split('.').next().unwrap_or_default();
-                let remedy =
-                    format!("`{command} -m pip install {package}`, or set `terminal.module`");
+                let remedy = remedy::of_module(command, &module.name, fault, &python.platform);
                 findings.push(Finding::failure(Check::Module, found, remedy));
             }
             if missing.is_empty() {
@@ -339,13 +345,13 @@ mod tests {
             (PortLook::Free, Outcome::Ok, "here is free"),
             (PortLook::Any, Outcome::Ok, "free port"),
             (PortLook::Silent(text()), Outcome::Failure, "gives no answer (why) restart it"),
-            (PortLook::Other, Outcome::Failure, "another program listens at here end that"),
+            (PortLook::Other, Outcome::Failure, "another program listens at here choose another"),
             (PortLook::Unusable(text()), Outcome::Failure, "here cannot be listened on: why"),
             (PortLook::Nobody(text()), Outcome::Failure, "correct --url"),
             (PortLook::Unknown(text()), Outcome::Skipped, "why"),
         ];
         for (look, result, expected) in cases {
-            assert_finding(&port(&look, "here"), result, &[expected]);
+            assert_finding(&port(&look, "here", false), result, &[expected]);
         }
     }
 
@@ -403,7 +409,8 @@ mod tests {
         };
         let python = |fault: Option<&str>, terminal| {
             let modules = vec![module("MetaTrader5", None), module("msgpack", fault)];
-            look(Ok(Python { version: "3.12.1".to_owned(), modules, terminal }))
+            let (version, platform) = ("3.12.1".to_owned(), "linux".to_owned());
+            look(Ok(Python { version, platform, modules, terminal }))
         };
         let results = |look: &Examination, expected: [(Outcome, &[&str]); 3]| {
             let found = worker("main", look);
@@ -419,8 +426,8 @@ mod tests {
         let modules: (Outcome, &[&str]) = (Fine, &["MetaTrader5 5.0.1, msgpack 5.0.1"]);
         results(&python(None, there.clone()), [fine, modules, (Fine, &["t.exe is there"])]);
         let lacks: (Outcome, &[&str]) =
-            (Failure, &["`msgpack`", "No module", "py -m pip install msgpack"]);
-        results(&python(Some("No module"), there), [fine, lacks, (Fine, &[])]);
+            (Failure, &["`msgpack`", "No module", "`py -m pip install msgpack`"]);
+        results(&python(Some("No module named 'msgpack'"), there), [fine, lacks, (Fine, &[])]);
         let read_only = TerminalFile::ReadOnly { fault: "denied".to_owned() };
         for (terminal, result, text) in [
             (None, Fine, "finds the terminal itself"),

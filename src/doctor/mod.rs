@@ -28,7 +28,7 @@ use self::gateway::{Knock, NotShown};
 use self::local::{KeysLook, PortLook, SpaceLook};
 use self::own::OwnGateway;
 pub use self::report::{Check, Finding, Outcome, Report};
-use self::shown::{Configured, Sight};
+use self::shown::{Configured, Reached, Sight};
 use crate::control::Remote;
 use crate::files::free_space;
 use crate::settings::{Inspection, SettingFault, Settings};
@@ -105,7 +105,7 @@ pub async fn run(
         warnings: &warnings,
         refused,
     }));
-    findings.push(local::port(&place.look, &place.at));
+    findings.push(local::port(&place.look, &place.at, options.url.is_some()));
     findings
         .extend(journal.map(|(look, file, needed)| {
             local::journal(&look, &file.display().to_string(), needed)
@@ -115,7 +115,8 @@ pub async fn run(
     for (name, sight) in &sights {
         findings.extend(examined.get(name).into_iter().flat_map(|look| local::worker(name, look)));
         let configured = patients.get(name).map(|patient| &patient.configured);
-        findings.extend(account::findings(name, configured, sight, now));
+        let terminal = examined.get(name).map_or(Reached::Unknown, Reached::of);
+        findings.extend(account::findings(name, configured, &terminal, sight, now));
     }
     Ok(Report::new(findings))
 }
@@ -264,7 +265,7 @@ impl Visit<'_> {
             };
             (self.names().into_iter().map(sight).collect(), None)
         };
-        let start = "make the line of the port well first";
+        let start = "do first what the line of the port says";
         match &place.look {
             PortLook::Free | PortLook::Any | PortLook::Unusable(_) => {}
             PortLook::Nobody(_) => return unseen("no gateway answers", Some(start)),
@@ -279,7 +280,7 @@ impl Visit<'_> {
         }
         match settings {
             Some(settings) => (self.start(settings, events).await, None),
-            None => unseen("the settings cannot be read", None),
+            None => unseen("the settings cannot be read", Some("correct them first")),
         }
     }
 
@@ -331,7 +332,7 @@ impl Visit<'_> {
             } else {
                 return true;
             };
-            let remedy = Some("make the lines above well first".to_owned());
+            let remedy = Some("do first what the lines above say".to_owned());
             sights.insert(name.to_owned(), Sight::Unseen { why: why.to_owned(), remedy });
             false
         });

@@ -17,12 +17,12 @@ const OLD_QUOTE: i64 = 3600;
 const REST: [Check; 2] = [Check::Quote, Check::Clock];
 
 /// Market Watch, a quote, and the clock.
-pub fn prices(terminal: &TerminalShown, status: &Status, now: i64) -> Vec<Finding> {
+pub fn prices(terminal: &TerminalShown, status: &Status, is_own: bool, now: i64) -> Vec<Finding> {
     let zone = status.server_time_zone.as_deref();
     let watch = match &terminal.symbols {
         Ok(watch) => watch,
         Err(fault) => {
-            let failed = unanswered(Check::MarketWatch, fault);
+            let failed = unanswered(Check::MarketWatch, fault, is_own);
             return [failed].into_iter().chain(skip(&REST, "no symbol is known", None)).collect();
         }
     };

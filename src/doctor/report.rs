@@ -5,6 +5,8 @@ use std::fmt::Write;
 use serde::Serialize;
 use strum::IntoStaticStr;
 
+use super::remedy;
+
 /// What was looked at, in the order of the way from the settings to a quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
@@ -145,12 +147,12 @@ pub fn skip(checks: &[Check], why: &str, remedy: Option<&str>) -> Vec<Finding> {
     checks.iter().map(|check| Finding::skipped(*check, why, remedy)).collect()
 }
 
-/// A question that the terminal did not answer.
-pub fn unanswered(check: Check, fault: &str) -> Finding {
+/// A question that the terminal did not answer. `is_own`: doctor has started it.
+pub fn unanswered(check: Check, fault: &str, is_own: bool) -> Finding {
     Finding::failure(
         check,
-        format!("the terminal was asked and gave none: {fault}"),
-        "see the gateway's log",
+        format!("the terminal was asked and gave no answer: {fault}"),
+        if is_own { remedy::OWN_LOG } else { "see the gateway's log" },
     )
 }
 

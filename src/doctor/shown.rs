@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::mt5::{AccountInfo, TickLook, Version};
 use crate::settings::PauseOrigin;
+use crate::terminal::worker::Examination;
 
 /// How an account is configured.
 #[derive(Debug, Clone)]
@@ -14,6 +15,30 @@ pub struct Configured {
     pub trade: bool,
     /// What has it paused. `None`: nothing.
     pub pause: Option<PauseOrigin>,
+}
+
+/// How an account's terminal is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reached {
+    /// It is installed on this machine.
+    Installed,
+    /// It is copied from a template, or why that is none.
+    Copied(Result<(), String>),
+    /// It is on another machine, or behind a server.
+    Remote,
+    /// The settings do not tell.
+    Unknown,
+}
+
+impl Reached {
+    /// As it was found here.
+    pub fn of(look: &Examination) -> Reached {
+        match (&look.template, &look.remote) {
+            (Some(template), _) => Reached::Copied(template.clone().map(drop)),
+            (None, Some(_)) => Reached::Remote,
+            (None, None) => Reached::Installed,
+        }
+    }
 }
 
 /// What could be seen of an account.

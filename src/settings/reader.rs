@@ -172,13 +172,18 @@ impl Reader {
         is_empty_table || self.below(key).next().is_some()
     }
 
-    /// Lets a section have the settings of another one, as far as it does not have them itself.
+    /// Lets a section have the settings of another one, as far as it does not have them itself. Their
+    /// source names that section.
     pub fn inherit(&mut self, from: &str, to: &str) {
         let inherited: Vec<(String, SourcedValue)> = self
             .below(from)
             .filter_map(|rest| {
                 let given = self.values.get(&format!("{from}.{rest}"))?;
-                Some((format!("{to}.{rest}"), given.clone()))
+                let SettingSource { name, file } = &*given.source;
+                let source =
+                    SettingSource { name: format!("{name}, [{from}]"), file: file.clone() };
+                let given = SourcedValue { value: given.value.clone(), source: source.into() };
+                Some((format!("{to}.{rest}"), given))
             })
             .collect();
         for (key, given) in inherited {

@@ -144,7 +144,7 @@ fn what_is_broken_is_the_only_line_that_says_so() {
                 failure,
                 &[
                     "port : another program listens at 127.0.0.1:",
-                    "choose another address by `server.listen`",
+                    "-> choose another address by `server.listen`",
                 ],
             )
         },

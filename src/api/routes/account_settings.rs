@@ -127,7 +127,7 @@ fn kind(value: &Value) -> &'static str {
 const MOST_FAULTS: usize = 32;
 
 const OF_THE_HOST: &str = "names what runs or is read on the gateway's host, which only its own files \
-                           may; use a `[terminal_profiles.NAME]`";
+                           may: name one of its `[terminal_profiles.NAME]` by `profile`";
 
 /// Makes sure that settings run no code and read no file: only those of the gateway's host decide that.
 /// Their values are checked with all other settings.
@@ -143,7 +143,8 @@ pub fn check_settings(settings: &Map<String, Value>) -> Result<(), Vec<String>> 
         let field = FIELDS.iter().find(|(field, _)| field == name);
         match field {
             None if name == "password_file" => {
-                faults.push(format!("field `{name}` {OF_THE_HOST}, or send `password`"));
+                let message = "names a file of the gateway's host, which only its own files may: send `password`";
+                faults.push(format!("field `{name}` {message}"));
             }
             None => {
                 let names: Vec<&str> = FIELDS.iter().map(|(field, _)| *field).collect();

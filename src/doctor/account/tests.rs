@@ -70,7 +70,7 @@ fn lines_of(
     terminal: Option<TerminalShown>,
 ) -> Vec<Finding> {
     let shown = Shown { status, is_own, terminal };
-    findings("main", configured.as_ref(), &Sight::Shown(Box::new(shown)), NOON)
+    findings("main", configured.as_ref(), &Reached::Unknown, &Sight::Shown(Box::new(shown)), NOON)
 }
 
 /// Those of a running gateway's account.
@@ -148,7 +148,7 @@ fn a_session_that_is_not_ready_says_at_which_step_it_is() {
         (
             failed("the worker command `py` cannot be started: no", None),
             vec![
-                (Start, Failure, "set `terminal.python`"),
+                (Start, Failure, "`terminal.python`"),
                 (Login, Skipped, "does not run"),
                 (Broker, Skipped, "does not run"),
                 (Identity, Skipped, nothing),
@@ -196,6 +196,23 @@ fn a_session_that_is_not_ready_says_at_which_step_it_is() {
             assert_wrong(&found, &expected);
         }
     }
+}
+
+#[test]
+fn a_template_without_a_terminal_is_told_once() {
+    let fault = "the template t has no terminal64.exe: set it";
+    let shown = |message: &str| Shown {
+        status: status(json!([failed(message, None)]), json!({ "ready": false })),
+        is_own: false,
+        terminal: None,
+    };
+    let reached = Reached::Copied(Err(fault.to_owned()));
+    let found = |message: &str| {
+        findings("main", None, &reached, &Sight::Shown(Box::new(shown(message))), NOON)
+    };
+    let failures = |message: &str| found(message).iter().filter(|of| of.result == Failure).count();
+    assert_eq!((failures(fault), failures("another")), (0, 1));
+    assert!(found(fault)[0].found.contains("cannot be copied"));
 }
 
 #[test]
@@ -317,17 +334,23 @@ fn symbols_quotes_and_the_clock_are_judged_by_what_the_terminal_shows() {
 
 #[test]
 fn an_account_that_nobody_shows_is_absent_or_unseen() {
-    let absent = findings("main", None, &Sight::Absent, NOON);
+    let absent = findings("main", None, &Reached::Unknown, &Sight::Absent, NOON);
     assert_eq!((absent[0].check, absent[0].result), (Start, Failure));
     assert!(absent[1..].iter().all(|finding| finding.result == Skipped));
     let unseen = Sight::Unseen { why: "so".to_owned(), remedy: Some("do".to_owned()) };
-    let unseen = findings("main", None, &unseen, NOON);
+    let unseen = findings("main", None, &Reached::Unknown, &unseen, NOON);
     let checks: Vec<Check> = unseen.iter().map(|finding| finding.check).collect();
     assert_eq!(checks, ALL);
 
     let public = |ready, reasons: &[&str]| {
         let reasons = Some(reasons.iter().map(|reason| (*reason).to_owned()).collect());
-        findings("main", None, &Sight::Public(ReadyShown { ready, sessions: 2, reasons }), NOON)
+        findings(
+            "main",
+            None,
+            &Reached::Unknown,
+            &Sight::Public(ReadyShown { ready, sessions: 2, reasons }),
+            NOON,
+        )
     };
     let skipped = |found: &[Finding]| found.iter().filter(|of| of.result == Skipped).count();
     for (found, failures) in [
@@ -343,9 +366,9 @@ fn an_account_that_nobody_shows_is_absent_or_unseen() {
     let reasons = Some(vec!["account_setting".to_owned()]);
     let paused = Sight::Public(ReadyShown { ready: 2, sessions: 2, reasons });
     let configured = Configured { trade: true, pause: Some(PauseOrigin::Store) };
-    let paused = findings("main", Some(&configured), &paused, NOON);
+    let paused = findings("main", Some(&configured), &Reached::Unknown, &paused, NOON);
     assert!(paused.iter().any(|finding| finding.result == Warning), "{paused:#?}");
     let unsaid = Sight::Public(ReadyShown { ready: 2, sessions: 2, reasons: None });
-    let unsaid = findings("main", None, &unsaid, NOON);
+    let unsaid = findings("main", None, &Reached::Unknown, &unsaid, NOON);
     assert_eq!((unsaid.len(), skipped(&unsaid)), (8, 7), "{unsaid:#?}");
 }

@@ -9,6 +9,8 @@ pub struct ParsedAccount {
     pub options: AccountOptions,
     /// `None`: a simulated terminal, which is never shared.
     pub terminal: Option<TerminalIdentity>,
+    /// The profile that its terminal is of.
+    pub profile: Option<String>,
 }
 
 /// Identifies the terminal that a worker reaches: equal ones are one terminal.
@@ -112,10 +114,20 @@ pub fn refuse_conflicts(reader: &mut Reader, accounts: &[ParsedAccount]) {
                 }
                 _ => ("path", "the executable of a terminal of its own"),
             };
-            let key = format!("accounts.{name}.terminal.{field}");
+            let mut key = format!("accounts.{name}.terminal.{field}");
+            let remedy = match &account.profile {
+                Some(profile) if field == "path" => {
+                    key = format!("accounts.{name}.terminal.profile");
+                    format!(
+                        "give `terminal_profiles.{profile}` a `template` instead of `path`, of which each \
+                         account gets a copy, or name a profile with a terminal of its own"
+                    )
+                }
+                _ => format!("set `{key}` to {own}"),
+            };
             let message = format!(
                 "`accounts.{other}` uses the same terminal, which can be logged in to one account \
-                 only: set `{key}` to {own}"
+                 only: {remedy}"
             );
             reader.fault(&key, message);
         }

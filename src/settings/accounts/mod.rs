@@ -102,11 +102,14 @@ fn account(
     let sessions = number(reader, &field("sessions"), 1, 1..=64) as usize;
     let queue = number(reader, &field("queue"), 64, 1..=100_000) as usize;
     let kind_key = field("terminal.kind");
-    let kind = match profiles::inherit(reader, &field("terminal"), used_profiles) {
-        Ok(()) if demo => Some(choice(reader, &kind_key, &KINDS)),
-        Ok(()) => required_choice(reader, &kind_key, &KINDS),
+    let profile = profiles::inherit(reader, &field("terminal"), used_profiles);
+    refuse_password_of_terminal(reader, &section);
+    let kind = match &profile {
+        Ok(_) if demo => Some(choice(reader, &kind_key, &KINDS)),
+        Ok(_) => required_choice(reader, &kind_key, &KINDS),
         Err(()) => None,
     };
+    let profile = profile.ok().flatten();
     let trade = reader.value(&field("trade"), kind == Some(TerminalKind::Simulator));
     let paused = reader.value(&field("paused"), false);
     let send_within_close = positive(reader, &field("send_within_close"), send_within.close, HOUR);
@@ -157,7 +160,20 @@ fn account(
         launcher,
         recycling,
     };
-    Some(ParsedAccount { options, terminal })
+    Some(ParsedAccount { options, terminal, profile })
+}
+
+/// Refuses a password beside the terminal, or in its profile, which is of several accounts.
+fn refuse_password_of_terminal(reader: &mut Reader, section: &str) {
+    for name in ["password", "password_file"] {
+        let key = format!("{section}.terminal.{name}");
+        if reader.has(&key) {
+            let _ = reader.secret(&key);
+            let message =
+                format!("belongs to the account, not to its terminal: write `{section}.{name}`");
+            reader.fault(&key, message);
+        }
+    }
 }
 
 /// Takes the account's number. 0: a fault was noted.

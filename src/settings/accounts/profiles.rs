@@ -12,21 +12,25 @@ use crate::settings::sections::KeptTerminals;
 
 const PROFILES: &str = "terminal_profiles";
 
-/// Lets an account's terminal have what the profile says that it names.
+/// Lets an account's terminal have what the profile says that it names. Gives that name.
 ///
 /// # Errors
 /// If there is no such profile, which was noted. What is expected of the terminal is not known then.
-pub fn inherit(reader: &mut Reader, terminal: &str, used: &mut BTreeSet<String>) -> Result<(), ()> {
+pub fn inherit(
+    reader: &mut Reader,
+    terminal: &str,
+    used: &mut BTreeSet<String>,
+) -> Result<Option<String>, ()> {
     let key = format!("{terminal}.profile");
     if !reader.has(&key) {
-        return Ok(());
+        return Ok(None);
     }
     let profile: String = reader.optional(&key).ok_or(())?;
     let profiles = reader.names(PROFILES);
     if profiles.contains(&profile) {
         reader.inherit(&format!("{PROFILES}.{profile}"), terminal);
-        used.insert(profile);
-        return Ok(());
+        used.insert(profile.clone());
+        return Ok(Some(profile));
     }
     let message = match profiles.len() {
         0 => format!("there is no such profile: expected a section [{PROFILES}.NAME]"),

@@ -57,6 +57,7 @@ def look_at_terminal(path, portable):
 
 found = {
     "python": sys.version.split()[0],
+    "platform": sys.platform,
     "terminal": look_at_terminal(asked["path"], asked["portable"]),
     "modules": [look_at_module(*module) for module in asked["modules"]],
 }

@@ -52,6 +52,9 @@ pub struct Python {
     /// Its version.
     #[serde(rename = "python")]
     pub version: String,
+    /// The system that it is made for, such as `win32`, also under Wine, or `linux`.
+    #[serde(default)]
+    pub platform: String,
     /// The packages that the worker imports.
     pub modules: Vec<Module>,
     /// The terminal's executable. `None`: none is configured.
@@ -116,7 +119,15 @@ pub async fn examine(options: Options) -> Examination {
     });
     let asked = tokio::time::timeout(options.init_timeout, ask(&options)).await;
     let python = asked.unwrap_or(Err(PythonFault::Slow(options.init_timeout)));
-    Examination { command: options.python.join(" "), remote, path, template, python }
+    Examination { command: shown(&options.python), remote, path, template, python }
+}
+
+/// A command as it can be typed.
+fn shown(command: &[String]) -> String {
+    let word = |word: &String| {
+        if word.contains(' ') { format!("\"{word}\"") } else { word.clone() }
+    };
+    command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 async fn ask(options: &Options) -> Result<Python, PythonFault> {

@@ -244,7 +244,30 @@ fn faults_of_a_profile_are_reported_once_whether_an_account_uses_it_or_not() {
         for expected in own.iter().map(String::as_str).chain(expected.iter().copied()) {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
-        assert_eq!(text.matches("(from mine.toml)").count(), 2 + expected.len(), "{text}");
+        assert_eq!(text.matches("(from mine.toml").count(), 2 + expected.len(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_by_a_profile_names_the_profile_and_what_to_do_there() {
+    let profile = "[terminal_profiles.p]\nkind = 'worker'\npath = 'one.exe'\npassword_file = 'p'\n";
+    let account = |name: &str, login: u32, more: &str| {
+        format!(
+            "[accounts.{name}]\nlogin = {login}\nserver = 'S'\npassword = 'x'\nterminal.profile = 'p'\n{more}"
+        )
+    };
+    let file = format!("{profile}{}{}", account("a", 1, ""), account("b", 2, ""));
+    let output = run(&["check-config", "--config", "mine.toml"], &[("mine.toml", &file)], &[]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    for expected in [
+        "accounts.a.terminal.password_file: belongs to the account, not to its terminal: write \
+         `accounts.a.password_file` (from mine.toml, [terminal_profiles.p])",
+        "accounts.b.terminal.profile: `accounts.a` uses the same terminal, which can be logged in to one \
+         account only: give `terminal_profiles.p` a `template` instead of `path`, of which each account \
+         gets a copy, or name a profile with a terminal of its own",
+    ] {
+        assert!(text.contains(expected), "{text}");
     }
 }
 
