@@ -185,10 +185,22 @@ fn of_session(
             let rest = skip(&ALL[2..3], "the login is not over", None);
             [started(), waits].into_iter().chain(rest).collect()
         }
+        "starting" if session.is_being_copied => {
+            let found = format!("the terminal is being copied from its template since {since}");
+            let remedy = "start the gateway, which waits for the copy as long as it takes: doctor gives up \
+                          after ten minutes, and begins anew";
+            let copied = Finding::failure(Check::Start, found, remedy);
+            [copied].into_iter().chain(skip(&ALL[1..3], "it has not started", None)).collect()
+        }
         "starting" => {
             let found = format!("the terminal has been starting since {since}");
-            let starts =
-                Finding::failure(Check::Start, found, "wait for `init_timeout`, then look again");
+            let remedy = if matches!(reached, Reached::Copied(_)) {
+                "wait until the gateway's log says that the terminal was copied from its template, and for \
+                 `terminal.init_timeout` after that; then look again"
+            } else {
+                "wait for `terminal.init_timeout`, then look again"
+            };
+            let starts = Finding::failure(Check::Start, found, remedy);
             [starts].into_iter().chain(skip(&ALL[1..3], "it has not started", None)).collect()
         }
         _ => of_failed(session, reached, is_own, started(), logged_in()),

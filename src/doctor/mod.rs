@@ -353,6 +353,12 @@ impl Visit<'_> {
                 let looked = join_all(looked).await;
                 gateway.end().await;
                 sights.extend(looked);
+                for name in names {
+                    let (why, remedy) =
+                        ("doctor's own gateway did not show it".to_owned(), remedy::OWN_LOG);
+                    let unseen = Sight::Unseen { why, remedy: Some(remedy.to_owned()) };
+                    sights.entry(name).or_insert(unseen);
+                }
             }
             Err(fault) => {
                 let unseen =

@@ -87,6 +87,9 @@ pub struct Status {
 #[derive(Debug, Clone, Deserialize)]
 pub struct SessionShown {
     pub state: String,
+    /// Whether its terminal is being copied, as far as doctor itself has that done.
+    #[serde(skip)]
+    pub is_being_copied: bool,
     pub since: String,
     pub last_login: Option<LoginShown>,
     pub last_error: Option<ErrorShown>,

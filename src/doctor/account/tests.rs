@@ -199,6 +199,20 @@ fn a_session_that_is_not_ready_says_at_which_step_it_is() {
 }
 
 #[test]
+fn a_terminal_that_is_being_copied_is_no_hanging_one() {
+    let mut status = status(json!([session("starting", json!({}))]), json!({ "ready": false }));
+    let starts = |status: &Status, is_own| {
+        let shown = Shown { status: status.clone(), is_own, terminal: None };
+        let sight = Sight::Shown(Box::new(shown));
+        let found = findings("main", None, &Reached::Copied(Ok(())), &sight, NOON);
+        format!("{} -> {}", found[0].found, found[0].remedy.as_deref().unwrap_or_default())
+    };
+    assert!(starts(&status, false).contains("until the gateway's log says"));
+    status.sessions[0].is_being_copied = true;
+    assert!(starts(&status, true).contains("is being copied from its template"));
+}
+
+#[test]
 fn a_template_without_a_terminal_is_told_once() {
     let fault = "the template t has no terminal64.exe: set it";
     let shown = |message: &str| Shown {

@@ -8,7 +8,7 @@
 mod configuration;
 mod template;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ pub struct Terminals {
     deciding: Mutex<()>,
     /// Copies that are being made, and their bytes. They look like what a gateway that was killed has left.
     making: Mutex<HashMap<PathBuf, u64>>,
+    /// The accounts and sessions whose terminal is being provided.
+    providing: Mutex<BTreeSet<(String, usize)>>,
     /// The file that is locked as long as this lives, once it is.
     lock: Mutex<Option<File>>,
 }
@@ -98,6 +100,7 @@ impl Terminals {
             options,
             deciding: Mutex::default(),
             making: Mutex::default(),
+            providing: Mutex::default(),
             lock: Mutex::default(),
         }
     }
@@ -110,6 +113,7 @@ impl Terminals {
     /// # Errors
     /// Why there is no terminal.
     pub fn provide(&self, wanted: &Wanted, goes_on: impl Fn() -> bool) -> Result<Provided, String> {
+        let _providing = Providing::begin(self, wanted);
         self.lock()?;
         let folder = self.folder(&wanted.account, wanted.session);
         let present = {
@@ -151,6 +155,11 @@ impl Terminals {
         configure(&folder, &wanted.configuration)
             .map_err(|fault| format!("{} cannot be configured: {fault}", folder.display()))?;
         Ok(Provided { program: folder.join(PROGRAM), fingerprint })
+    }
+
+    /// Whether the terminal of a session is being provided, which may take as long as its copy does.
+    pub fn is_providing(&self, account: &str, session: usize) -> bool {
+        self.providing.lock().contains(&(account.to_owned(), session))
     }
 
     /// Looks whether a folder holds a terminal.
@@ -359,6 +368,23 @@ impl Terminals {
         let waste = self.options.directory.join(waste_name());
         fs::rename(folder, &waste)?;
         Ok(waste)
+    }
+}
+
+/// Notes that the terminal of a session is being provided, until this is dropped.
+struct Providing<'a>(&'a Terminals, (String, usize));
+
+impl Providing<'_> {
+    fn begin<'a>(terminals: &'a Terminals, wanted: &Wanted) -> Providing<'a> {
+        let session = (wanted.account.clone(), wanted.session);
+        terminals.providing.lock().insert(session.clone());
+        Providing(terminals, session)
+    }
+}
+
+impl Drop for Providing<'_> {
+    fn drop(&mut self) {
+        self.0.providing.lock().remove(&self.1);
     }
 }
 

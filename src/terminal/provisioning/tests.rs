@@ -248,6 +248,22 @@ fn a_copy_that_was_cut_is_no_copy() {
 }
 
 #[test]
+fn a_session_is_being_provided_until_it_has_its_terminal_or_none() {
+    let stage = Stage::new();
+    let is_providing = || ["main", "other"].map(|name| stage.terminals.is_providing(name, 0));
+    let seen = Cell::new([true; 2]);
+    let look = || {
+        seen.set(is_providing());
+        true
+    };
+    stage.terminals.provide(&stage.wanted("main", 0), look).unwrap();
+    assert_eq!((seen.get(), is_providing()), ([true, false], [false; 2]));
+    fs::remove_dir_all(stage.template()).unwrap();
+    stage.terminals.provide(&stage.wanted("other", 0), || true).unwrap_err();
+    assert_eq!(is_providing(), [false; 2]);
+}
+
+#[test]
 fn a_copy_that_is_being_made_is_not_taken_for_waste() {
     let stage = Stage::new();
     let clears = || {
