@@ -7,11 +7,13 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::ipc::reader::StreamReader;
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::shown::{MarketWatch, QuoteShown, ReadyShown, Shown, Status, TerminalShown};
 use crate::account_name::AccountName;
@@ -20,6 +22,10 @@ use crate::mt5::{ClockVerdict, ServerClock, Tick, TickLook, UtcTime, judge, seco
 
 /// How long an answer is waited for: longer than a gateway waits for its terminals unless it was told to.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+
+/// How long the questions about an account may take together. Accounts are asked for at the same time, so
+/// this is how long those of all accounts take, too.
+pub const LOOK_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long a program may take to say whether it is a gateway.
 const KNOCK_WITHIN: Duration = Duration::from_secs(10);
@@ -93,13 +99,12 @@ pub async fn ready_accounts(remote: &Remote) -> BTreeMap<String, ReadyShown> {
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     let accounts = answer["accounts"].as_object().cloned().unwrap_or_default();
     let count = |of: &Value| usize::try_from(of.as_u64().unwrap_or_default()).unwrap_or_default();
-    let mut shown = BTreeMap::new();
-    for (name, account) in accounts {
+    let shown = accounts.into_iter().map(async |(name, account)| {
         let reasons = reasons_against_trading(remote, &name).await;
         let (ready, sessions) = (count(&account["ready"]), count(&account["sessions"]));
-        shown.insert(name, ReadyShown { ready, sessions, reasons });
-    }
-    shown
+        (name, ReadyShown { ready, sessions, reasons })
+    });
+    join_all(shown).await.into_iter().collect()
 }
 
 /// Why an account may not trade, asked for this account alone: of several the gateway names reasons only
@@ -118,18 +123,19 @@ async fn reasons_against_trading(remote: &Remote, name: &str) -> Option<Vec<Stri
 /// What a gateway shows of an account, whose terminal is asked if it is ready.
 pub async fn look(remote: &Remote, status: Status, is_own: bool) -> Shown {
     let terminal = if status.ready && !status.paused {
-        Some(look_at_terminal(remote, &status).await)
+        let questions = Questions { remote, until: Instant::now() + LOOK_WITHIN };
+        Some(look_at_terminal(&questions, &status).await)
     } else {
         None
     };
     Shown { status, is_own, terminal }
 }
 
-async fn look_at_terminal(remote: &Remote, status: &Status) -> TerminalShown {
+async fn look_at_terminal(questions: &Questions<'_>, status: &Status) -> TerminalShown {
     let of_account = format!("/api/v1/accounts/{}", status.name);
-    let account = get(remote, &format!("{of_account}/account")).await;
-    let version = get(remote, &format!("{of_account}/version")).await;
-    let table = get_bytes(remote, &format!("{of_account}/symbols?format=arrow")).await;
+    let account = questions.get(&format!("{of_account}/account")).await;
+    let version = questions.get(&format!("{of_account}/version")).await;
+    let table = questions.get_bytes(&format!("{of_account}/symbols?format=arrow")).await;
     let symbols = table.and_then(|table| market_watch(&table));
     let newest: Vec<String> = match &symbols {
         Ok(watch) => {
@@ -138,13 +144,13 @@ async fn look_at_terminal(remote: &Remote, status: &Status) -> TerminalShown {
         Err(_) => vec![],
     };
     let clock = status.server_time_zone.as_deref().and_then(|zone| ServerClock::parse(zone).ok());
-    let looks = look_at_ticks(remote, &of_account, &newest, &clock.unwrap_or_default()).await;
+    let looks = look_at_ticks(questions, &of_account, &newest, &clock.unwrap_or_default()).await;
     TerminalShown { version, account, symbols, looks }
 }
 
 /// Looks at the newest ticks of symbols, until they say how far the server's clock is ahead.
 async fn look_at_ticks(
-    remote: &Remote,
+    questions: &Questions<'_>,
     of_account: &str,
     symbols: &[String],
     clock: &ServerClock,
@@ -156,7 +162,7 @@ async fn look_at_ticks(
         }
         for symbol in symbols {
             let encoded = utf8_percent_encode(symbol, NON_ALPHANUMERIC);
-            let tick = get(remote, &format!("{of_account}/symbols/{encoded}/tick")).await;
+            let tick = questions.get(&format!("{of_account}/symbols/{encoded}/tick")).await;
             let at_msc = Timestamp::now().as_millisecond();
             let Ok(Tick { time, time_msc, .. }) = tick else {
                 continue;
@@ -216,13 +222,25 @@ fn seconds(times: &dyn Array) -> Option<Vec<i64>> {
     Some(times.values().iter().map(|milliseconds| milliseconds.div_euclid(1000)).collect())
 }
 
-async fn get<T: DeserializeOwned>(remote: &Remote, path: &str) -> Result<T, String> {
-    read(&get_bytes(remote, path).await?)
+/// The questions about an account.
+struct Questions<'a> {
+    remote: &'a Remote,
+    /// When they are given up.
+    until: Instant,
 }
 
-async fn get_bytes(remote: &Remote, path: &str) -> Result<bytes::Bytes, String> {
-    let (status, body) = ask(remote, path).await?;
-    if status == StatusCode::OK { Ok(body) } else { Err(detail(&body)) }
+impl Questions<'_> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        read(&self.get_bytes(path).await?)
+    }
+
+    async fn get_bytes(&self, path: &str) -> Result<bytes::Bytes, String> {
+        let asked = tokio::time::timeout_at(self.until, ask(self.remote, path)).await;
+        let too_late =
+            |_| Err(format!("the questions about the account have taken {LOOK_WITHIN:?} together"));
+        let (status, body) = asked.unwrap_or_else(too_late)?;
+        if status == StatusCode::OK { Ok(body) } else { Err(detail(&body)) }
+    }
 }
 
 async fn ask(remote: &Remote, path: &str) -> Result<(StatusCode, bytes::Bytes), String> {
@@ -241,4 +259,63 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 fn detail(body: &[u8]) -> String {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     problem["detail"].as_str().unwrap_or("something that is no mt5-gateway answered").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A gateway that answers this to `GET /readyz`, and nothing to anything else.
+    fn hanging(ready: Value) -> Remote {
+        let (sender, mut connections) = mpsc::unbounded_channel::<DuplexStream>();
+        tokio::spawn(async move {
+            while let Some(mut connection) = connections.recv().await {
+                let body = ready.to_string();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let length = connection.read(&mut request).await.unwrap();
+                    if request[..length].starts_with(b"GET /readyz HTTP") {
+                        let head =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                        connection.write_all((head + &body).as_bytes()).await.unwrap();
+                    }
+                    // Held open.
+                    let _ = connection.read(&mut request).await;
+                });
+            }
+        });
+        Remote::within(sender)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_accounts_that_hang_take_no_longer_than_one() {
+        let sessions = json!({ "ready": 1, "sessions": 1 });
+        let accounts: serde_json::Map<String, Value> =
+            (0..100).map(|index| (format!("account_{index}"), sessions.clone())).collect();
+        let begun = Instant::now();
+        let shown = ready_accounts(&hanging(json!({ "accounts": accounts }))).await;
+        assert_eq!(shown.len(), 100);
+        assert!(shown.values().all(|account| account.reasons.is_none()));
+        assert!(begun.elapsed() < 2 * ANSWER_WITHIN, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_questions_about_an_account_have_a_limit_together() {
+        let status = json!({
+            "name": "main", "trade": true, "paused": false, "ready": true, "server_time_zone": null,
+            "sessions": [], "trading": { "open": { "reasons": [] } },
+        });
+        let begun = Instant::now();
+        let remote = hanging(json!({}));
+        let shown = look(&remote, serde_json::from_value(status).unwrap(), false).await;
+        let elapsed = begun.elapsed();
+        assert!((LOOK_WITHIN..2 * LOOK_WITHIN).contains(&elapsed), "{elapsed:?}");
+        let terminal = shown.terminal.unwrap();
+        assert!(terminal.account.unwrap_err().contains("no answer within"));
+        assert!(terminal.symbols.unwrap_err().contains("taken 90s together"));
+    }
 }
