@@ -279,6 +279,16 @@ impl Visit<'_> {
             return unseen(why, Some("say where by --url"));
         }
         match settings {
+            Some(settings) if settings.terminals.are_in_use() => {
+                let directory = settings.terminals.directory().display();
+                let why = format!(
+                    "a gateway that uses the copies of terminals in {directory} runs, and not where the settings \
+                     say"
+                );
+                let remedy = "say where by --url; if it is a gateway with other settings, give each a \
+                              `terminals.directory` of its own";
+                unseen(&why, Some(remedy))
+            }
             Some(settings) => (self.start(settings, events).await, None),
             None => unseen("the settings cannot be read", Some("correct them first")),
         }

@@ -412,6 +412,27 @@ fn a_gateway_that_runs_is_asked_with_a_key_or_as_far_as_it_says_without() {
 }
 
 #[test]
+fn beside_a_gateway_that_has_the_copies_no_terminal_is_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = format!("server.listen = '{listen}'\n{ACCOUNT}{TERMINAL}");
+    std::fs::write(directory.path().join("gateway.toml"), settings).unwrap();
+    let terminals = directory.path().join("data/terminals");
+    std::fs::create_dir_all(&terminals).unwrap();
+    // What a gateway with a template holds as long as it runs.
+    let lock = std::fs::File::create(terminals.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, report) = doctor(directory.path(), &[], &[]);
+    assert_eq!(code, 0, "{report:#}");
+    let skipped = found(&report, "skipped").join("\n");
+    assert!(skipped.contains("start main: a gateway that uses the copies"), "{skipped}");
+    assert!(skipped.contains("--url"), "{skipped}");
+    drop(lock);
+    let (_, report) = doctor(directory.path(), &[], &[]);
+    assert!(found(&report, "ok").iter().any(|line| line.starts_with("start main: it runs")));
+}
+
+#[test]
 fn a_pause_is_a_warning_that_says_how_to_lift_it() {
     let paused = "[accounts.rests]\nlogin = 2\nserver = 'S'\npaused = true\n\
                   terminal.kind = 'simulator'\n";

@@ -157,6 +157,12 @@ impl Terminals {
         Ok(Provided { program: folder.join(PROGRAM), fingerprint })
     }
 
+    /// Whether another gateway uses the directory. Nothing is made, and nothing stays locked.
+    pub fn are_in_use(&self) -> bool {
+        let lock = File::open(self.options.directory.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Whether the terminal of a session is being provided, which may take as long as its copy does.
     pub fn is_providing(&self, account: &str, session: usize) -> bool {
         self.providing.lock().contains(&(account.to_owned(), session))
