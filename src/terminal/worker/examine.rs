@@ -122,10 +122,17 @@ pub async fn examine(options: Options) -> Examination {
     Examination { command: shown(&options.python), remote, path, template, python }
 }
 
-/// A command as it can be typed.
+/// A command as it can be typed into a shell.
 fn shown(command: &[String]) -> String {
-    let word = |word: &String| {
-        if word.contains(' ') { format!("\"{word}\"") } else { word.clone() }
+    let is_plain = |letter: char| {
+        let is_path = letter == '\\' && cfg!(windows);
+        is_path || letter.is_alphanumeric() || "_-./:=+@,".contains(letter)
+    };
+    let word = |word: &String| match word {
+        word if !word.is_empty() && word.chars().all(is_plain) => word.clone(),
+        // No path has a quote there.
+        word if cfg!(windows) => format!("\"{word}\""),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
     };
     command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
@@ -177,4 +184,22 @@ async fn ask(options: &Options) -> Result<Python, PythonFault> {
     let errors = String::from_utf8_lossy(&errors);
     let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it wrote nothing");
     Err(PythonFault::Ended(format!("{status}, its last line: {}", last.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_is_shown_as_a_shell_takes_it() {
+        for (command, expected) in [
+            (&["wine", "C:/Python/python.exe"][..], "wine C:/Python/python.exe"),
+            (&["my python", "", "$HOME;"], "'my python' '' '$HOME;'"),
+            (&["it's", "a\\b"], r"'it'\''s' 'a\b'"),
+        ] {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(shown(&command), expected);
+        }
+    }
 }
