@@ -8,7 +8,7 @@
 mod configuration;
 mod template;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ const MARK: &str = "mt5-gateway.json";
 /// The file that the gateway which uses the directory has locked.
 const LOCK: &str = ".lock";
 
+/// How long somebody may hold the lock who only looks whether it is held.
+const LOOKED_AT: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What folders are called that are to be deleted, and a number.
 const WASTE: &str = ".waste-";
 
@@ -46,8 +49,8 @@ pub struct Terminals {
     deciding: Mutex<()>,
     /// Copies that are being made, and their bytes. They look like what a gateway that was killed has left.
     making: Mutex<HashMap<PathBuf, u64>>,
-    /// The accounts and sessions whose terminal is being provided.
-    providing: Mutex<BTreeSet<(String, usize)>>,
+    /// The accounts and sessions whose terminal is being provided, and how often at once.
+    providing: Mutex<HashMap<(String, usize), usize>>,
     /// The file that is locked as long as this lives, once it is.
     lock: Mutex<Option<File>>,
 }
@@ -160,12 +163,12 @@ impl Terminals {
     /// Whether another gateway uses the directory. Nothing is made, and nothing stays locked.
     pub fn are_in_use(&self) -> bool {
         let lock = File::open(self.options.directory.join(LOCK));
-        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Whether the terminal of a session is being provided, which may take as long as its copy does.
     pub fn is_providing(&self, account: &str, session: usize) -> bool {
-        self.providing.lock().contains(&(account.to_owned(), session))
+        self.providing.lock().contains_key(&(account.to_owned(), session))
     }
 
     /// Looks whether a folder holds a terminal.
@@ -269,7 +272,12 @@ impl Terminals {
         let file = create_private_directory(directory)
             .and_then(|()| open_private(&directory.join(LOCK), OpenOptions::new().write(true)));
         let file = file.map_err(|fault| format!("{shown} cannot be used: {fault}"))?;
-        file.try_lock().map_err(|fault| match fault {
+        let locked_now = file.try_lock().or_else(|_| {
+            // Doctor holds it for a moment, to see whether a gateway does.
+            std::thread::sleep(LOOKED_AT);
+            file.try_lock()
+        });
+        locked_now.map_err(|fault| match fault {
             TryLockError::WouldBlock => format!(
                 "another gateway uses {shown}: set `terminals.directory` to a directory of its own"
             ),
@@ -383,14 +391,19 @@ struct Providing<'a>(&'a Terminals, (String, usize));
 impl Providing<'_> {
     fn begin<'a>(terminals: &'a Terminals, wanted: &Wanted) -> Providing<'a> {
         let session = (wanted.account.clone(), wanted.session);
-        terminals.providing.lock().insert(session.clone());
+        *terminals.providing.lock().entry(session.clone()).or_default() += 1;
         Providing(terminals, session)
     }
 }
 
 impl Drop for Providing<'_> {
     fn drop(&mut self) {
-        self.0.providing.lock().remove(&self.1);
+        let mut providing = self.0.providing.lock();
+        if let Some(count) = providing.get_mut(&self.1) {
+            *count -= 1;
+        }
+        // One that was given up may still be stuck beside its successor.
+        providing.retain(|_, count| *count > 0);
     }
 }
 

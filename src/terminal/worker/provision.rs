@@ -115,7 +115,7 @@ async fn unless_stuck<T: Send + 'static>(
     };
     tokio::select! {
         done = spawn_blocking(work) => done.map_err(|failure| failure.to_string())?,
-        () = given_up => Err("the template's disk does not answer, and nobody waits for it any more".to_owned()),
+        () = given_up => Err("its files were not ready when nobody needed them any more".to_owned()),
         () = reminding => unreachable!("it reminds for ever"),
     }
 }
@@ -148,7 +148,7 @@ mod tests {
                 () = tokio::time::advance(Duration::from_secs(5)) => {}
             }
         };
-        assert!(told.unwrap_err().contains("does not answer"));
+        assert!(told.unwrap_err().contains("were not ready"));
         assert_eq!(*reminded.borrow(), [60, 120, 180]);
         drop(answer);
     }
