@@ -48,6 +48,7 @@ pub const LABEL_SETS: LabelSets = LabelSets {
     restart_reasons: RestartReason::VARIANTS,
     rejections: Rejection::VARIANTS,
     trade_blocks: TradeBlock::VARIANTS,
+    opening_blocks: TradeBlock::OF_OPENING,
     trade_outcomes: trading::TradeState::OUTCOMES,
     stream_events: streams::EventKind::NAMES,
     sampler_groups: sampler::Group::NAMES,

@@ -16,7 +16,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::either::Either;
 
+use crate::account_name::AccountName;
 use crate::settings::read_password_file;
+
+mod halts;
 
 /// How long a command waits for the gateway at most. A change waits for trades that are under way, which
 /// have limits of their own.
@@ -39,6 +42,17 @@ pub struct Remote {
     key: Option<SecretString>,
     /// Takes the connections of a gateway in this process, which listens nowhere.
     within: Option<mpsc::UnboundedSender<DuplexStream>>,
+}
+
+/// What is to be halted, or is not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaltCommand {
+    /// `None`: all accounts.
+    pub account: Option<String>,
+    /// Whether a halt is lifted.
+    pub lift: bool,
+    /// Whether resting orders are cancelled, too.
+    pub cancel_orders: bool,
 }
 
 /// Why a gateway gave no answer.
@@ -157,6 +171,35 @@ impl Remote {
         let too_late =
             |_| Err(format!("the gateway did not finish within {PATIENCE:?}, and goes on"));
         tokio::time::timeout(PATIENCE, reloaded).await.unwrap_or_else(too_late)
+    }
+
+    /// Halts an account, or all of them, or lifts that. Gives what the gateway has confirmed, a line for each thing
+    /// that there is to say.
+    ///
+    /// # Errors
+    /// Why it is not confirmed, or what of it has to be done again.
+    pub async fn halt(&self, halt: &HaltCommand) -> Result<String, String> {
+        let HaltCommand { account, lift, cancel_orders } = halt;
+        let method = if *lift { Method::DELETE } else { Method::PUT };
+        let query = if *cancel_orders { "?cancel_orders=true" } else { "" };
+        let path = match account {
+            Some(account) if AccountName::parse(account).is_none() => {
+                let expected = AccountName::EXPECTED;
+                return Err(format!("no account is called {account:?}: expected {expected}"));
+            }
+            Some(account) => format!("/api/v1/accounts/{account}/halt{query}"),
+            None => format!("/api/v1/halt{query}"),
+        };
+        let asked = tokio::time::timeout(PATIENCE, self.ask(method, &path)).await;
+        let asked = asked.map_err(|_| format!("the gateway did not answer within {PATIENCE:?}"))?;
+        let (status, body) = asked.map_err(|unanswered| unanswered.to_string())?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status != StatusCode::OK {
+            return Err(refusal(status, &answer));
+        }
+        let told = halts::told(&answer, *lift)
+            .ok_or("something that is no mt5-gateway answered, or the halt was lifted meanwhile")?;
+        if told.is_done { Ok(told.text) } else { Err(told.text.trim_end().to_owned()) }
     }
 
     /// Sends a request without a body, and gives the status and the body of its answer.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
-use mt5_gateway::control::Remote;
+use mt5_gateway::control::{HaltCommand, Remote};
 use mt5_gateway::service::Manager;
 use mt5_gateway::service::command::ServiceCommand;
 use mt5_gateway::settings::{SettingFault, Settings};
@@ -54,6 +54,10 @@ enum Command {
     WorkerScript,
     /// Let the running gateway read its settings again, and say what has changed.
     Reload(RemoteOptions),
+    /// The red button: let the running gateway open nothing any more. Closing goes on.
+    ///
+    /// Of all accounts, unless one is named. A halt outlives the gateway, until it is lifted.
+    Halt(HaltOptions),
     /// Look at everything from the settings to a quote, and say what is wrong and what to do.
     ///
     /// Asks the gateway that runs. Where none runs it starts the accounts' terminals without the right to
@@ -77,13 +81,30 @@ struct DoctorOptions {
     remote: RemoteOptions,
 }
 
+/// What is halted.
+#[derive(Args)]
+struct HaltOptions {
+    /// Halt this account only.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Also cancel the resting orders.
+    #[arg(long, conflicts_with = "lift")]
+    cancel_orders: bool,
+    /// Lift the halt: of the account, or the one of all accounts.
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    remote: RemoteOptions,
+}
+
 /// Which gateway is meant.
 #[derive(Args)]
 struct RemoteOptions {
     /// Where it is reached; default: MT5_GATEWAY_URL, or the address of `server.listen`.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// File that holds a key for it; default: MT5_GATEWAY_KEY_FILE. `reload` needs the scope `admin`.
+    /// File that holds a key for it; default: MT5_GATEWAY_KEY_FILE. `reload` and a halt of all accounts
+    /// need the scope `admin`, a halt of one account `trade`.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -148,7 +169,8 @@ Environment variables:
                              MT5_GATEWAY__SERVER__LISTEN, MT5_GATEWAY__ACCOUNTS__MAIN__PASSWORD.
                              A file .env in the working directory may hold them too, one
                              NAME=value a line.
-  MT5_GATEWAY_URL            Where `reload` and `doctor` reach the gateway, such as http://127.0.0.1:8080
+  MT5_GATEWAY_URL            Where `reload`, `halt` and `doctor` reach the gateway, such as
+                             http://127.0.0.1:8080
   MT5_GATEWAY_KEY_FILE       File with the key that they use
 
 Exit codes:
@@ -163,6 +185,8 @@ Examples:
       Serve a simulated account, without any settings.
   mt5-gateway --config main.toml reload
       Let the running gateway apply what has changed in main.toml.
+  mt5-gateway --config main.toml halt --cancel-orders
+      Open nothing any more on any account, and cancel what rests.
   mt5-gateway --config main.toml doctor
       Say what keeps the accounts of main.toml from working.
   mt5-gateway --config main.toml check-config
@@ -189,7 +213,14 @@ fn run(arguments: Arguments) -> u8 {
         Command::CheckConfig => check_config(config.as_deref(), overrides),
         Command::WorkerScript => print(terminal::worker::SCRIPT),
         Command::Doctor(options) => look(options, config.as_deref(), overrides),
-        Command::Reload(options) => reload(options, config.as_deref(), overrides),
+        Command::Reload(options) => {
+            ask(options, config.as_deref(), overrides, async |remote| remote.reload().await)
+        }
+        Command::Halt(options) => {
+            let HaltOptions { account, cancel_orders, lift, remote } = options;
+            let halt = HaltCommand { account, lift, cancel_orders };
+            ask(remote, config.as_deref(), overrides, async |remote| remote.halt(&halt).await)
+        }
         Command::Service(command) => control_service(command, config, overrides),
     }
 }
@@ -232,8 +263,13 @@ fn check_config(config: Option<&Path>, overrides: Overrides) -> u8 {
     }
 }
 
-/// Lets a running gateway read its settings again. The settings here only say where it is.
-fn reload(options: RemoteOptions, config: Option<&Path>, overrides: Overrides) -> u8 {
+/// Lets a running gateway do something, and prints what it says. The settings here only say where it is.
+fn ask(
+    options: RemoteOptions,
+    config: Option<&Path>,
+    overrides: Overrides,
+    what: impl AsyncFnOnce(Remote) -> Result<String, String>,
+) -> u8 {
     let listen = || {
         let (environment, overrides) = (Settings::environment(), overrides.settings());
         let settings = Settings::load(Path::new(""), config, environment, &overrides);
@@ -243,12 +279,12 @@ fn reload(options: RemoteOptions, config: Option<&Path>, overrides: Overrides) -
         let url = url.map_or_else(listen, Ok)?;
         Remote::new(&url, key_file.as_deref())
     });
-    let reloaded = remote.and_then(|remote| {
+    let done = remote.and_then(|remote| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|fault| fault.to_string())?.block_on(remote.reload())
+        runtime.map_err(|fault| fault.to_string())?.block_on(what(remote))
     });
-    match reloaded {
-        Ok(changes) => print(&changes),
+    match done {
+        Ok(said) => print(&said),
         Err(reason) => {
             tell(&reason);
             FAILED

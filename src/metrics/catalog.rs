@@ -25,7 +25,9 @@ const SIZE_BUCKETS: &[f64] = &[128.0, 1024.0, 16384.0, 262_144.0, 4_194_304.0, 6
 const OWN_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
 
 /// `action` of `mt5_account_trade_allowed`.
-const TRADE_ACTIONS: [&str; 2] = ["open", "close"];
+const TRADE_ACTIONS: [&str; 2] = ["open", CLOSE];
+
+const CLOSE: &str = "close";
 
 /// A family as it is declared.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,8 @@ pub struct LabelSets {
     pub restart_reasons: &'static [&'static str],
     /// `reason` of `mt5_account_trade_blocked`.
     pub trade_blocks: &'static [&'static str],
+    /// Those of `trade_blocks` that do not stand against closing.
+    pub opening_blocks: &'static [&'static str],
     /// `reason` of `mt5_calls_rejected_total`.
     pub rejections: &'static [&'static str],
     /// `outcome` of `mt5_trades_total`.
@@ -413,8 +417,12 @@ impl Catalog {
             for (reason, stands) in blocked {
                 child(reason).set((*stands).into());
             }
-            let allowed = self.labels.trade_blocks.iter().all(|reason| child(reason).get() == 0);
             for action in TRADE_ACTIONS {
+                let is_of_opening = |reason| self.labels.opening_blocks.contains(reason);
+                let mut reasons = self.labels.trade_blocks.iter();
+                let allowed = reasons.all(|reason| {
+                    child(reason).get() == 0 || (action == CLOSE && is_of_opening(reason))
+                });
                 let labels = [account, action];
                 self.mt5_account_trade_allowed.with_label_values(&labels).set(allowed.into());
             }

@@ -1,5 +1,6 @@
 //! A call on its way to a terminal.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -151,6 +152,9 @@ pub enum TradeError {
     /// Its last moment passed before `order_send` was called.
     #[error("its time was over before it could be sent")]
     Withdrawn,
+    /// [`LastCheck`] did not let it through.
+    #[error("it was held back when it was about to be sent")]
+    HeldBack,
     /// The terminal took it and gave an error instead of a result.
     #[error("{0}")]
     Failed(Failure),
@@ -162,6 +166,29 @@ pub enum TradeError {
 /// What a trade comes back with.
 pub type TradeOutcome = Result<Box<OrderSendResult>, TradeError>;
 
+/// Says, immediately before `order_send` is given to a terminal, whether that may be. Asked at most once for
+/// each time that it would be given.
+#[derive(Clone)]
+pub struct LastCheck(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl LastCheck {
+    /// What `passes` says. It must not wait.
+    pub fn new(passes: impl Fn() -> bool + Send + Sync + 'static) -> LastCheck {
+        LastCheck(Arc::new(passes))
+    }
+
+    /// Lets everything through.
+    pub fn none() -> LastCheck {
+        LastCheck::new(|| true)
+    }
+}
+
+impl fmt::Debug for LastCheck {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LastCheck")
+    }
+}
+
 /// A trade that a session was given. Once it is written to a terminal it is never abandoned, never
 /// moved, and never sent twice.
 #[derive(Debug)]
@@ -169,6 +196,7 @@ pub struct QueuedTrade {
     pub request: Box<TradeRequest>,
     /// Until when `order_send` may be called.
     pub send_by: BootInstant,
+    check: LastCheck,
     pub arrived: Instant,
     /// Whether `order_send` was given to the terminal.
     pub written: bool,
@@ -181,11 +209,24 @@ impl QueuedTrade {
     pub fn new(
         request: Box<TradeRequest>,
         send_by: BootInstant,
+        check: LastCheck,
         arrived: Instant,
         permit: QueuePermit,
         reply: oneshot::Sender<TradeOutcome>,
     ) -> QueuedTrade {
-        QueuedTrade { request, send_by, arrived, written: false, open: Some((permit, reply)) }
+        QueuedTrade {
+            request,
+            send_by,
+            check,
+            arrived,
+            written: false,
+            open: Some((permit, reply)),
+        }
+    }
+
+    /// Whether it may still be sent. If so, it has to be at once.
+    pub fn passes_last_check(&self) -> bool {
+        (self.check.0)()
     }
 
     /// Whether it may not be sent any more.

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::accounts::Account;
 use super::bar_cache;
-use super::call::{CallContext, CallError, QueuedCall, QueuedTrade, TradeError, TradeOutcome};
+use super::call::{
+    CallContext, CallError, LastCheck, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
+};
 use super::coalescing::{CoalescedRead, Waiter};
 use super::history::{self, HistoryPage};
 use super::labels::Rejection;
@@ -204,11 +206,16 @@ impl Account {
     }
 
     /// Sends a trade on the primary session, once it is idle and its account was compared with the
-    /// configured one, and not after `send_by`. Times in the request are the server's.
+    /// configured one, not after `send_by`, and if `check` lets it through. Times in the request are the server's.
     ///
     /// # Errors
     /// Why there is no result, and whether the terminal may have taken it.
-    pub async fn trade(&self, request: TradeRequest, send_by: BootInstant) -> TradeOutcome {
+    pub async fn trade(
+        &self,
+        request: TradeRequest,
+        send_by: BootInstant,
+        check: LastCheck,
+    ) -> TradeOutcome {
         let not_ready = || TradeError::NotSent(self.not_ready());
         let primary = self.primary_or_successor(true).ok_or_else(not_ready)?;
         let Some(permit) = self.slots[primary].admit_trade() else {
@@ -217,7 +224,7 @@ impl Account {
         let (reply, traded) = oneshot::channel();
         let (request, arrived) = (Box::new(request), Instant::now());
         let slot = &self.slots[primary];
-        let trade = QueuedTrade::new(request, send_by, arrived, permit, reply);
+        let trade = QueuedTrade::new(request, send_by, check, arrived, permit, reply);
         if let Err(session::Msg::Trade(trade)) = slot.address.send(session::Msg::Trade(trade)) {
             trade.finish(Err(not_ready()));
         }

@@ -40,7 +40,7 @@ pub use self::account_status::{AccountMoney, AccountStatus, ErrorReport, Session
 pub use self::accounts::{Account, Accounts, TradeUnderWay};
 pub use self::availability::{Availability, Ready};
 pub use self::bar_cache::LONGEST as CACHE_LONGEST;
-pub use self::call::{CallContext, CallError, TradeError, TradeOutcome};
+pub use self::call::{CallContext, CallError, LastCheck, TradeError, TradeOutcome};
 pub use self::labels::{Rejection, RestartReason, SessionState};
 pub use self::recycling::{Recycling, Schedule};
 pub use self::standing::{Door, RequestUnderWay, Standing};

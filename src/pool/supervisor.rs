@@ -456,7 +456,9 @@ mod tests {
     use crate::clock::BootInstant;
     use crate::metrics::{self, Catalog, Collector, LabelSets, Watch, collector};
     use crate::mt5::{ServerClock, TradeRequest, calls};
-    use crate::pool::{AccountOptions, CallContext, CallError, Recycling, Savings, TradeError};
+    use crate::pool::{
+        AccountOptions, CallContext, CallError, LastCheck, Recycling, Savings, TradeError,
+    };
     use crate::terminal::simulator::{self, MarginMode};
     use crate::terminal::{EventSink, Launch, Lease, Mode, Terminal};
 
@@ -715,8 +717,11 @@ mod tests {
             async move { account.call(calls::Version, &context).await }
         };
         // The session looks at the account for half a second, and then sends for another half.
-        let trade =
-            account.trade(TradeRequest::default(), BootInstant::now() + Duration::from_secs(3_600));
+        let trade = account.trade(
+            TradeRequest::default(),
+            BootInstant::now() + Duration::from_secs(3_600),
+            LastCheck::none(),
+        );
         let fail = async {
             tokio::time::sleep(latency * 3 / 2).await;
             let address = &account.slots[0].address;

@@ -42,9 +42,19 @@ pub enum TradeBlock {
     Journal,
     /// Trades from before the start are still being looked for.
     Reconciling,
+    /// Somebody has halted the account, or all of them. Closing goes on.
+    Halted,
 }
 
 impl TradeBlock {
+    /// Names of those that keep an account from opening only.
+    pub const OF_OPENING: &'static [&'static str] = &["halted"];
+
+    /// Whether it also keeps an account from closing what is open.
+    pub fn stands_against_closing(self) -> bool {
+        !TradeBlock::OF_OPENING.contains(&self.name())
+    }
+
     /// Its name in the API, in logs and in metrics.
     pub fn name(self) -> &'static str {
         self.into()
@@ -75,6 +85,10 @@ impl TradeBlock {
             }
             TradeBlock::NotConnected => "no terminal of the account is ready",
             TradeBlock::Journal => "the journal of trades cannot be used; the log says why",
+            TradeBlock::Halted => {
+                "somebody has halted the account, or all of them, and nothing may be opened; `GET …/halt` \
+                 says who and when, and `DELETE` of the same route lifts it"
+            }
             TradeBlock::Reconciling => {
                 "trades from before the account was opened are still being looked for"
             }

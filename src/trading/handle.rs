@@ -10,7 +10,7 @@ use super::actor::{Args, Msg};
 use super::build::{self, Refused};
 use super::command::{NewOrder, TradeCommand};
 use super::delivery::{self, Delivery};
-use super::execution::{ClientWait, Origin, Submission};
+use super::execution::{self, ClientWait, Origin, Rehearsal, Submission};
 use super::identifiers::TradeId;
 use super::journal::{Journal, JournalError, Owner, TradeFilter};
 use super::ledger::{Ledger, NoJournal};
@@ -22,13 +22,13 @@ use crate::account_name::AccountName;
 use crate::actor::{Address, Depths, Role};
 use crate::metrics::Metrics;
 use crate::mt5::{OrderCheckResult, calls};
-use crate::pool::{Account, Accounts, CallContext};
+use crate::pool::{Account, Accounts, CallContext, CallError};
 
 /// A handle on the trading actor and on the journal. Cheap to clone.
 #[derive(Clone)]
 pub struct Trading {
     address: Address<Msg>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Trading {
@@ -68,16 +68,7 @@ impl Trading {
         origin: Origin,
         context: &CallContext,
     ) -> (Result<TradeReply, Error>, Delivery) {
-        let submission = Arc::new(Submission {
-            account: account.clone(),
-            fingerprint: command.fingerprint(),
-            command,
-            origin,
-            trade_id: TradeId::random(),
-            request_id: context.request_id.clone(),
-            deadline: context.deadline,
-            client: ClientWait::default(),
-        });
+        let submission = Arc::new(submission(account, command, origin, context));
         let (reply, answer) = oneshot::channel();
         let mut delivery = Delivery::new(self.ledger.clone(), submission.clone(), answer);
         let submitted = self.address.send(Msg::Submit(submission, reply)).is_ok();
@@ -85,6 +76,23 @@ impl Trading {
             if submitted { delivery.wait().await } else { Err(delivery::actor_is_restarting()) };
         delivery.set_answer(&answer);
         (answer, delivery)
+    }
+
+    /// Does everything for a command but sending it.
+    ///
+    /// # Errors
+    /// Why it would not be sent.
+    pub async fn rehearse(
+        &self,
+        account: &Arc<Account>,
+        command: TradeCommand,
+        origin: Origin,
+        context: &CallContext,
+    ) -> Result<Rehearsal, Error> {
+        let submission = submission(account, command, origin, context);
+        let rehearsal = execution::rehearse(&self.ledger, &submission);
+        let too_late = || Err(Refused::from(CallError::DeadlinePassed).into());
+        tokio::time::timeout_at(context.deadline, rehearsal).await.unwrap_or_else(|_| too_late())
     }
 
     /// Asks the broker what a new order would do, and sends nothing.
@@ -279,6 +287,24 @@ impl Trading {
     pub fn left(&self) -> Left {
         let states = self.ledger.journal().map_or(0, Journal::waiting);
         Left { states, under_way: self.ledger.executions.under_way() }
+    }
+}
+
+fn submission(
+    account: &Arc<Account>,
+    command: TradeCommand,
+    origin: Origin,
+    context: &CallContext,
+) -> Submission {
+    Submission {
+        account: account.clone(),
+        fingerprint: command.fingerprint(),
+        command,
+        origin,
+        trade_id: TradeId::random(),
+        request_id: context.request_id.clone(),
+        deadline: context.deadline,
+        client: ClientWait::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::Options;
 use super::executions::Executions;
+use super::halt::Halts;
 use super::identifiers::TradeId;
 use super::journal::{Journal, JournalError, Owner, Settlement};
 use super::reconcile::{self, Gate};
@@ -36,6 +37,7 @@ pub struct Ledger {
     pub options: Options,
     pub metrics: Metrics,
     pub executions: Executions,
+    pub halts: Arc<Halts>,
     journal: OnceLock<Journal>,
     /// Why there is none, while there is none.
     no_journal: NoJournal,
@@ -70,6 +72,7 @@ impl Ledger {
             options,
             metrics,
             executions: Executions::default(),
+            halts: Arc::default(),
             journal,
             no_journal,
             accounts: RwLock::default(),

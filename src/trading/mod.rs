@@ -7,7 +7,7 @@
 //! In the order of a trade: the API hands a [`command`] to the [`handle`], the [`actor`] admits it and
 //! keeps track of its [`executions`], an [`execution`] carries it through, and a [`delivery`] brings its client the answer. [`build`] makes a request of the
 //! command and checks it against the symbol, with a [`tag`] by which the trade is recognised later. The
-//! [`journal`] keeps what was decided and the [`audit`] records it, the [`ledger`] tells everybody concerned, the [`permission`] says whether an account may trade now, and [`reconcile`] searches
+//! [`journal`] keeps what was decided and the [`audit`] records it, the [`ledger`] tells everybody concerned, the [`permission`] says whether an account may trade now, a [`halt`] keeps it from opening anything, and [`reconcile`] searches
 //! for trades whose answer was lost.
 //!
 //! This room must never send a trade a second time, never send one late, and never say that a trade did not
@@ -22,6 +22,7 @@ mod execution;
 mod executions;
 #[cfg(test)]
 mod faults;
+mod halt;
 mod handle;
 mod identifiers;
 mod journal;
@@ -39,7 +40,8 @@ pub use self::actor::{Args, TradingActor};
 pub use self::build::Refused;
 pub use self::command::{NewOrder, OrderChange, TradeCommand};
 pub use self::delivery::Delivery;
-pub use self::execution::Origin;
+pub use self::execution::{Origin, Rehearsal};
+pub use self::halt::{Halt, HaltScope, InForce};
 pub use self::handle::{Left, Resolution, Trading};
 pub use self::identifiers::{IdempotencyKey, TradeId};
 pub use self::journal::{Journal, JournalError, JournalLook, Owner, TradeFilter, inspect};

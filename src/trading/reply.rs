@@ -86,6 +86,8 @@ pub struct NotSent {
 pub enum NotSentCause {
     /// No terminal took it.
     Call(CallError),
+    /// The account was halted when it was about to be sent.
+    Halted,
     /// Its intent could not be written.
     Journal(String),
 }

@@ -1,8 +1,10 @@
-// A card for each account: how it is, its sessions, what it holds, and a way to restart it.
+// A card for each account: how it is, its sessions, what it holds, and ways to restart and to halt it.
 
 import { byId, drawn, element, hide, list, mark, write } from "./dom.js";
 import { ask, faultOf, hasKey, read } from "./gateway.js";
 import { amount, clockTime, count, counted, percent, setTime, timeElement, words } from "./format.js";
+import { confirm } from "./confirm.js";
+import { confirmHalt } from "./halt.js";
 
 const MARKS = { up: "✓", degraded: "!", down: "✕" };
 const ORDERS = ["BUY", "SELL", "BUY LIMIT", "SELL LIMIT", "BUY STOP", "SELL STOP", "BUY STOP LIMIT", "SELL STOP LIMIT", "CLOSE BY"];
@@ -195,6 +197,7 @@ function makeCard({ name }) {
     positions: section("positions", "Positions", `${path}/positions`, showPositions(name)),
     trades: section("trades", "Recent trades", `${path}/trades?limit=${TRADES}`, showTrades(name)),
     restart: element("button", { type: "button", class: "restart", "aria-label": `Restart the terminals of ${name}` }, "Restart…"),
+    halt: element("button", { type: "button", class: "halt" }),
     notice: element("p", { class: "notice", role: "status" }),
   };
   parts.plot = drawn("svg", { class: "equity", viewBox: `0 0 ${CURVE.width} ${CURVE.height}`, preserveAspectRatio: "none", role: "img" }, parts.curve);
@@ -205,6 +208,7 @@ function makeCard({ name }) {
   parts.oldest = element("span", {}, ", the oldest from ", parts.unknownAt);
   parts.unknownLine = element("p", { class: "unknown" }, parts.unknown, parts.oldest);
   parts.restart.addEventListener("click", () => confirmRestart(name, parts));
+  parts.halt.addEventListener("click", () => confirmHalt(name, path, parts.halt.dataset.halted === "true", parts.notice));
   const node = element("article", { id: title, tabindex: "-1", "aria-labelledby": `${title}-name` },
     element("header", {},
       element("h3", { id: `${title}-name` }, name),
@@ -216,7 +220,7 @@ function makeCard({ name }) {
     element("footer", {},
       element("span", { class: "links", "aria-label": "JSON" }, "{ }", jsonLink(path, "account"), jsonLink(`${path}/positions`, "positions"),
         jsonLink(`${path}/orders`, "orders"), jsonLink(`${path}/trades`, "trades")),
-      parts.restart),
+      parts.halt, parts.restart),
     parts.notice);
   node.parts = parts;
   return node;
@@ -243,7 +247,13 @@ function updateMoney(parts, money) {
   mark(parts.plot, "aria-label", `Equity: ${range}`);
 }
 
-function updateCard(node, account, mayRestart) {
+/** Whether a card has a button. */
+function offer(node, button, isOffered) {
+  if (isOffered && !button.isConnected) node.querySelector("footer").append(button);
+  if (!isOffered) button.remove();
+}
+
+function updateCard(node, account, { may_restart: mayRestart, may_halt: mayHalt }) {
   const { parts } = node;
   const { state, since, reason } = account.health;
   const ready = account.sessions.filter((session) => session.state === "ready").length;
@@ -267,12 +277,17 @@ function updateCard(node, account, mayRestart) {
   write(parts.trade, account.paused ? "paused" : open.allowed ? "may trade" : `may not trade: ${open.reasons.map(words).join(", ")}`);
   updateMoney(parts, account.money);
   list(parts.sessions, [...account.sessions.entries()], ([index]) => index, makeSession, updateSession);
-  if (mayRestart && !parts.restart.isConnected) node.querySelector("footer").append(parts.restart);
-  if (!mayRestart) parts.restart.remove();
+  const halted = open.reasons.includes("halted");
+  mark(parts.halt, "data-halted", halted);
+  write(parts.halt, halted ? "Lift halt…" : "Halt…");
+  mark(parts.halt, "aria-label", `${halted ? "Lift the halt of" : "Halt"} ${account.name}`);
+  offer(node, parts.halt, mayHalt);
+  offer(node, parts.restart, mayRestart);
 }
 
-export function showAccounts({ accounts, may_restart }) {
-  list(byId("accounts"), accounts, (account) => account.name, makeCard, (node, account) => updateCard(node, account, may_restart));
+export function showAccounts(answer) {
+  const { accounts } = answer;
+  list(byId("accounts"), accounts, (account) => account.name, makeCard, (node, account) => updateCard(node, account, answer));
   hide(byId("no-accounts"), accounts.length > 0);
 }
 
@@ -287,23 +302,15 @@ setInterval(refreshHoldings, REFRESH);
 
 // === Restart ===
 
-let restart = null;
-
 function confirmRestart(name, parts) {
-  restart = { name, parts };
-  write(byId("restart-title"), `Restart the terminals of ${name}?`);
   const sessions = parts.sessions.childElementCount;
-  write(byId("restart-text"), sessions === 1
+  const text = sessions === 1
     ? "Its terminal finishes what is under way and is replaced. Until the new one has logged in, all calls and trades of this account are refused."
-    : `Its ${sessions} terminals finish what is under way and are replaced, one at a time. Reads move to the others; trades that wait on a terminal are refused and not sent.`);
-  write(byId("restart-go"), `Restart ${name}`);
-  byId("restart").showModal();
-  byId("restart-cancel").focus();
+    : `Its ${sessions} terminals finish what is under way and are replaced, one at a time. Reads move to the others; trades that wait on a terminal are refused and not sent.`;
+  confirm({ title: `Restart the terminals of ${name}?`, text, go: `Restart ${name}`, act: () => restart(name, parts) });
 }
 
-async function carryOut() {
-  const { name, parts } = restart;
-  byId("restart").close();
+async function restart(name, parts) {
   write(parts.notice, "asking for the restart …");
   try {
     const response = await ask(`${pathOf(name)}/restart`, "POST");
@@ -314,6 +321,3 @@ async function carryOut() {
     write(parts.notice, `${clockTime(Date.now())}: not restarted: ${fault.message}`);
   }
 }
-
-byId("restart-cancel").addEventListener("click", () => byId("restart").close());
-byId("restart-go").addEventListener("click", carryOut);

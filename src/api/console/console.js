@@ -6,6 +6,7 @@ import { addEvents, forgetEvents, lastId, offerAccounts, showEvents } from "./ev
 import { showFigures } from "./figures.js";
 import { clock, clockTime, refreshTimes, setTime } from "./format.js";
 import { ask, faultOf, hasKey, useKey } from "./gateway.js";
+import { offerHaltOfAll } from "./halt.js";
 import { showPlots } from "./plots.js";
 
 /** From one answer to the next question, in milliseconds. */
@@ -102,6 +103,7 @@ function show(data) {
   setTime(byId("uptime"), data.started);
   hide(byId("about"), false);
   showAccounts(data);
+  offerHaltOfAll(data);
   showFigures(data);
   showPlots(data);
   addEvents(data.events);

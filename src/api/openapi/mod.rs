@@ -37,6 +37,7 @@ pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi_document().into(
         (name = "positions", description = "Open positions"),
         (name = "orders", description = "Pending orders"),
         (name = "trading", description = "Trades, and what became of them"),
+        (name = "halt", description = "The red button: nothing is opened any more"),
         (name = "health", description = "For those who watch the gateway"),
     ),
     components(schemas(problem::ProblemBody)),

@@ -80,6 +80,9 @@ impl Traits<'_> {
             "remove_account",
             "pause",
             "resume",
+            "halt",
+            "halt_account",
+            "lift",
             "restart",
             "trades",
             "trade",
@@ -161,7 +164,9 @@ impl Traits<'_> {
             "pause" | "resume" => changes(&[ProblemType::AccountNotStored]),
             "restart" => vec![ProblemType::RestartUnderWay, ProblemType::NotReady],
             "check_order" => vec![ProblemType::TradingNotAllowed, ProblemType::NoQuote],
-            "trades" | "trade" => vec![ProblemType::JournalUnavailable],
+            "trades" | "trade" | "halt" | "halts" | "lift" | "lift_all" => {
+                vec![ProblemType::JournalUnavailable]
+            }
             "resolve_trade" => {
                 vec![ProblemType::TradeNotResolvable, ProblemType::JournalUnavailable]
             }

@@ -146,6 +146,8 @@ impl From<NotSent> for Problem {
                 timeout if timeout.status() == StatusCode::GATEWAY_TIMEOUT => too_late(),
                 other => other,
             },
+            Some(NotSentCause::Halted) => Problem::new(ProblemType::TradingNotAllowed, reason)
+                .with("reasons", json!([TradeBlock::Halted])),
             Some(NotSentCause::Journal(_)) => {
                 let soon = Duration::from_secs(1);
                 Problem::new(ProblemType::JournalUnavailable, reason.clone()).retry_after(soon)

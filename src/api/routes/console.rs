@@ -38,11 +38,13 @@ const FILES: &[(&str, &str, &str)] = &[
     ("console.css", "text/css; charset=utf-8", include_str!("../console/console.css")),
     ("console.js", JAVASCRIPT, include_str!("../console/console.js")),
     ("accounts.js", JAVASCRIPT, include_str!("../console/accounts.js")),
+    ("confirm.js", JAVASCRIPT, include_str!("../console/confirm.js")),
     ("dom.js", JAVASCRIPT, include_str!("../console/dom.js")),
     ("events.js", JAVASCRIPT, include_str!("../console/events.js")),
     ("figures.js", JAVASCRIPT, include_str!("../console/figures.js")),
     ("format.js", JAVASCRIPT, include_str!("../console/format.js")),
     ("gateway.js", JAVASCRIPT, include_str!("../console/gateway.js")),
+    ("halt.js", JAVASCRIPT, include_str!("../console/halt.js")),
     ("plots.js", JAVASCRIPT, include_str!("../console/plots.js")),
     ("up.svg", SVG, include_str!("../console/up.svg")),
     ("degraded.svg", SVG, include_str!("../console/degraded.svg")),
@@ -110,6 +112,12 @@ pub struct Console {
     now: Timestamp,
     /// Whether the client may restart terminals.
     may_restart: bool,
+    /// Whether the client may halt these accounts, and lift that.
+    may_halt: bool,
+    /// Whether the client may halt all accounts at once, and lift that.
+    may_halt_all: bool,
+    /// Whether all accounts are halted.
+    all_halted: bool,
     /// Whether metrics are measured (`metrics.enabled`). Without, `metrics` stays at 0.
     measured: bool,
     /// Every account with its sessions.
@@ -277,6 +285,9 @@ pub async fn console(request: AuthorizedRequest) -> Outcome {
         started: app.started,
         now: Timestamp::now(),
         may_restart: request.may(Scope::Admin),
+        may_halt: request.may(Scope::Trade),
+        may_halt_all: request.may(Scope::Admin) && request.sees_every_account(),
+        all_halted: app.trading.are_all_halted(),
         measured,
         accounts: accounts.collect(),
         metrics,

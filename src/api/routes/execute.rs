@@ -16,7 +16,7 @@ use crate::api::filters::route::Outcome;
 use crate::api::filters::trade_headers::{REPLAYED, idempotency_key, send_within};
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::reply::json;
-use crate::mt5::{Order, Position, ReplyFields, TradeRequest};
+use crate::mt5::{Order, OrderCheckResult, Position, ReplyFields, Retcode, TradeRequest};
 use crate::pool::Account;
 use crate::trading::{
     Error, Operation, Origin, TradeCommand, TradeId, TradeReply, TradeResult, TradeState, tag,
@@ -31,13 +31,7 @@ pub const DEVIATION: u64 = 20;
 /// The problem if nothing was recorded: the command breaks a rule, or nothing can be traded now.
 pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome {
     request.check_key()?;
-    let origin = Origin {
-        key: idempotency_key(request)?,
-        arrived: request.context.arrived_at,
-        send_within: send_within(request, &command)?,
-        api_key: request.api_key().map(str::to_owned),
-        client: Some(request.context.peer.to_string()),
-    };
+    let origin = origin(request, &command)?;
     let trading = &request.app().trading;
     let (executed, delivery) =
         trading.execute(&request.account, command, origin, request.call_context()).await;
@@ -58,6 +52,62 @@ pub async fn execute(request: &AccountRequest, command: TradeCommand) -> Outcome
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+fn origin(request: &AccountRequest, command: &TradeCommand) -> Result<Origin, Problem> {
+    Ok(Origin {
+        key: idempotency_key(request)?,
+        arrived: request.context.arrived_at,
+        send_within: send_within(request, command)?,
+        api_key: request.api_key().map(str::to_owned),
+        client: Some(request.context.peer.to_string()),
+    })
+}
+
+/// What would be sent. Nothing was.
+#[derive(Serialize, ToSchema)]
+pub struct Rehearsed {
+    /// Always true.
+    dry_run: bool,
+    /// What the terminal would be given, with everything that was left out.
+    request: TradeRequest,
+    /// What the terminal says about it. `null`: two positions that close each other, which MT5 does not check.
+    check: Option<Checked>,
+}
+
+/// Does everything for a command but sending it. Its key stays unused.
+///
+/// # Errors
+/// The problem for which it would not be sent.
+pub async fn rehearse(request: &AccountRequest, command: TradeCommand) -> Outcome {
+    request.check_key()?;
+    let (origin, account) = (origin(request, &command)?, &request.account);
+    let trading = &request.app().trading;
+    let rehearsed = trading.rehearse(account, command, origin, request.call_context()).await?;
+    let check = rehearsed.check.map(|result| Checked::of(account, result));
+    json(request, &Rehearsed { dry_run: true, request: shown(account, rehearsed.request), check })
+}
+
+/// What the account would look like after a trade.
+#[derive(Serialize, ToSchema)]
+pub struct Checked {
+    /// Name of the return code; `ok` if the trade would be taken.
+    #[schema(example = "ok")]
+    retcode_name: &'static str,
+    #[serde(flatten)]
+    result: OrderCheckResult,
+}
+
+impl Checked {
+    /// The terminal's answer as clients see it.
+    pub fn of(account: &Account, mut result: OrderCheckResult) -> Checked {
+        result.request = shown(account, result.request);
+        let retcode_name = match result.retcode {
+            0 => "ok",
+            code => Retcode::from_code(code).name(),
+        };
+        Checked { retcode_name, result }
+    }
 }
 
 /// A trade's result, with the id under which it is kept.

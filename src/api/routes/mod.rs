@@ -9,6 +9,7 @@ mod calc;
 mod console;
 mod docs;
 mod execute;
+mod halt;
 mod health;
 mod history;
 mod orders;
@@ -60,12 +61,14 @@ pub fn chain(
         .unify()
         .or(terminal::area(&mut routes).boxed())
         .unify()
+        .or(halt::of_account(&mut routes).boxed())
+        .unify()
         .or(accounts::area(&mut routes).boxed())
         .unify();
     let of_account = symbols.or(others.boxed()).unify();
     let accounts = account().and(of_account).or(accounts::collection(&mut routes)).unify();
     let api = path("accounts").and(accounts).or(console::figures(&mut routes)).unify();
-    let api = api.or(reload::area(&mut routes)).unify();
+    let api = api.or(reload::area(&mut routes)).unify().or(halt::area(&mut routes)).unify();
 
     let others = health::area(&mut routes)
         .boxed()

@@ -1,11 +1,12 @@
 //! Pending orders: what they are, and what a client does to them. Market orders are placed here too.
 
-use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter;
 use warp::path::end;
 
-use super::execute::{DEVIATION, ExecutedTrade, change, execute, positive, shown, without_body};
+use super::execute::{
+    Checked, DEVIATION, ExecutedTrade, Rehearsed, change, execute, positive, rehearse, without_body,
+};
 use super::selection::selection;
 use crate::api::authorized::{AccountRequest, AnyAccountRequest};
 use crate::api::filters::body::Body;
@@ -16,7 +17,7 @@ use crate::api::filters::route::{Answers, Outcome, Routes, resource};
 use crate::api::openapi::time::TimeBody;
 use crate::api::problem::Problem;
 use crate::api::reply::{json, records};
-use crate::mt5::{Order, OrderCheckResult, OrderType, Retcode, Selection, Ticket, calls};
+use crate::mt5::{Order, OrderType, Selection, Ticket, calls};
 use crate::pool::Account;
 use crate::trading::{NewOrder, OrderChange, TradeCommand};
 
@@ -182,29 +183,32 @@ fn take_order(mut fields: Fields, account: &Account) -> Result<TradeCommand, Pro
 /// Places an order, or closes two positions by each other.
 ///
 /// Give an `Idempotency-Key`: a repetition with the same key and body answers what became of the
-/// first and never trades again.
+/// first and never trades again. With `dry_run=true` everything is done but the sending: nothing is written, no key
+/// is used, and the answer says what would be sent. What would be refused is refused.
 #[utoipa::path(
     post, path = "/api/v1/accounts/{account}/orders", tag = "trading",
+    params(("dry_run" = Option<bool>, Query, description = "Say what would be sent, and send nothing")),
     request_body = TradeBody,
     responses(
         (status = 201, description = "The order was placed", body = ExecutedTrade),
-        (status = 200, description = "Two positions were closed by each other", body = ExecutedTrade),
+        (status = 200, description = "Two positions were closed by each other, or nothing was sent because of `dry_run=true`", body = PlacedOrRehearsed),
     )
 )]
 pub async fn place_order(AnyAccountRequest(request): AnyAccountRequest, body: Body) -> Outcome {
-    request.no_parameters()?;
+    let mut parameters = request.parameters()?;
+    let is_dry: bool = parameters.optional("dry_run")?.unwrap_or(false);
+    parameters.finish()?;
     let command = take_order(Fields::of(&request, body).await?, &request.account)?;
-    execute(&request, command).await
+    if is_dry { rehearse(&request, command).await } else { execute(&request, command).await }
 }
 
-/// What the account would look like after a trade.
-#[derive(Serialize, ToSchema)]
-pub struct Checked {
-    /// Name of the return code; `ok` if the trade would be taken.
-    #[schema(example = "ok")]
-    retcode_name: &'static str,
-    #[serde(flatten)]
-    result: OrderCheckResult,
+/// What was traded, or would be.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "shows the shape of two kinds of answers")]
+pub enum PlacedOrRehearsed {
+    Executed(ExecutedTrade),
+    Rehearsed(Box<Rehearsed>),
 }
 
 /// Asks the terminal what an order would do.
@@ -221,11 +225,8 @@ pub async fn check_order(request: AccountRequest, body: Body) -> Outcome {
     let TradeCommand::Place(order) = take_order(Fields::of(&request, body).await?, account)? else {
         return Err(Problem::invalid("field `position_by`: the terminal checks orders alone"));
     };
-    let mut result = request.app().trading.check(account, &order, request.call_context()).await?;
-    result.request = shown(account, result.request);
-    let retcode_name =
-        if result.retcode == 0 { "ok" } else { Retcode::from_code(result.retcode).name() };
-    json(&request, &Checked { retcode_name, result })
+    let result = request.app().trading.check(account, &order, request.call_context()).await?;
+    json(&request, &Checked::of(account, result))
 }
 
 /// What is to change about a pending order.

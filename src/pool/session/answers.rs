@@ -162,6 +162,9 @@ impl Machine {
                 Ok(()) if self.replacing || !around.is_primary() => {
                     self.emit(Effect::EndTrade(trade, Err(TradeError::Moved)));
                 }
+                Ok(()) if !trade.passes_last_check() => {
+                    self.emit(Effect::EndTrade(trade, Err(TradeError::HeldBack)));
+                }
                 Ok(()) => {
                     let request = Request::OrderSend { request: trade.request.clone() };
                     self.submit(request, Owner::Trade(trade), now);

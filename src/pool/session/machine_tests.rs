@@ -20,7 +20,7 @@ use crate::metrics::AccountId;
 use crate::mt5::{AccountInfo, Answer, Error, Request, TerminalInfo, TradeRequest};
 use crate::pool::Options;
 use crate::pool::call::{
-    CallError, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
+    CallError, LastCheck, QueuePermit, QueuedCall, QueuedTrade, TradeError, TradeOutcome,
 };
 use crate::pool::coalescing::Waiter;
 use crate::pool::labels::{RestartReason, SessionState};
@@ -209,7 +209,8 @@ impl World {
         let permit = QueuePermit::new(permit, self.depth.clone());
         let request = Box::new(TradeRequest { order: id, ..TradeRequest::default() });
         let send_by = self.now.boot + within;
-        let trade = QueuedTrade::new(request, send_by, self.now.at, permit, reply);
+        let trade =
+            QueuedTrade::new(request, send_by, LastCheck::none(), self.now.at, permit, reply);
         self.trades.push((id, Some(traded)));
         self.held.insert(id);
         self.machine.take_trade(trade, self.now, &self.around);
@@ -388,7 +389,12 @@ impl World {
                     Err(TradeError::Withdrawn) if self.written.contains_key(&id) => {
                         assert!(self.written[&id], "only its terminal may withdraw it");
                     }
-                    Err(TradeError::NotSent(_) | TradeError::Moved | TradeError::Withdrawn) => {
+                    Err(
+                        TradeError::NotSent(_)
+                        | TradeError::Moved
+                        | TradeError::Withdrawn
+                        | TradeError::HeldBack,
+                    ) => {
                         assert!(!self.written.contains_key(&id), "it was written: {traded:?}");
                     }
                 }

@@ -15,15 +15,16 @@ use crate::clock::BootInstant;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, collector};
 use crate::mt5::{Lots, OrderType, Selection, ServerClock, calls};
 use crate::pool::{
-    self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, supervisor,
+    self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, TradeBlock, supervisor,
 };
 use crate::terminal::simulator::{Launcher, MarginMode, Options as Simulated};
 use crate::trading::command::{NewOrder, TradeCommand};
 use crate::trading::execution::{Moment, Origin};
+use crate::trading::halt::{Halt, HaltScope};
 use crate::trading::identifiers::{IdempotencyKey, TradeId};
 use crate::trading::journal::{Journal, TradeFilter};
 use crate::trading::reply::{Error, NotSentCause, TradeReply};
-use crate::trading::trade::{Trade, TradeState};
+use crate::trading::trade::{Operation, Trade, TradeState};
 use crate::trading::{Delivery, Left, Options, Trading};
 
 /// How long anything may take before a test fails.
@@ -601,4 +602,90 @@ async fn an_end_is_counted_although_whoever_reported_it_is_stopped() {
     assert_eq!(harness.ended("refused").await, 1);
     assert_eq!(harness.ended("executed").await, 1);
     drop(guard);
+}
+
+impl Harness {
+    async fn halt(&self, scope: HaltScope) -> Halt {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let halt = Halt { since, api_key: Some("ops".to_owned()), client: None };
+        let in_force = self.trading.halt(scope, halt).await;
+        assert_eq!(in_force.not_kept, None);
+        in_force.halt
+    }
+}
+
+#[tokio::test]
+async fn a_halt_holds_back_what_is_on_its_way_and_names_what_was_sent() {
+    for of_all in [false, true] {
+        let harness = Harness::start().await;
+        let scope = if of_all { HaltScope::All } else { HaltScope::of(&harness.account) };
+        for moment in [Moment::Prepared, Moment::IntentWritten] {
+            let (reached, resume) = harness.stop_at(moment);
+            let client = harness.buy("k", 0.1);
+            reached.await.unwrap();
+            harness.halt(scope.clone()).await;
+            assert_eq!(harness.trading.may_still_open(&harness.account).await, (vec![], None));
+            resume.send(()).unwrap();
+            let Err(Error::NotSent(not_sent)) = client.reply().await else {
+                panic!("{moment:?}: it was sent");
+            };
+            assert_eq!(not_sent.cause, Some(NotSentCause::Halted), "{moment:?}");
+            assert_eq!(harness.positions().await, 0);
+            // The next one is refused before anything is written.
+            let refused = Err(Error::NotAllowed(vec![TradeBlock::Halted]));
+            assert_eq!(harness.buy("later", 0.1).reply().await, refused);
+            assert!(harness.trading.lift_halt(scope.clone()).await.unwrap());
+        }
+        let (reached, resume) = harness.stop_at(Moment::Answered);
+        let client = harness.buy("k", 0.1);
+        reached.await.unwrap();
+        harness.halt(scope.clone()).await;
+        assert_eq!(harness.trading.may_still_open(&harness.account).await.0.len(), 1);
+        resume.send(()).unwrap();
+        assert_eq!(client.state().await, (TradeState::Executed, false));
+        until(|| harness.ledger().halts.sent(&harness.account).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_halt_that_the_disk_does_not_take_is_in_force_and_is_written_by_another_attempt() {
+    let harness = Harness::start().await;
+    let scope = HaltScope::of(&harness.account);
+    let halt = Halt { since: jiff::Timestamp::UNIX_EPOCH, api_key: None, client: None };
+    harness.journal().fail_thread();
+    let kept = harness.trading.halt(scope.clone(), halt.clone()).await;
+    assert!(harness.ledger().halts.is_halted(&harness.account));
+    assert!(kept.not_kept.is_some());
+    let keeps = async || harness.journal().halts().await.is_ok_and(|halts| halts.len() == 1);
+    while !keeps().await {
+        let _ = harness.trading.halt(scope.clone(), halt.clone()).await;
+        tokio::task::yield_now().await;
+    }
+    harness.journal().remove_halt(scope.clone()).await.unwrap();
+    assert!(harness.trading.lift_halt(scope.clone()).await.unwrap());
+    assert!(!harness.trading.lift_halt(scope).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_halt_names_what_a_panic_or_a_lost_answer_has_left_also_under_another_name() {
+    let harness = Harness::start().await;
+    harness.at(Moment::Answered, |_| {}, true);
+    assert!(harness.buy("k", 0.1).reply().await.is_err());
+    let halt = harness.halt(HaltScope::All).await;
+    assert_eq!(halt.api_key.as_deref(), Some("ops"));
+    let (named, error) = harness.trading.may_still_open(&harness.account).await;
+    let trade = harness
+        .trading
+        .list(&harness.account.name, TradeFilter { limit: 9, ..TradeFilter::default() });
+    let trade = trade.await.unwrap().remove(0);
+    // It is named until it is found out that it was executed.
+    assert!(error.is_none() && (named == [trade.trade_id] || trade.state == TradeState::Executed));
+
+    let sent = Trade {
+        identity: harness.account.identity(),
+        ..Trade::new(TradeId::random(), AccountName::from_trusted("earlier"), Operation::Place, 1)
+    };
+    harness.journal().insert(sent.clone()).await.unwrap();
+    let (named, _) = harness.trading.may_still_open(&harness.account).await;
+    assert!(named.contains(&sent.trade_id), "{named:?}");
 }

@@ -5,6 +5,7 @@
 //! command that reduces risk needs no quote, because a symbol that is hidden, delisted or without ticks
 //! must not keep a position open.
 
+mod exposure;
 mod reads;
 mod requests;
 mod rules;
@@ -15,9 +16,10 @@ use super::Trade;
 use super::command::{NewOrder, TradeCommand};
 use super::tag;
 use super::trade::{Before, Operation};
-use crate::mt5::{Order, Position, TradeAction, TradeRequest};
+use crate::mt5::{Order, Position, Ticket, TradeAction, TradeRequest};
 use crate::pool::{Account, CallContext, CallError};
 
+pub use self::exposure::Exposure;
 pub use self::rules::StopRules;
 
 /// Why a command was not sent.
@@ -40,6 +42,7 @@ pub struct Prepared {
     pub tag: Option<String>,
     pub position_id: u64,
     pub before: Option<Before>,
+    pub exposure: Exposure,
     /// What the symbol asks of stops; `None`: the symbol was not asked about.
     pub stop_rules: Option<StopRules>,
 }
@@ -69,7 +72,7 @@ pub async fn prepare(
                 comment: comment.clone(),
                 ..TradeRequest::default()
             };
-            Prepared::of(request, one.identifier)
+            Prepared::of(request, one.identifier, Exposure::Reduces)
         }
         TradeCommand::Close { ticket, volume, deviation, price, comment, type_filling } => {
             let position = ask.position(*ticket).await?;
@@ -97,7 +100,10 @@ pub async fn prepare(
                 magic: order.magic,
                 ..TradeRequest::default()
             };
-            Prepared { before: Some(Before::of_order(&order)), ..Prepared::of(request, 0) }
+            Prepared {
+                before: Some(Before::of_order(&order)),
+                ..Prepared::of(request, 0, Exposure::Reduces)
+            }
         }
     };
     if tagged && makes_an_order(command.operation()) {
@@ -114,6 +120,22 @@ pub async fn rehearse(
 ) -> Ready<TradeRequest> {
     let ask = Asker { account, context };
     Ok(place(&ask, order).await?.request)
+}
+
+/// Prepares an order on a netting account as one that closes the position which it is against, so that its broker
+/// refuses it if that is gone or smaller by then. `None`: it is against none, or larger.
+pub async fn prepare_as_closing(
+    account: &Account,
+    order: &NewOrder,
+    context: &CallContext,
+    tagged: bool,
+) -> Ready<Option<Prepared>> {
+    let positions = Asker { account, context }.positions(&order.symbol).await?;
+    let Some(position) = exposure::closed_by(order, &positions) else {
+        return Ok(None);
+    };
+    let closing = NewOrder { position: Some(Ticket::new(position)), ..order.clone() };
+    prepare(account, &TradeCommand::Place(closing), context, tagged).await.map(Some)
 }
 
 /// Whether a trade leaves an order with a comment behind.
@@ -155,8 +177,8 @@ impl Before {
 }
 
 impl Prepared {
-    fn of(request: TradeRequest, position_id: u64) -> Prepared {
-        Prepared { request, tag: None, position_id, before: None, stop_rules: None }
+    fn of(request: TradeRequest, position_id: u64, exposure: Exposure) -> Prepared {
+        Prepared { request, tag: None, position_id, before: None, exposure, stop_rules: None }
     }
 
     /// Puts what was prepared into a trade's record, with what was known of the account before it.

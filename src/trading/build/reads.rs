@@ -55,6 +55,12 @@ impl Asker<'_> {
             .ok_or_else(|| Refused::NotFound(format!("there is no open position {ticket}")))
     }
 
+    /// The open positions of a symbol.
+    pub async fn positions(&self, symbol: &str) -> Ready<Vec<Position>> {
+        let selection = Selection::Symbol(symbol.to_owned());
+        self.call(calls::PositionsGet { selection }).await
+    }
+
     pub async fn order(&self, ticket: Ticket) -> Ready<Order> {
         let selection = Selection::Ticket(ticket);
         let orders = self.call(calls::OrdersGet { selection }).await?;

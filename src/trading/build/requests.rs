@@ -1,5 +1,6 @@
 //! The requests that the commands become.
 
+use super::exposure::{self, Exposure};
 use super::reads::Asker;
 use super::rules::{self, StopRules};
 use super::{Prepared, Ready, Refused};
@@ -70,7 +71,8 @@ pub async fn place(ask: &Asker<'_>, order: &NewOrder) -> Ready<Prepared> {
     let position_id = closed.as_ref().map_or(0, |position| position.identifier);
     let before = closed.as_ref().map(Before::of_position);
     let stop_rules = Some(StopRules::of(&symbol));
-    Ok(Prepared { stop_rules, before, ..Prepared::of(request, position_id) })
+    let exposure = exposure::of_order(order, ask.account.is_hedging());
+    Ok(Prepared { stop_rules, before, ..Prepared::of(request, position_id, exposure) })
 }
 
 fn filling_of(symbol: &SymbolInfo, rests: bool) -> Filling {
@@ -133,7 +135,11 @@ pub async fn close(ask: &Asker<'_>, position: &Position, wanted: Closing) -> Rea
     };
     let stop_rules = symbol.as_ref().map(StopRules::of);
     let before = Some(Before::of_position(position));
-    Ok(Prepared { stop_rules, before, ..Prepared::of(request, position.identifier) })
+    Ok(Prepared {
+        stop_rules,
+        before,
+        ..Prepared::of(request, position.identifier, Exposure::Reduces)
+    })
 }
 
 pub async fn modify_position(
@@ -159,7 +165,8 @@ pub async fn modify_position(
     };
     let stop_rules = symbol.as_ref().map(StopRules::of);
     let before = Some(Before::of_position(position));
-    Ok(Prepared { stop_rules, before, ..Prepared::of(request, position.identifier) })
+    let exposure = exposure::of_position_change(position, &request);
+    Ok(Prepared { stop_rules, before, ..Prepared::of(request, position.identifier, exposure) })
 }
 
 pub async fn modify_order(ask: &Asker<'_>, order: &Order, change: &OrderChange) -> Ready<Prepared> {
@@ -199,5 +206,6 @@ pub async fn modify_order(ask: &Asker<'_>, order: &Order, change: &OrderChange) 
     };
     let stop_rules = symbol.as_ref().map(StopRules::of);
     let before = Some(Before::of_order(order));
-    Ok(Prepared { stop_rules, before, ..Prepared::of(request, 0) })
+    let exposure = exposure::of_order_change(order, &request);
+    Ok(Prepared { stop_rules, before, ..Prepared::of(request, 0, exposure) })
 }

@@ -7,6 +7,7 @@
 mod outcome;
 mod submission;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -15,17 +16,20 @@ use tokio::time::Instant;
 
 use self::outcome::{Outcome, explained, outcome};
 use super::audit::audit;
-use super::build::{self, Prepared, Refused};
+use super::build::{self, Exposure, Prepared, Refused};
+use super::command::TradeCommand;
 use super::identifiers::IdempotencyKey;
 use super::journal::Journal;
-use super::ledger::Ledger;
+use super::ledger::{AccountLedger, Ledger};
 use super::reconcile::{self, Gate};
 use super::reply::{Error, NotSent, NotSentCause, TimeSpent, TradeReply};
 use super::trade::{Operation, Trade, TradeState};
 use crate::clock::BootInstant;
 use crate::metrics::Event;
-use crate::mt5::{Retcode, TradeRequest, calls};
-use crate::pool::{CallContext, CallError, TradeBlock, TradeError, TradeFlags, TradeOutcome};
+use crate::mt5::{OrderCheckResult, Retcode, TradeAction, TradeRequest, calls};
+use crate::pool::{
+    Account, CallContext, CallError, LastCheck, TradeBlock, TradeError, TradeFlags, TradeOutcome,
+};
 
 pub use self::submission::{ClientWait, Origin, Submission};
 
@@ -46,6 +50,29 @@ pub async fn run(ledger: &Ledger, submission: &Submission) -> Result<TradeReply,
         record_unsent(ledger, submission, error);
     }
     reply
+}
+
+/// What a command would be sent as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rehearsal {
+    /// The request. Times are the server's.
+    pub request: TradeRequest,
+    /// What the terminal says about it. `None`: MT5 does not check closing by another position.
+    pub check: Option<OrderCheckResult>,
+}
+
+/// Does all that an execution does before the intent is written, and sends nothing.
+pub async fn rehearse(ledger: &Ledger, submission: &Submission) -> Result<Rehearsal, Error> {
+    let execution = Execution { ledger, submission, spent: TimeSpent::default() };
+    let journal = journal(ledger, &submission.account)?;
+    let of_account = execution.account_that_trades()?;
+    let Prepared { request, .. } = execution.prepare(journal, &of_account.gate).await?;
+    if request.action == TradeAction::CloseBy.value() {
+        return Ok(Rehearsal { request, check: None });
+    }
+    let check = calls::OrderCheck { request: Box::new(request.clone()) };
+    let check = submission.account.call_raw(check, &submission.context()).await;
+    Ok(Rehearsal { request, check: Some(*check.map_err(Refused::from)?) })
 }
 
 /// Settles a trade whose execution panicked: it was not sent unless its intent is on disk, and then the
@@ -93,26 +120,13 @@ impl Execution<'_> {
     async fn run(mut self) -> Result<TradeReply, Error> {
         let Submission { account, origin, request_id, .. } = self.submission;
         let (ledger, send_by) = (self.ledger, self.submission.send_by());
-        let disabled = || Error::NotAllowed(vec![TradeBlock::AccountSetting]);
-        let journal =
-            ledger.journal().map_err(|error| if account.trade { error } else { disabled() })?;
+        let journal = journal(ledger, account)?;
         if let Some(key) = &origin.key
             && let Some(told) = self.replay(journal, key).await?
         {
             return told;
         }
-        if !account.door.is_open() {
-            return Err(Error::Paused);
-        }
-        if !account.trade {
-            return Err(disabled());
-        }
-        let Some(of_account) = ledger.account(&account.name) else {
-            return Err(Error::Paused);
-        };
-        if !of_account.gate.is_reconciled() {
-            return Err(Error::Reconciling);
-        }
+        let of_account = self.account_that_trades()?;
         let _deciding = ledger.executions.decide(self.submission.trade());
 
         let gate = &of_account.gate;
@@ -125,6 +139,8 @@ impl Execution<'_> {
         };
         self.spent.preparation = elapsed(origin.arrived);
         let request = prepared.request.clone();
+        let check = self.last_check(prepared.exposure);
+        let _sent = ledger.halts.forgetting(account.id, self.submission.trade_id.clone());
         let stop_rules = prepared.stop_rules.clone();
         let trade = prepared.into_trade(self.submission.trade(), account);
 
@@ -145,7 +161,7 @@ impl Execution<'_> {
         self.reached(Moment::IntentWritten).await;
 
         let begun = BootInstant::now();
-        let traded = self.send(journal, gate, request, send_by).await;
+        let traded = self.send(journal, gate, request, check).await;
         self.spent.waiting = elapsed(begun);
         self.reached(Moment::Answered).await;
         if let Ok(result) = &traded {
@@ -154,6 +170,9 @@ impl Execution<'_> {
         }
         let trade = match outcome(trade, traded, account.mode()) {
             Outcome::TooLate(trade) => return Err(self.too_late(*trade).await),
+            Outcome::HeldBack(trade) => {
+                return Err(self.not_sent(*trade, NotSentCause::Halted).await);
+            }
             Outcome::NotSent(trade, error) => {
                 return Err(self.not_sent(*trade, NotSentCause::Call(error)).await);
             }
@@ -165,17 +184,33 @@ impl Execution<'_> {
         Ok(TradeReply { trade, replayed: false })
     }
 
+    /// What is known of the account, if it takes trades.
+    fn account_that_trades(&self) -> Result<Arc<AccountLedger>, Error> {
+        let account = &self.submission.account;
+        if !account.door.is_open() {
+            return Err(Error::Paused);
+        }
+        if !account.trade {
+            return Err(not_configured());
+        }
+        let of_account = self.ledger.account(&account.name).ok_or(Error::Paused)?;
+        if !of_account.gate.is_reconciled() {
+            return Err(Error::Reconciling);
+        }
+        Ok(of_account)
+    }
+
     /// Sends the request on the primary session, and on its successor if it gave the request back.
     async fn send(
         &self,
         journal: &Journal,
         gate: &Gate,
         request: TradeRequest,
-        send_by: BootInstant,
+        check: LastCheck,
     ) -> TradeOutcome {
-        let account = &self.submission.account;
+        let (account, send_by) = (&self.submission.account, self.submission.send_by());
         loop {
-            let traded = account.trade(request.clone(), send_by).await;
+            let traded = account.trade(request.clone(), send_by, check.clone()).await;
             if traded != Err(TradeError::Moved) {
                 return traded;
             }
@@ -257,7 +292,42 @@ impl Execution<'_> {
         self.ensure_allowed(context).await?;
         gate.ensure_complete(account, journal, context).await.map_err(Refused::from)?;
         let tag = self.ledger.options.tag;
-        Ok(build::prepare(account, command, context, tag).await?)
+        let prepared = build::prepare(account, command, context, tag).await?;
+        self.ensure_may_open(prepared, context).await
+    }
+
+    /// Refuses an opening trade of a halted account. On a netting account one that is against a position is made
+    /// one that closes it.
+    async fn ensure_may_open(
+        &self,
+        prepared: Prepared,
+        context: &CallContext,
+    ) -> Result<Prepared, Error> {
+        let Submission { account, command, .. } = self.submission;
+        if prepared.exposure == Exposure::Reduces || !self.ledger.halts.is_halted(account) {
+            return Ok(prepared);
+        }
+        if let (Exposure::DependsOnPosition, TradeCommand::Place(order)) =
+            (prepared.exposure, command)
+        {
+            let tag = self.ledger.options.tag;
+            let closing = build::prepare_as_closing(account, order, context, tag).await?;
+            if let Some(closing) = closing {
+                return Ok(closing);
+            }
+        }
+        Err(Error::NotAllowed(vec![TradeBlock::Halted]))
+    }
+
+    /// What a session asks before it sends the trade: whether a halt holds it back.
+    fn last_check(&self, exposure: Exposure) -> LastCheck {
+        if exposure == Exposure::Reduces {
+            return LastCheck::none();
+        }
+        let Submission { account, trade_id, .. } = self.submission;
+        let (halts, account, trade_id) =
+            (self.ledger.halts.clone(), account.clone(), trade_id.clone());
+        LastCheck::new(move || halts.pass(&account, &trade_id))
     }
 
     /// Refuses a trade that the terminal would refuse, if the terminal still shows what the last probe
@@ -295,6 +365,10 @@ impl Execution<'_> {
     async fn not_sent(&self, trade: Trade, cause: NotSentCause) -> Error {
         let reason = match &cause {
             NotSentCause::Call(error) => format!("it was not sent: {error}"),
+            NotSentCause::Halted => format!(
+                "it was not sent, because the halt came first: {}. An order that only closes can be sent again",
+                TradeBlock::Halted.remedy()
+            ),
             NotSentCause::Journal(detail) => {
                 format!("nothing is traded without a journal: {detail}")
             }
@@ -376,6 +450,15 @@ pub enum Moment {
     /// It has panicked, and the journal does not know.
     #[cfg(test)]
     Settling,
+}
+
+/// The journal. An account that is not to trade is told that, whatever the journal.
+fn journal<'a>(ledger: &'a Ledger, account: &Account) -> Result<&'a Journal, Error> {
+    ledger.journal().map_err(|error| if account.trade { error } else { not_configured() })
+}
+
+fn not_configured() -> Error {
+    Error::NotAllowed(vec![TradeBlock::AccountSetting])
 }
 
 fn elapsed(since: BootInstant) -> Duration {

@@ -14,6 +14,8 @@ pub enum Outcome {
     Known(Box<Trade>),
     /// It was not sent in time.
     TooLate(Box<Trade>),
+    /// It was not sent because of a halt.
+    HeldBack(Box<Trade>),
     /// It certainly did not reach its broker.
     NotSent(Box<Trade>, CallError),
 }
@@ -27,6 +29,7 @@ pub fn outcome(trade: Trade, traded: TradeOutcome, mode: Mode) -> Outcome {
     match traded {
         Ok(result) => Outcome::Known(Box::new(answered(trade, &result))),
         Err(TradeError::Withdrawn) => Outcome::TooLate(Box::new(trade)),
+        Err(TradeError::HeldBack) => Outcome::HeldBack(Box::new(trade)),
         Err(TradeError::NotSent(error)) => Outcome::NotSent(Box::new(trade), error),
         Err(TradeError::Failed(Failure::Mt5(error))) => match error.error_type() {
             // The terminal took the request and has not answered: it may still deliver it.
@@ -175,7 +178,7 @@ mod tests {
                         assert_eq!(trade.state, TradeState::Unknown, "{name}");
                         Some(trade.may_arrive)
                     }
-                    Outcome::TooLate(_) | Outcome::NotSent(..) => None,
+                    Outcome::TooLate(_) | Outcome::HeldBack(_) | Outcome::NotSent(..) => None,
                 };
                 let expected = expected.map(|arrives| arrives && mode == Mode::Live);
                 assert_eq!(known, expected, "{name}");

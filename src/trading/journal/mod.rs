@@ -6,6 +6,7 @@
 //! keeps what the disk does not take. Everything else fails while the actor is being restarted.
 
 mod actor;
+mod halts;
 mod inspect;
 mod outbox;
 mod queries;
@@ -27,6 +28,7 @@ use tracing::error;
 use self::actor::{Msg, Work};
 use self::reports::Report;
 use self::store::{Retained, Store};
+use super::halt::{Halt, HaltScope};
 use super::identifiers::{IdempotencyKey, TradeId};
 use super::trade::Trade;
 use crate::account_name::AccountName;
@@ -282,6 +284,21 @@ impl Journal {
     ) -> Result<HashMap<u64, TradeId>, JournalError> {
         let (account, except) = (account.clone(), except.clone());
         self.run(move |store| store.owned(&account, orders, &except)).await
+    }
+
+    /// Every halt that is on disk.
+    pub async fn halts(&self) -> Result<Vec<(HaltScope, Halt)>, JournalError> {
+        self.run(|store| store.halts()).await
+    }
+
+    /// Writes a halt, unless there is one with its scope; it is on disk when this returns.
+    pub async fn add_halt(&self, scope: HaltScope, halt: Halt) -> Result<(), JournalError> {
+        self.run(move |store| store.add_halt(&scope, &halt)).await
+    }
+
+    /// Forgets a halt.
+    pub async fn remove_halt(&self, scope: HaltScope) -> Result<(), JournalError> {
+        self.run(move |store| store.remove_halt(&scope)).await
     }
 
     async fn run<T: Send + 'static>(

@@ -14,9 +14,10 @@ use tracing::{info, warn};
 use super::JournalError;
 use crate::account_name::AccountName;
 use crate::files;
+use crate::pool::Account;
 
 /// The schema's version, `PRAGMA user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Marks the file as ours, `PRAGMA application_id`: "mt5g".
 const APPLICATION_ID: i64 = 0x6d74_3567;
@@ -79,6 +80,19 @@ const SECOND: &str = "
     UPDATE trades SET may_arrive = 1 WHERE state IN ('sending', 'unknown');
 ";
 
+/// What version 3 added. An older gateway must not use the file, because it would open what is halted. Login 0
+/// stands for every account.
+const THIRD: &str = "
+    CREATE TABLE halts (
+        login     INTEGER NOT NULL,
+        server    TEXT NOT NULL,
+        since_msc INTEGER NOT NULL,
+        api_key   TEXT,
+        client    TEXT,
+        PRIMARY KEY (login, server)
+    ) STRICT;
+";
+
 /// Indexes that version 2 got later. An older gateway keeps them up to date without knowing them.
 const INDEXES: &str = "
     CREATE INDEX IF NOT EXISTS trades_by_identity
@@ -124,6 +138,14 @@ pub struct Owner {
     pub login: u64,
     /// Its broker's server.
     pub server: String,
+}
+
+impl Owner {
+    /// A configured account.
+    pub fn of(account: &Account) -> Owner {
+        let (login, server) = (account.login, account.server.clone());
+        Owner { account: account.name.clone(), login, server }
+    }
 }
 
 /// The open file, which is not [prepared](prepare) yet.
@@ -198,7 +220,7 @@ pub fn check(connection: &Connection) -> Result<i64, String> {
     let application: i64 =
         connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(text)?;
     match (application, version) {
-        (0, 0) | (APPLICATION_ID, 1 | VERSION) => Ok(version),
+        (0, 0) | (APPLICATION_ID, 1..=VERSION) => Ok(version),
         (APPLICATION_ID, newer) => Err(format!(
             "its schema has version {newer}, this gateway knows {VERSION}: use a newer gateway"
         )),
@@ -210,6 +232,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let change = connection.transaction()?;
     change.execute_batch(TABLE)?;
     change.execute_batch(SECOND)?;
+    change.execute_batch(THIRD)?;
     add_indexes(&change)?;
     change.pragma_update(None, "application_id", APPLICATION_ID)?;
     change.pragma_update(None, "user_version", VERSION)?;
@@ -252,6 +275,9 @@ fn migrate(connection: &mut Connection, owners: &[Owner]) -> rusqlite::Result<()
     if version == 1 {
         change.execute_batch(SECOND)?;
         name_servers(&change, owners)?;
+    }
+    if version < 3 {
+        change.execute_batch(THIRD)?;
     }
     // Also where it is there already, which shows that the file can be written.
     change.pragma_update(None, "user_version", VERSION)?;
@@ -485,6 +511,42 @@ mod tests {
             (id.to_owned(), server.to_owned(), key.to_owned(), time)
         });
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_long_journal_of_version_2_keeps_its_rows_and_takes_halts() {
+        const ROWS: i64 = 100_000;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.sqlite");
+        let mut old = Connection::open(&file).unwrap();
+        let change = old.transaction().unwrap();
+        change.execute_batch(TABLE).unwrap();
+        change.execute_batch(SECOND).unwrap();
+        add_indexes(&change).unwrap();
+        change
+            .execute(
+                "WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < ?1)
+                 INSERT INTO trades (trade_id, account, login, server, operation, fingerprint, state,
+                    created_msc, updated_msc, server_time, position_id)
+                 SELECT printf('%06d', n), 'main', 7, 'S', 'place', x'00', 'executed', n, n, n, 0
+                 FROM rows",
+                [ROWS],
+            )
+            .unwrap();
+        change.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        change.pragma_update(None, "user_version", 2).unwrap();
+        change.commit().unwrap();
+        drop(old);
+
+        for _ in 0..2 {
+            let connection = prepared(&file, &[]);
+            let count = |table: &str| -> i64 {
+                let query = format!("SELECT count(*) FROM {table}");
+                connection.query_row(&query, [], |row| row.get(0)).unwrap()
+            };
+            assert_eq!((count("trades"), count("halts")), (ROWS, 0));
+            assert_eq!(check(&connection), Ok(3));
+        }
     }
 
     #[test]

@@ -167,8 +167,16 @@ impl Store {
     /// # Errors
     /// If it is not on disk, or the file is not the one that was opened.
     pub fn insert(&mut self, trade: &Trade) -> Result<(), String> {
-        self.identity.check()?;
+        self.ensure_file()?;
         rows::insert(&self.connection, trade).map_err(text)
+    }
+
+    /// Makes sure that what is written goes into the file that was opened.
+    ///
+    /// # Errors
+    /// What happened to the file.
+    pub fn ensure_file(&self) -> Result<(), String> {
+        self.identity.check()
     }
 
     /// Settles a report that has come, or keeps it, behind what is kept about its trade.

@@ -68,7 +68,7 @@ pub struct State {
     next: Option<AbortHandle>,
     looked: Option<Instant>,
     /// What was told last to keep the account from trading.
-    announced: Option<Option<TradeBlock>>,
+    announced: Option<Vec<TradeBlock>>,
     /// Whether it was said that trades belong to another account at the broker.
     warned: bool,
 }
@@ -151,8 +151,9 @@ impl State {
     fn announce_blocks(&mut self) {
         let (ledger, account) = (&self.ledger, &self.of_account.account);
         let blocks = permission::blocks(ledger, account);
-        if self.announced.replace(blocks) != Some(blocks) {
+        if self.announced.as_ref() != Some(&blocks) {
             permission::announce(ledger, account);
+            self.announced = Some(blocks);
         }
     }
 
@@ -210,8 +211,8 @@ impl State {
         let (ledger, account) = (self.ledger.clone(), self.of_account.account.clone());
         if !self.named {
             // Before its gate opens: under a new name it must not trade with a key again.
-            let (login, server) = (account.login, account.server.clone());
-            journal.adopt(Owner { account: account.name.clone(), login, server }).await.ok()?;
+            journal.adopt(Owner::of(&account)).await.ok()?;
+            ledger.halts.load(journal).await.ok()?;
             self.named = true;
         }
         let since = now_msc().saturating_sub(WATCHED_MSC);

@@ -24,16 +24,16 @@ fn an_admin_restarts_after_confirmation_and_a_reader_has_no_button() {
     browser.until(&gateway, "document.querySelectorAll('.account .restart').length === 3");
     browser.until(&gateway, "document.querySelectorAll('#account-main .badge.ready').length === 2");
     browser.run("document.querySelector('#account-main .restart').click()");
-    assert!(browser.holds("document.getElementById('restart').open"));
-    assert!(browser.text("#restart-title").contains("main"));
-    assert!(browser.holds("document.activeElement.id === 'restart-cancel'"), "Enter does no harm");
+    assert!(browser.holds("document.getElementById('confirm').open"));
+    assert!(browser.text("#confirm-title").contains("main"));
+    assert!(browser.holds("document.activeElement.id === 'confirm-cancel'"), "Enter does no harm");
     browser.run("document.activeElement.click()");
-    assert!(browser.holds("!document.getElementById('restart').open"));
+    assert!(browser.holds("!document.getElementById('confirm').open"));
     browser.updated(&gateway);
     assert!(!gateway.log().contains("terminal restarting"));
 
     browser.run("document.querySelector('#account-main .restart').click()");
-    browser.run("document.getElementById('restart-go').click()");
+    browser.run("document.getElementById('confirm-go').click()");
     gateway.logs("terminal restarting");
     gateway.eventually("the page tells that it has begun", || {
         let notice = browser.text("#account-main .notice");
@@ -43,6 +43,56 @@ fn an_admin_restarts_after_confirmation_and_a_reader_has_no_button() {
         browser.text("#account-main .sessions").matches("1 restart").nth(1).map(|_| ())
     });
     assert!(browser.text("#account-frail .sessions").contains("0 restarts"));
+}
+
+#[test]
+fn a_trader_halts_an_account_and_an_admin_all_of_them_after_confirmation() {
+    let keys = key("trader", "trade", "['trade']") + &key("operator", "mend", "['admin']");
+    let gateway = Gateway::start(&format!("{SETTINGS}{keys}"));
+    let browser = Browser::start();
+    let enter = |key: &str| {
+        browser.until(&gateway, "!document.getElementById('key-form').hidden");
+        give_key(&browser, key);
+        browser.until(&gateway, "document.querySelectorAll('.account .halt').length === 3");
+    };
+    let halted = |path: &str| {
+        let headers = [("authorization", "Bearer mend")];
+        gateway.get_with(path, &headers).json()
+    };
+    let main = || halted("/api/v1/accounts/main/halt")["halted"] == true;
+    browser.open(&gateway.url("/console"));
+    enter("trade");
+    assert!(browser.holds("document.getElementById('halt-all').hidden"));
+    browser.run("document.querySelector('#account-main .halt').click()");
+    assert!(browser.text("#confirm-title").contains("Halt main"));
+    browser.run("document.activeElement.click()");
+    browser.updated(&gateway);
+    assert!(!main());
+    browser.run("document.querySelector('#account-main .halt').click()");
+    browser.run("document.getElementById('confirm-go').click()");
+    browser.until(
+        &gateway,
+        "document.querySelector('#account-main .halt').textContent === 'Lift halt…'",
+    );
+    assert!(main());
+    assert!(browser.text("#account-main .notice").contains("halted"));
+    assert!(browser.text("#account-main").contains("may not trade: halted"));
+    browser.run("document.querySelector('#account-main .halt').click()");
+    browser.run("document.getElementById('confirm-go').click()");
+    browser
+        .until(&gateway, "document.querySelector('#account-main .halt').textContent === 'Halt…'");
+    assert!(!main());
+
+    browser.run("document.getElementById('forget').click()");
+    enter("mend");
+    browser.run("document.getElementById('halt-all').click()");
+    browser.run("document.getElementById('confirm-go').click()");
+    browser.until(&gateway, "!document.getElementById('halted').hidden");
+    assert_eq!(halted("/api/v1/halt")["halt"]["api_key"], "operator");
+    browser.run("document.getElementById('halt-all').click()");
+    browser.run("document.getElementById('confirm-go').click()");
+    browser.until(&gateway, "document.getElementById('halted').hidden");
+    assert_eq!(halted("/api/v1/halt")["all"], false);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Trading against the simulated broker: what is placed, changed, closed and
 //! refused, and what becomes of trades whose answer is lost.
 
+mod dry_run;
+mod halt;
 mod idempotency;
 mod lost_answers;
 mod orders;
