@@ -25,6 +25,9 @@ mod halts;
 /// have limits of their own.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long a halt waits for the gateway, which answers within `server.request_timeout` (30 s).
+const HALT_WITHIN: Duration = Duration::from_secs(45);
+
 /// The largest answer that is taken, bytes. What answers may be no gateway.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -190,8 +193,13 @@ impl Remote {
             Some(account) => format!("/api/v1/accounts/{account}/halt{query}"),
             None => format!("/api/v1/halt{query}"),
         };
-        let asked = tokio::time::timeout(PATIENCE, self.ask(method, &path)).await;
-        let asked = asked.map_err(|_| format!("the gateway did not answer within {PATIENCE:?}"))?;
+        let asked = tokio::time::timeout(HALT_WITHIN, self.ask(method, &path)).await;
+        let asked = asked.map_err(|_| {
+            format!(
+                "the gateway did not answer within {HALT_WITHIN:?}, and it is not known what is halted: repeat \
+                 the command, and see docs/operations/red-button.md"
+            )
+        })?;
         let (status, body) = asked.map_err(|unanswered| unanswered.to_string())?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status != StatusCode::OK {

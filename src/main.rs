@@ -270,10 +270,15 @@ fn ask(
     overrides: Overrides,
     what: impl AsyncFnOnce(Remote) -> Result<String, String>,
 ) -> u8 {
+    // A fault elsewhere in the settings must not keep anybody from the gateway that runs.
     let listen = || {
         let (environment, overrides) = (Settings::environment(), overrides.settings());
-        let settings = Settings::load(Path::new(""), config, environment, &overrides);
-        Remote::url_of(settings.map_err(|faults| describe(&faults))?.listen)
+        let inspection = Settings::inspect(Path::new(""), config, environment, &overrides);
+        let unknown = || {
+            let faults = describe(&inspection.faults);
+            format!("{faults}\nso it is not known where the gateway is: give its --url")
+        };
+        Remote::url_of(inspection.settings.ok_or_else(unknown)?.listen)
     };
     let remote = options.or_environment().and_then(|RemoteOptions { url, key_file }| {
         let url = url.map_or_else(listen, Ok)?;

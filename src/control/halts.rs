@@ -23,11 +23,11 @@ pub fn told(answer: &Value, lifted: bool) -> Option<Told> {
     }
     if lifted {
         standings.iter().for_each(|account| told.tell_standing(account));
-        return accounts.is_none_or(|_| answer["all"].is_boolean()).then_some(told);
+        return accounts.is_none_or(|_| answer.get("halt_of_all").is_some()).then_some(told);
     }
     if accounts.is_some() {
-        answer["halt"]["since"].as_str()?;
-        told.line(&format!("all accounts are halted{}", since(&answer["halt"])));
+        answer["halt_of_all"]["since"].as_str()?;
+        told.line(&format!("all accounts are halted{}", since(&answer["halt_of_all"])));
     } else {
         answer["halted"].as_bool().filter(|halted| *halted)?;
         told.tell_standing(answer);
@@ -48,12 +48,12 @@ impl Told {
 
     fn tell_standing(&mut self, account: &Value) {
         let name = text(&account["account"]);
-        let standing = match (account["halted"].as_bool(), account["all"].as_bool()) {
-            (Some(true), Some(true)) => {
-                format!("is halted with all accounts{}", since(&account["halt"]))
-            }
-            (Some(true), _) => format!("is halted{}", since(&account["halt"])),
-            _ => "is not halted".to_owned(),
+        let standing = if account["halt"].is_object() {
+            format!("is halted{}", since(&account["halt"]))
+        } else if account["halt_of_all"].is_object() {
+            format!("is halted with all accounts{}", since(&account["halt_of_all"]))
+        } else {
+            "is not halted".to_owned()
         };
         self.line(&format!("{name} {standing}"));
     }
@@ -78,7 +78,13 @@ impl Told {
                 Some(attempt) => {
                     self.is_done = false;
                     let problem = text(&attempt["problem"]);
-                    self.line(&format!("{name}: {what}, is not known to be cancelled: {problem}"));
+                    let trade = match attempt["trade_id"].as_str() {
+                        Some(trade) => format!(" (trade {trade})"),
+                        None => String::new(),
+                    };
+                    self.line(&format!(
+                        "{name}: {what}, was not cancelled and may be filled: {problem}{trade}; repeat the command"
+                    ));
                 }
                 None => self.line(&format!("{name}: {what}, rests and may be filled")),
             }
@@ -116,23 +122,26 @@ mod tests {
     fn everything_that_may_still_be_opened_is_told() {
         let order = json!({ "ticket": 7, "volume_current": 0.1, "symbol": "EURUSD" });
         let account = json!({
-            "account": "demo", "halted": true, "all": true, "kept": true, "halt": null, "sent": ["a"],
+            "account": "demo", "halted": true, "kept": true, "halt": null, "sent": ["a"],
             "orders": [order, { "ticket": 8, "volume_current": 1.0, "symbol": "X" }],
             "cancelled": [
                 { "ticket": 7, "cancelled": true },
-                { "ticket": 8, "cancelled": false, "problem": "no money" },
+                { "ticket": 8, "cancelled": false, "problem": "no money", "trade_id": "t" },
             ],
             "problem": null,
         });
         let halt = json!({ "since": "2026-11-30T08:00:00Z", "api_key": "ops" });
         let hangs = json!({ "account": "main", "halted": true, "sent": [], "orders": null, "cancelled": [],
             "problem": "its terminal hangs" });
-        let told =
-            told(&json!({ "halt": halt, "kept": true, "accounts": [account, hangs] }), false);
+        let told = told(
+            &json!({ "halt_of_all": halt, "kept": true, "accounts": [account, hangs] }),
+            false,
+        );
         let expected = "all accounts are halted since 2026-11-30T08:00:00Z, by ops\n\
             demo: trade a was sent before, and may be carried out\n\
             demo: order 7, 0.1 EURUSD, is cancelled\n\
-            demo: order 8, 1.0 X, is not known to be cancelled: no money\n\
+            demo: order 8, 1.0 X, was not cancelled and may be filled: no money (trade t); repeat the \
+             command\n\
             main: its terminal hangs; repeat the command\n";
         assert_eq!(told, Some(Told { text: expected.to_owned(), is_done: false }));
     }
@@ -141,19 +150,19 @@ mod tests {
     fn one_account_is_told_by_its_name() {
         let halt = json!({ "since": "2026-11-30T08:00:00Z", "api_key": null });
         let order = json!({ "ticket": 7, "volume_current": 0.1, "symbol": "EURUSD" });
-        let answer = json!({ "account": "demo", "halted": true, "all": false, "kept": true, "halt": halt,
+        let answer = json!({ "account": "demo", "halted": true, "kept": true, "halt": halt,
             "sent": [], "orders": [order], "cancelled": [], "problem": null });
         let expected = "demo is halted since 2026-11-30T08:00:00Z\n\
             demo: order 7, 0.1 EURUSD, rests and may be filled\n";
         assert_eq!(told(&answer, false), Some(Told { text: expected.to_owned(), is_done: true }));
-        let lifted = json!({ "account": "demo", "halted": false, "all": false, "halt": null });
+        let lifted = json!({ "account": "demo", "halted": false, "halt": null });
         let expected = Told { text: "demo is not halted\n".to_owned(), is_done: true };
         assert_eq!(told(&lifted, true), Some(expected));
     }
 
     #[test]
     fn what_does_not_say_it_confirms_nothing() {
-        let lifted = json!({ "account": "demo", "halted": false, "all": false, "halt": null });
+        let lifted = json!({ "account": "demo", "halted": false, "halt": null });
         for answer in [Value::Null, json!("page"), json!({ "accounts": [] }), lifted] {
             assert_eq!(told(&answer, false), None, "{answer}");
         }
@@ -161,7 +170,8 @@ mod tests {
             assert_eq!(told(&answer, true), None, "{answer}");
         }
         let halt = json!({ "since": "2026-11-30T08:00:00Z", "api_key": null });
-        let lost = told(&json!({ "halt": halt, "kept": false, "accounts": [] }), false).unwrap();
+        let lost =
+            told(&json!({ "halt_of_all": halt, "kept": false, "accounts": [] }), false).unwrap();
         assert!(!lost.is_done && lost.text.contains("not on disk"), "{lost:?}");
     }
 }

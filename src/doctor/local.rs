@@ -159,10 +159,16 @@ pub fn journal(look: &JournalLook, file: &str, needed: bool) -> Finding {
             "give the gateway's user the folder, or set `trading.journal`",
         ),
         JournalLook::InUse => Finding::ok(check, format!("{file} is used by a gateway that runs")),
-        JournalLook::Sound { version: 0 } => Finding::ok(check, format!("{file} is empty")),
-        JournalLook::Sound { version } => {
+        JournalLook::Sound { version: 0, .. } => Finding::ok(check, format!("{file} is empty")),
+        JournalLook::Sound { version, halts: 0 } => {
             Finding::ok(check, format!("{file} is sound, its schema has version {version}"))
         }
+        JournalLook::Sound { halts, .. } => Finding::warning(
+            check,
+            format!("{file} is sound, and has halts ({halts}): nothing is opened there"),
+            "start the gateway: `mt5-gateway halt --lift` lifts the halt of all accounts, with `--account NAME` \
+             that of one",
+        ),
         JournalLook::Unusable(fault) => {
             Finding::failure(check, format!("{file}: {fault}"), remedy::of_journal(fault))
         }
@@ -365,8 +371,9 @@ mod tests {
             (missing(Some("denied")), true, Outcome::Failure, "cannot be made: denied"),
             (missing(Some("denied")), false, Outcome::Ok, "no account trades"),
             (JournalLook::InUse, true, Outcome::Ok, "used by a gateway"),
-            (JournalLook::Sound { version: 2 }, true, Outcome::Ok, "version 2"),
-            (JournalLook::Sound { version: 0 }, false, Outcome::Ok, "empty"),
+            (JournalLook::Sound { version: 2, halts: 0 }, true, Outcome::Ok, "version 2"),
+            (JournalLook::Sound { version: 3, halts: 1 }, true, Outcome::Warning, "halts (1)"),
+            (JournalLook::Sound { version: 0, halts: 0 }, false, Outcome::Ok, "empty"),
             (
                 JournalLook::Unusable("it is damaged".into()),
                 false,

@@ -86,8 +86,9 @@ impl TradeBlock {
             TradeBlock::NotConnected => "no terminal of the account is ready",
             TradeBlock::Journal => "the journal of trades cannot be used; the log says why",
             TradeBlock::Halted => {
-                "somebody has halted the account, or all of them, and nothing may be opened; `GET …/halt` \
-                 says who and when, and `DELETE` of the same route lifts it"
+                "somebody has halted the account, or all of them, and nothing may be opened, moved or widened; `GET \
+                 /api/v1/halt` says who and when, and `mt5-gateway halt --lift`, with `--account NAME` for one, \
+                 lifts it"
             }
             TradeBlock::Reconciling => {
                 "trades from before the account was opened are still being looked for"

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::OnceCell;
-use tracing::error;
+use tracing::{error, warn};
 use utoipa::ToSchema;
 
 use super::handle::Trading;
@@ -79,9 +79,8 @@ struct State {
 }
 
 impl State {
-    fn of(&self, account: &Account) -> Option<(&Halt, bool)> {
-        let of_all = self.halts.get(&HaltScope::All).map(|halt| (halt, true));
-        of_all.or_else(|| self.halts.get(&HaltScope::of(account)).map(|halt| (halt, false)))
+    fn is_halted(&self, account: &Account) -> bool {
+        self.halts.contains_key(&HaltScope::All) || self.halts.contains_key(&HaltScope::of(account))
     }
 }
 
@@ -93,6 +92,16 @@ impl Halts {
     pub async fn load(&self, journal: &Journal) -> Result<(), JournalError> {
         let loading = async {
             let loaded = journal.halts().await?;
+            for (scope, Halt { since, api_key, .. }) in &loaded {
+                match scope {
+                    HaltScope::All => {
+                        warn!(%since, api_key, "all accounts are halted since before the start");
+                    }
+                    HaltScope::Account { login, server } => {
+                        warn!(login, server, %since, api_key, "account is halted since before the start");
+                    }
+                }
+            }
             let mut state = self.state.lock();
             // They are the earlier ones.
             state.halts.extend(loaded);
@@ -106,11 +115,6 @@ impl Halts {
         self.loaded.initialized()
     }
 
-    /// What halts an account, and whether that halts all accounts.
-    pub fn of(&self, account: &Account) -> Option<(Halt, bool)> {
-        self.state.lock().of(account).map(|(halt, of_all)| (halt.clone(), of_all))
-    }
-
     /// The halt with exactly this scope.
     pub fn get(&self, scope: &HaltScope) -> Option<Halt> {
         self.state.lock().halts.get(scope).cloned()
@@ -118,7 +122,7 @@ impl Halts {
 
     /// Whether an account is halted.
     pub fn is_halted(&self, account: &Account) -> bool {
-        self.state.lock().of(account).is_some()
+        self.state.lock().is_halted(account)
     }
 
     /// Puts a halt into force, unless there is one.
@@ -134,7 +138,7 @@ impl Halts {
     /// Whether an opening trade may be given to its terminal, which has to be done at once then.
     pub fn pass(&self, account: &Account, trade_id: &TradeId) -> bool {
         let mut state = self.state.lock();
-        let passes = state.of(account).is_none();
+        let passes = !state.is_halted(account);
         if passes {
             state.sent.insert((account.id, trade_id.clone()));
         }
@@ -176,28 +180,17 @@ pub struct InForce {
 }
 
 impl Trading {
-    /// What halts an account, and whether that halts all accounts.
+    /// The halt of a scope, exactly.
     ///
     /// # Errors
     /// If none is known, and the journal cannot be read.
-    pub async fn halt_of(&self, account: &Account) -> Result<Option<(Halt, bool)>, Error> {
-        if let Some(halt) = self.ledger.halts.of(account) {
-            return Ok(Some(halt));
+    pub async fn halt_of(&self, scope: &HaltScope) -> Result<Option<Halt>, Error> {
+        let known = self.know_halts().await;
+        let halt = self.ledger.halts.get(scope);
+        if halt.is_none() {
+            known?;
         }
-        self.know_halts().await?;
-        Ok(self.ledger.halts.of(account))
-    }
-
-    /// The halt of all accounts.
-    ///
-    /// # Errors
-    /// If none is known, and the journal cannot be read.
-    pub async fn halt_of_all(&self) -> Result<Option<Halt>, Error> {
-        if let Some(halt) = self.ledger.halts.get(&HaltScope::All) {
-            return Ok(Some(halt));
-        }
-        self.know_halts().await?;
-        Ok(self.ledger.halts.get(&HaltScope::All))
+        Ok(halt)
     }
 
     /// Whether all accounts are halted, as far as that is known without waiting for the journal.

@@ -23,9 +23,7 @@ use crate::api::reply::json;
 use crate::clock::BootInstant;
 use crate::mt5::{Order, Selection, Ticket, calls};
 use crate::pool::{Account, CallContext};
-use crate::trading::{
-    Halt, HaltScope, InForce, Origin, TradeCommand, TradeId, TradeState, Trading, tag,
-};
+use crate::trading::{Halt, HaltScope, Origin, Trade, TradeCommand, TradeId, TradeState, tag};
 
 /// How long an account's resting orders are waited for: a terminal that hangs must not hold the answer up.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -50,28 +48,57 @@ pub struct HaltStatus {
     account: AccountName,
     /// Whether nothing may be opened.
     halted: bool,
-    /// Whether that is because all accounts are halted.
-    all: bool,
-    /// Who halted it, and when.
+    /// Who halted this account, and when; `null`: nobody did by itself.
     halt: Option<Halt>,
+    /// Who halted all accounts, and when; `null`: nobody did.
+    halt_of_all: Option<Halt>,
 }
 
 impl HaltStatus {
-    async fn of(trading: &Trading, account: &Account) -> Result<HaltStatus, Problem> {
-        let halt = trading.halt_of(account).await?;
-        let all = halt.as_ref().is_some_and(|(_, all)| *all);
-        let halt = halt.map(|(halt, _)| halt);
-        Ok(HaltStatus { account: account.name.clone(), halted: halt.is_some(), all, halt })
+    async fn of(request: &AuthorizedRequest, account: &Account) -> Result<HaltStatus, Problem> {
+        HaltStatus::beside(request, account, halt_of_all(request).await).await
     }
+
+    /// Of an account, with what is known of the halt of all. One that is known is told, even if the journal cannot
+    /// be asked for the other.
+    async fn beside(
+        request: &AuthorizedRequest,
+        account: &Account,
+        halt_of_all: Result<Option<Halt>, Problem>,
+    ) -> Result<HaltStatus, Problem> {
+        let halt = request.app().trading.halt_of(&HaltScope::of(account)).await;
+        match (halt, halt_of_all) {
+            (Ok(halt), Ok(of_all)) => Ok(HaltStatus::with(account, halt, of_all)),
+            (Ok(halt @ Some(_)), Err(_)) => Ok(HaltStatus::with(account, halt, None)),
+            (Err(_), Ok(of_all @ Some(_))) => Ok(HaltStatus::with(account, None, of_all)),
+            (Err(error), _) => Err(error.into()),
+            (_, Err(problem)) => Err(problem),
+        }
+    }
+
+    fn with(account: &Account, halt: Option<Halt>, halt_of_all: Option<Halt>) -> HaltStatus {
+        let halted = halt.is_some() || halt_of_all.is_some();
+        HaltStatus { account: account.name.clone(), halted, halt, halt_of_all }
+    }
+}
+
+/// The halt of all accounts. Whose key and address it was is shown to those who see every account.
+async fn halt_of_all(request: &AuthorizedRequest) -> Result<Option<Halt>, Problem> {
+    let halt = request.app().trading.halt_of(&HaltScope::All).await?;
+    Ok(halt.map(|halt| {
+        if request.sees_every_account() {
+            halt
+        } else {
+            Halt { api_key: None, client: None, ..halt }
+        }
+    }))
 }
 
 /// Which accounts are halted.
 #[derive(Serialize, ToSchema)]
 pub struct HaltStatuses {
-    /// Whether all accounts are halted, those that come later included.
-    all: bool,
-    /// Who halted all accounts, and when.
-    halt: Option<Halt>,
+    /// Who halted all accounts, those that come later included, and when; `null`: nobody did.
+    halt_of_all: Option<Halt>,
     /// The accounts that the key may see.
     accounts: Vec<HaltStatus>,
 }
@@ -111,7 +138,7 @@ pub struct Cancellation {
 #[derive(Serialize, ToSchema)]
 pub struct AllHalted {
     /// Who halted them, and when.
-    halt: Halt,
+    halt_of_all: Halt,
     /// Whether the halt is on disk, and outlives the gateway.
     kept: bool,
     /// Those that there are now.
@@ -125,7 +152,7 @@ pub struct AllHalted {
 )]
 pub async fn halt(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
-    json(&request, &HaltStatus::of(&request.app().trading, &*account_of(&request)?).await?)
+    json(&request, &HaltStatus::of(&request, &*account_of(&request)?).await?)
 }
 
 /// Which accounts are halted.
@@ -135,13 +162,12 @@ pub async fn halt(request: AuthorizedRequest) -> Outcome {
 )]
 pub async fn halts(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
-    let trading = &request.app().trading;
-    let halt = trading.halt_of_all().await?;
+    let halt_of_all = halt_of_all(&request).await?;
     let mut accounts = vec![];
     for account in request.accounts() {
-        accounts.push(HaltStatus::of(trading, &account).await?);
+        accounts.push(HaltStatus::beside(&request, &account, Ok(halt_of_all.clone())).await?);
     }
-    json(&request, &HaltStatuses { all: halt.is_some(), halt, accounts })
+    json(&request, &HaltStatuses { halt_of_all, accounts })
 }
 
 /// Halts an account: nothing is opened any more.
@@ -162,7 +188,12 @@ pub async fn halt_account(request: AuthorizedRequest, _: Body) -> Outcome {
     let account = account_of(&request)?;
     let halt = request.app().trading.halt(HaltScope::of(&account), by(&request)).await;
     log(&request, Some(&account), "opening is halted");
-    json(&request, &halted(&request, &account, halt, false, cancel_orders).await)
+    let halt_of_all = halt_of_all(&request).await.unwrap_or_default();
+    let status = HaltStatus::with(&account, Some(halt.halt), halt_of_all);
+    json(
+        &request,
+        &halted(&request, &account, status, halt.not_kept.as_deref(), cancel_orders).await,
+    )
 }
 
 /// Lifts the halt of an account. That of all accounts stays.
@@ -177,7 +208,7 @@ pub async fn lift(request: AuthorizedRequest, _: Body) -> Outcome {
     if trading.lift_halt(HaltScope::of(&account)).await? {
         log(&request, Some(&account), "halt is lifted");
     }
-    json(&request, &HaltStatus::of(trading, &account).await?)
+    json(&request, &HaltStatus::of(&request, &account).await?)
 }
 
 /// Halts all accounts, those that come later included.
@@ -195,11 +226,16 @@ pub async fn halt_all(request: AuthorizedRequest, _: Body) -> Outcome {
     request.check_key()?;
     let halt = request.app().trading.halt(HaltScope::All, by(&request)).await;
     log(&request, None, "opening is halted on all accounts");
+    let not_kept = halt.not_kept.as_deref();
     let accounts = request.accounts();
-    let accounts =
-        accounts.iter().map(|account| halted(&request, account, halt.clone(), true, cancel_orders));
+    let accounts = accounts.iter().map(async |account| {
+        let own = request.app().trading.halt_of(&HaltScope::of(account)).await;
+        let status = HaltStatus::with(account, own.unwrap_or_default(), Some(halt.halt.clone()));
+        halted(&request, account, status, not_kept, cancel_orders).await
+    });
     let accounts = join_all(accounts).await;
-    json(&request, &AllHalted { halt: halt.halt, kept: halt.not_kept.is_none(), accounts })
+    let kept = halt.not_kept.is_none();
+    json(&request, &AllHalted { halt_of_all: halt.halt, kept, accounts })
 }
 
 /// Lifts the halt of all accounts. Accounts that were halted by themselves stay so.
@@ -265,8 +301,8 @@ fn account_of(request: &AuthorizedRequest) -> Result<Arc<Account>, Problem> {
 async fn halted(
     request: &AuthorizedRequest,
     account: &Arc<Account>,
-    InForce { halt, not_kept }: InForce,
-    all: bool,
+    status: HaltStatus,
+    not_kept: Option<&str>,
     cancel_orders: bool,
 ) -> Halted {
     let trading = &request.app().trading;
@@ -275,8 +311,11 @@ async fn halted(
     let (sent, unread) = trading.may_still_open(account).await;
     let orders = account.call(calls::OrdersGet { selection: Selection::All }, &context).await;
     let problems = [
-        not_kept.as_ref().map(|why| format!("the halt would end with the gateway: {why}")),
-        unread.map(|error| format!("trades that were sent are not all known: {error}")),
+        not_kept.map(|why| format!("the halt would end with the gateway: {why}")),
+        // Of a journal that takes no halt that was said.
+        unread
+            .filter(|_| not_kept.is_none())
+            .map(|error| format!("trades that were sent are not all known: {error}")),
         orders.as_ref().err().map(|error| format!("its resting orders are not known: {error}")),
     ];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
@@ -292,9 +331,8 @@ async fn halted(
         }
         _ => vec![],
     };
-    let halt = Some(halt);
     Halted {
-        status: HaltStatus { account: account.name.clone(), halted: true, all, halt },
+        status,
         kept: not_kept.is_none(),
         sent,
         orders,
@@ -329,9 +367,17 @@ async fn cancel(request: &AuthorizedRequest, account: &Arc<Account>, ticket: u64
             Cancellation { ticket, cancelled: true, trade_id, problem: None }
         }
         Ok(reply) => {
-            let state = reply.trade.state.name();
-            let why = reply.trade.detail.unwrap_or_else(|| "see the trade".to_owned());
-            uncertain(Some(reply.trade.trade_id), format!("it is {state}: {why}"))
+            let Trade { trade_id, state, detail, result, .. } = reply.trade;
+            let problem = match (state, result) {
+                (TradeState::Refused, Some(result)) => {
+                    format!("the broker refused it: {} ({})", result.retcode, result.retcode_name)
+                }
+                (state, _) => {
+                    let why = detail.unwrap_or_else(|| "its answer has not come".to_owned());
+                    format!("its trade is {}: {why}", state.name())
+                }
+            };
+            uncertain(Some(trade_id), problem)
         }
         Err(error) => uncertain(None, error.to_string()),
     }

@@ -66,6 +66,10 @@ pub async fn rehearse(ledger: &Ledger, submission: &Submission) -> Result<Rehear
     let execution = Execution { ledger, submission, spent: TimeSpent::default() };
     let journal = journal(ledger, &submission.account)?;
     let of_account = execution.account_that_trades()?;
+    if ledger.journal_is_lost() {
+        let lost = "its file is not the one that was opened; the log says what happened to it";
+        return Err(Error::NoJournal(lost.to_owned()));
+    }
     let Prepared { request, .. } = execution.prepare(journal, &of_account.gate).await?;
     if request.action == TradeAction::CloseBy.value() {
         return Ok(Rehearsal { request, check: None });

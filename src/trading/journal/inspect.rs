@@ -19,6 +19,8 @@ pub enum JournalLook {
     Sound {
         /// The version of its schema.
         version: i64,
+        /// How many halts it has.
+        halts: i64,
     },
     /// It cannot be used.
     Unusable(String),
@@ -41,7 +43,7 @@ pub fn inspect(file: &Path) -> JournalLook {
         return JournalLook::Unusable(format!("it cannot be written: {fault}"));
     }
     match look(&file) {
-        Ok(version) => JournalLook::Sound { version },
+        Ok((version, halts)) => JournalLook::Sound { version, halts },
         Err(fault) => JournalLook::Unusable(fault),
     }
 }
@@ -53,14 +55,19 @@ fn is_locked(file: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
-fn look(file: &Path) -> Result<i64, String> {
+fn look(file: &Path) -> Result<(i64, i64), String> {
     let file = files::path_for_c(file).map_err(|fault| fault.to_string())?;
     let text = |fault: rusqlite::Error| fault.to_string();
     let connection =
         Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(text)?;
     let version = schema::check(&connection)?;
     schema::check_soundness(&connection)?;
-    Ok(version)
+    let count = "SELECT count(*) FROM halts";
+    let halts = match version {
+        3.. => connection.query_row(count, [], |row| row.get(0)).map_err(text)?,
+        _ => 0,
+    };
+    Ok((version, halts))
 }
 
 /// Whether files can be made where the journal will be.

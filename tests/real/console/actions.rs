@@ -88,11 +88,11 @@ fn a_trader_halts_an_account_and_an_admin_all_of_them_after_confirmation() {
     browser.run("document.getElementById('halt-all').click()");
     browser.run("document.getElementById('confirm-go').click()");
     browser.until(&gateway, "!document.getElementById('halted').hidden");
-    assert_eq!(halted("/api/v1/halt")["halt"]["api_key"], "operator");
+    assert_eq!(halted("/api/v1/halt")["halt_of_all"]["api_key"], "operator");
     browser.run("document.getElementById('halt-all').click()");
     browser.run("document.getElementById('confirm-go').click()");
     browser.until(&gateway, "document.getElementById('halted').hidden");
-    assert_eq!(halted("/api/v1/halt")["all"], false);
+    assert!(halted("/api/v1/halt")["halt_of_all"].is_null());
 }
 
 #[test]

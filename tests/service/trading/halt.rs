@@ -52,8 +52,8 @@ fn a_halted_account_opens_nothing_and_closes_everything() {
     assert_eq!(gateway.get(HALT).json()["halted"], false);
     let halted = gateway.halt(HALT);
     assert_eq!(
-        (&halted["halted"], &halted["all"], &halted["sent"]),
-        (&json!(true), &json!(false), &json!([]))
+        (&halted["halted"], &halted["halt_of_all"], &halted["sent"]),
+        (&json!(true), &Value::Null, &json!([]))
     );
     let tickets: Vec<&Value> =
         halted["orders"].as_array().unwrap().iter().map(|order| &order["ticket"]).collect();
@@ -157,7 +157,7 @@ fn all_accounts_are_halted_with_those_that_come_later() {
     assert_eq!(halted["accounts"].as_array().unwrap().len(), 1);
     assert!(is_halted(&gateway.trade("POST", "/orders", buy(0.1))));
     // The halt of one account is another one.
-    assert_eq!(gateway.lift(HALT)["all"], true);
+    assert!(gateway.lift(HALT)["halt_of_all"].is_object());
 
     let later =
         json!({"login": 2, "server": "S", "trade": true, "terminal": {"kind": "simulator"}});
@@ -169,7 +169,7 @@ fn all_accounts_are_halted_with_those_that_come_later() {
     assert_eq!(gateway.halt("/api/v1/accounts/later/halt")["halted"], true);
 
     let statuses = gateway.lift("/api/v1/halt");
-    assert_eq!(statuses["all"], false);
+    assert_eq!(statuses["halt_of_all"], Value::Null);
     let halted: Vec<bool> =
         statuses["accounts"].as_array().unwrap().iter().map(|of| of["halted"] == true).collect();
     assert_eq!(halted, [false, true]);
@@ -215,7 +215,13 @@ fn halting_needs_the_right_key() {
         }
     }
     ask("PUT", "/api/v1/halt", "boss");
-    assert_eq!(ask("GET", "/api/v1/halt", "reader").json()["halt"]["api_key"], "boss");
+    let of_all = |key: &str| ask("GET", "/api/v1/halt", key).json()["halt_of_all"].clone();
+    assert_eq!(of_all("reader")["api_key"], "boss");
+    // Another account's key learns that it is halted, and not by whom.
+    assert_eq!(
+        (&of_all("other")["api_key"], of_all("other")["since"].is_string()),
+        (&Value::Null, true)
+    );
 }
 
 #[test]
@@ -247,6 +253,11 @@ fn the_command_halts_and_lifts() {
     assert!(told.starts_with("all accounts are halted since "), "{told}");
     assert!(told.contains("is cancelled"), "{told}");
     assert_eq!(run(&["--lift"]).1, "demo is not halted\n");
+    // A fault of the settings does not keep anybody from the button.
+    std::fs::create_dir_all(gateway.directory.path().join("data/accounts")).unwrap();
+    std::fs::write(gateway.directory.path().join("data/accounts/main.toml"), "nonsense ===")
+        .unwrap();
+    assert_eq!(run(&["--account", "demo"]).0, Some(0));
     let (code, _, fault) = run(&["--account", "none"]);
     assert_eq!(code, Some(1));
     assert!(fault.contains("404"), "{fault}");
