@@ -178,6 +178,20 @@ call("remove_account", account="made", force=True, expect=204)
 unstored = call("remove_account", expect=409).parsed
 assert unstored.type_ == models.ProblemType("/problems/account-not-stored"), unstored
 
+# The red button
+assert call("halt").parsed.halted is False
+halted = call("halt_account", cancel_orders=True).parsed
+assert halted.halted and halted.kept and halted.halt_of_all is None and halted.problem is None, halted
+refused = call("place_order", **{**named, "idempotency_key": "halted"}, expect=403)
+assert json.loads(refused.content)["reasons"] == ["halted"], refused.content
+assert call("lift").parsed.halted is False
+everything = call("halt_all").parsed
+assert everything.kept and {of.account for of in everything.accounts} >= {"demo"}, everything
+assert call("halts").parsed.halt_of_all is not None
+assert not any(of.halted for of in call("lift_all").parsed.accounts)
+rehearsed = call("place_order", body=named["body"], dry_run=True).parsed
+assert rehearsed.dry_run and rehearsed.check.retcode_name == "ok", rehearsed
+
 missed = TAGS.keys() - called
 assert not missed, f"not called: {missed}"
 print(f"{len(called)} operations")
