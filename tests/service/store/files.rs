@@ -125,7 +125,7 @@ fn a_file_of_the_store_that_was_edited_into_nonsense_changes_nothing() {
     assert!(reply.text().contains("Not A Name.toml"), "{}", reply.text());
     std::fs::remove_file(file.with_file_name("Not A Name.toml")).unwrap();
     let reply = gateway.send("POST", "/api/v1/reload", None);
-    for fault in ["accounts.new.queue", "accounts.new.nonsense", "data/accounts/new.toml"] {
+    for fault in ["accounts.new.queue", "accounts.new.nonsense", "new.toml)"] {
         assert!(reply.text().contains(fault), "{fault} is not in {}", reply.text());
     }
     is_ready(&gateway, "new");
