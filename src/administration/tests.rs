@@ -16,7 +16,7 @@ use crate::account_name::AccountName;
 use crate::api::SettingChange;
 use crate::app::Service;
 use crate::clock::BootInstant;
-use crate::mt5::{Lots, OrderType, calls};
+use crate::mt5::{OrderType, calls};
 use crate::pool::CallContext;
 use crate::streams::{EventKind, Item, Topic};
 use crate::telemetry::Events;
@@ -140,22 +140,7 @@ impl Harness {
             api_key: None,
             client: None,
         };
-        let order = NewOrder {
-            symbol: "EURUSD".to_owned(),
-            kind: OrderType::Buy,
-            volume: Lots::new(0.01),
-            price: None,
-            stoplimit: None,
-            sl: None,
-            tp: None,
-            deviation: 20,
-            magic: 0,
-            comment: String::new(),
-            type_filling: None,
-            type_time: None,
-            expiration: None,
-            position: None,
-        };
+        let order = NewOrder::of("EURUSD", OrderType::Buy, 0.01);
         let context = CallContext::new("test".into(), Instant::now() + PATIENCE);
         let command = TradeCommand::Place(order);
         let (reply, delivery) = app.trading.execute(&account, command, origin, &context).await;

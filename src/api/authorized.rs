@@ -90,13 +90,7 @@ impl Admitted for AnyAccountRequest {
     /// Fails with 404 if the account does not exist, or the client may not see it, and with 503 while it
     /// ends, perhaps for another account of its name.
     fn admit(request: AuthorizedRequest) -> Result<Self, Problem> {
-        let name = request.context.account_segment();
-        let found = request.app().accounts.get(name);
-        let Some(account) = found.filter(|account| request.may_see(&account.name)) else {
-            return Err(request.no_such_account());
-        };
-        // Before anybody asks how the account stands.
-        request.context.note_account(&account);
+        let account = request.account()?;
         let request = AccountRequest { request, account };
         // Whoever may see the one that comes need not be one who may see the one that goes.
         if request.account.door.is_ending() {
@@ -142,6 +136,18 @@ impl AuthorizedRequest {
         let accounts = self.app().accounts.all();
         let visible = accounts.values().filter(|account| self.may_see(&account.name));
         visible.cloned().collect()
+    }
+
+    /// The account that the path names, however it stands.
+    ///
+    /// # Errors
+    /// 404 if it does not exist, or the client may not see it.
+    pub fn account(&self) -> Result<Arc<Account>, Problem> {
+        let found = self.app().accounts.get(self.context.account_segment());
+        let account = found.filter(|account| self.may_see(&account.name));
+        let account = account.ok_or_else(|| self.no_such_account())?;
+        self.context.note_account(&account);
+        Ok(account)
     }
 
     /// 404 for the account that the path names, with those that the client may see.

@@ -87,6 +87,29 @@ pub struct NewOrder {
     pub position: Option<Ticket>,
 }
 
+#[cfg(test)]
+impl NewOrder {
+    /// An order of some lots with nothing else stated.
+    pub fn of(symbol: &str, kind: OrderType, volume: f64) -> NewOrder {
+        NewOrder {
+            symbol: symbol.to_owned(),
+            kind,
+            volume: Lots::new(volume),
+            price: None,
+            stoplimit: None,
+            sl: None,
+            tp: None,
+            deviation: 20,
+            magic: 0,
+            comment: String::new(),
+            type_filling: None,
+            type_time: None,
+            expiration: None,
+            position: None,
+        }
+    }
+}
+
 /// What is to change about a pending order. `None`: as it is; 0: none.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of MqlTradeRequest")]

@@ -152,7 +152,7 @@ pub struct AllHalted {
 )]
 pub async fn halt(request: AuthorizedRequest) -> Outcome {
     request.no_parameters()?;
-    json(&request, &HaltStatus::of(&request, &*account_of(&request)?).await?)
+    json(&request, &HaltStatus::of(&request, &*request.account()?).await?)
 }
 
 /// Which accounts are halted.
@@ -185,7 +185,8 @@ pub async fn halts(request: AuthorizedRequest) -> Outcome {
 pub async fn halt_account(request: AuthorizedRequest, _: Body) -> Outcome {
     let cancel_orders = cancel_orders(&request)?;
     request.check_key()?;
-    let account = account_of(&request)?;
+    // Also while it ends: what it has under way is held back.
+    let account = request.account()?;
     let halt = request.app().trading.halt(HaltScope::of(&account), by(&request)).await;
     log(&request, Some(&account), "opening is halted");
     let halt_of_all = halt_of_all(&request).await.unwrap_or_default();
@@ -204,7 +205,7 @@ pub async fn halt_account(request: AuthorizedRequest, _: Body) -> Outcome {
 pub async fn lift(request: AuthorizedRequest, _: Body) -> Outcome {
     request.no_parameters()?;
     request.check_key()?;
-    let (account, trading) = (account_of(&request)?, &request.app().trading);
+    let (account, trading) = (request.account()?, &request.app().trading);
     if trading.lift_halt(HaltScope::of(&account)).await? {
         log(&request, Some(&account), "halt is lifted");
     }
@@ -286,15 +287,6 @@ fn log(request: &AuthorizedRequest, account: Option<&Arc<Account>>, change: &str
         request_id = &*request.context.request_id,
         "{change}"
     );
-}
-
-/// The account that the path names, in whatever state: also while it ends its trades are stopped.
-fn account_of(request: &AuthorizedRequest) -> Result<Arc<Account>, Problem> {
-    let found = request.app().accounts.get(request.context.account_segment());
-    let account = found.filter(|account| request.may_see(&account.name));
-    let account = account.ok_or_else(|| request.no_such_account())?;
-    request.context.note_account(&account);
-    Ok(account)
 }
 
 /// How an account stands that has been halted.

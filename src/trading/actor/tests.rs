@@ -13,7 +13,7 @@ use crate::account_name::AccountName;
 use crate::actor::Depths;
 use crate::clock::BootInstant;
 use crate::metrics::{self, Catalog, Collector, LabelSets, Metrics, collector};
-use crate::mt5::{Lots, OrderType, Selection, ServerClock, calls};
+use crate::mt5::{OrderType, Selection, ServerClock, calls};
 use crate::pool::{
     self, Account, AccountOptions, Accounts, CallContext, Pool, Savings, TradeBlock, supervisor,
 };
@@ -146,22 +146,7 @@ impl Harness {
         key: &str,
         volume: f64,
     ) -> impl Future<Output = (Result<TradeReply, Error>, Delivery)> + use<> {
-        let order = NewOrder {
-            symbol: "EURUSD".to_owned(),
-            kind: OrderType::Buy,
-            volume: Lots::new(volume),
-            price: None,
-            stoplimit: None,
-            sl: None,
-            tp: None,
-            deviation: 20,
-            magic: 0,
-            comment: String::new(),
-            type_filling: None,
-            type_time: None,
-            expiration: None,
-            position: None,
-        };
+        let order = NewOrder::of("EURUSD", OrderType::Buy, volume);
         let origin = Origin {
             key: IdempotencyKey::parse(key),
             arrived: BootInstant::now(),

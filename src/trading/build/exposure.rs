@@ -90,7 +90,6 @@ fn is_same(one: f64, other: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mt5::Lots;
     use Exposure::{Opens, Reduces};
 
     #[test]
@@ -173,22 +172,7 @@ mod tests {
             ("EURUSD", OrderType::Buy, 0.1, None),
             ("GBPUSD", OrderType::Sell, 0.1, None),
         ] {
-            let order = NewOrder {
-                symbol: symbol.to_owned(),
-                kind,
-                volume: Lots::new(volume),
-                price: None,
-                stoplimit: None,
-                sl: None,
-                tp: None,
-                deviation: 20,
-                magic: 0,
-                comment: String::new(),
-                type_filling: None,
-                type_time: None,
-                expiration: None,
-                position: None,
-            };
+            let order = NewOrder::of(symbol, kind, volume);
             let found = closed_by(&order, std::slice::from_ref(&position));
             assert_eq!(found, expected, "{symbol} {kind:?} {volume}");
         }
